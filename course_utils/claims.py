@@ -1,0 +1,303 @@
+"""Theory beside measurement: a claim fails the build when the two part.
+
+A notebook states a number, measures it in the next cell and hands both to `compare`. The row
+shows theory | measured ± spread | tolerance | verdict, and a claim that does not hold raises
+`ClaimError`, which turns the cell, the notebook and CI red.
+"""
+
+import html
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_NUMBER = r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)"
+_FORMS = (
+    "a number (relative: 0.02), '2 %', '±0.03' (absolute), '×10' (a factor either way), "
+    "'3 s.e.' (standard errors of the measured mean), 'at most', 'at least', 'below', 'above' "
+    "or 'exact'"
+)
+
+
+class ClaimError(AssertionError):
+    """A measured figure lies outside the tolerance of its claim."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One claim: what the formula predicts beside what was measured.
+
+    Attributes:
+        statement: The claim in words.
+        theory: The predicted figure, or the bound.
+        measured: The measured figure; the mean where several were measured.
+        spread: Standard deviation over the measurements (0.0 for a single one).
+        count: How many measurements, usually seeds.
+        tolerance: The tolerance as it was written.
+        source: Where the formula comes from.
+        holds: Whether the measurement agrees.
+    """
+
+    statement: str
+    theory: float
+    measured: float
+    spread: float
+    count: int
+    tolerance: str
+    source: str
+    holds: bool
+
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """The row as text: statement, theory, measured ± spread, tolerance, verdict.
+
+        Figures are rounded to what the tolerance supports, so that the row reads the same on
+        every machine.
+        """
+        kind, size = _parse_tolerance(self.tolerance)
+        bound = kind in _BOUNDS
+        theory = _number(self.theory, 6 if bound or kind == "exact" else _digits(self, kind, size))
+        if bound:
+            theory = f"{_BOUNDS[kind]} {theory}"
+        if bound and abs(self.theory) <= 1e-6 and self.holds and kind in ("at most", "below"):
+            measured = "within the bound"  # round-off: its digits differ from machine to machine
+        else:
+            measured = _measured(self, kind, size)
+        tolerance = "bound" if bound else self.tolerance
+        return self.statement, theory, measured, tolerance, "holds" if self.holds else "FAILS"
+
+    def __str__(self) -> str:
+        statement, theory, measured, tolerance, verdict = self.cells()
+        return f"{statement}: theory {theory} | measured {measured} | {tolerance} | {verdict}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return _html_table([self])
+
+
+_BOUNDS = {"at most": "≤", "at least": "≥", "below": "<", "above": ">"}
+_rows: dict[str, Comparison] = {}
+
+
+def compare(
+    statement: str,
+    theory: float,
+    measured: Any,
+    tolerance: float | str,
+    source: str = "",
+) -> Comparison:
+    """Set a measured figure beside the predicted one, and fail when they part.
+
+    With m the mean of `measured` over seeds and t the theory, the claim holds if
+
+    * `0.02` or `"2 %"`: |m − t| ≤ 0.02 |t|
+    * `"±0.03"`: |m − t| ≤ 0.03
+    * `"×10"`: t/10 ≤ m ≤ 10 t
+    * `"3 s.e."`: |m − t| ≤ 3 s/√n, s the standard deviation over n ≥ 2 measurements
+    * `"at most"`, `"below"`, `"at least"`, `"above"`: m ≤ t, m < t, m ≥ t, m > t
+    * `"exact"`: m = t
+
+    Args:
+        statement: The claim in words; one row of the ledger, so it must be its own.
+        theory: Predicted figure, or the bound, finite.
+        measured: One number, or a sequence, array or tensor of them, one per seed. All finite.
+        tolerance: See above.
+        source: Where the formula stands: an equation of the notebook, or author, year, equation.
+
+    Returns:
+        The comparison; shown as a table row by a notebook, as one line by `print`.
+
+    Raises:
+        ClaimError: If the claim does not hold. The row enters the ledger all the same.
+        ValueError: If an argument is empty, not finite, or a tolerance that cannot be read.
+
+    >>> print(compare("slope of x² at 1", theory=2, measured=[1.99, 2.02], tolerance="2 %"))
+    slope of x² at 1: theory 2.00 | measured 2.00 ± 0.02 (n=2) | 2 % | holds
+    """
+    if not isinstance(statement, str) or not statement.strip():
+        raise ValueError(f"statement={statement!r} must be the claim in words.")
+    theory = _as_numbers("theory", theory)
+    if theory.size != 1:
+        raise ValueError(
+            f"theory has {theory.size} values, one is expected: call compare once per prediction."
+        )
+    values = _as_numbers("measured", measured)
+    kind, size = _parse_tolerance(tolerance)
+    predicted, mean = float(theory[0]), float(values.mean())
+    spread = float(values.std(ddof=1)) if values.size > 1 else 0.0
+    if kind == "relative" and predicted == 0:
+        raise ValueError(
+            "theory=0 has no relative tolerance: write an absolute one, for example '±1e-9'."
+        )
+    if kind == "s.e." and values.size < 2:
+        raise ValueError("tolerance in s.e. needs at least two measurements, for example 5 seeds.")
+    if kind == "factor" and predicted <= 0:
+        raise ValueError(f"theory={predicted} must be positive for a tolerance by a factor.")
+    text = tolerance if isinstance(tolerance, str) else f"{100 * float(tolerance):g} %"
+    holds = _holds(kind, size, predicted, mean, spread / math.sqrt(values.size))
+    row = Comparison(
+        statement=statement,
+        theory=predicted,
+        measured=mean,
+        spread=spread,
+        count=int(values.size),
+        tolerance=text,
+        source=source,
+        holds=holds,
+    )
+    _rows[statement] = row
+    if not holds:
+        raise ClaimError(
+            f"Theory and measurement part.\n  {row}\n"
+            f"  unrounded: theory {predicted:.8g}, measured {mean:.8g}.\n"
+            "If you changed a number above, the formula may no longer be about this set-up: "
+            "change it back or predict anew. If you changed nothing, please report it."
+        )
+    return row
+
+
+class Ledger(tuple):
+    """All comparisons of a notebook, in the order in which they were first made."""
+
+    def __str__(self) -> str:
+        if not self:
+            return "No comparison has been made yet."
+        rows = [("claim", "theory", "measured", "tolerance", "verdict")]
+        rows += [row.cells() for row in self]
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        )
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return _html_table(self) if self else f"<p>{self}</p>"
+
+
+def ledger() -> Ledger:
+    """All rows compared since the kernel started, one per statement, as a table.
+
+    A statement compared again replaces its row and keeps its place.
+
+    Returns:
+        A tuple of `Comparison`s that shows itself as a table.
+    """
+    return Ledger(_rows.values())
+
+
+def _as_numbers(name: str, value: Any) -> np.ndarray:
+    """`value` as a flat float64 array of finite numbers, or an error that names `name`."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    elif isinstance(value, Iterable) and not isinstance(value, np.ndarray | str):
+        value = [v.detach().cpu().numpy() if hasattr(v, "detach") else v for v in value]
+    try:
+        values = np.asarray(value, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={value!r} must be a number or a sequence of numbers.") from None
+    if not values.size:
+        raise ValueError(f"{name} is empty: hand over at least one number.")
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{name} holds NaN or Inf ({value!r}): a claim needs finite figures. "
+            "Look at the cell that measured it."
+        )
+    return values
+
+
+def _parse_tolerance(tolerance: float | str) -> tuple[str, float]:
+    """Kind of the tolerance and its size (0.0 where there is none)."""
+    if isinstance(tolerance, str):
+        text = tolerance.strip()
+        if text in _BOUNDS or text == "exact":
+            return text, 0.0
+        for kind, pattern, scale in (
+            ("relative", rf"{_NUMBER} ?%", 0.01),
+            ("absolute", rf"± ?{_NUMBER}", 1.0),
+            ("factor", rf"× ?{_NUMBER}", 1.0),
+            ("s.e.", rf"{_NUMBER} s\.e\.", 1.0),
+        ):
+            found = re.fullmatch(pattern, text)
+            if found and float(found[1]) > (1 if kind == "factor" else 0):
+                return kind, float(found[1]) * scale
+    elif isinstance(tolerance, int | float) and not isinstance(tolerance, bool):
+        if 0 < tolerance < math.inf:
+            return "relative", float(tolerance)
+    raise ValueError(f"tolerance={tolerance!r} cannot be read: write {_FORMS}.")
+
+
+def _holds(kind: str, size: float, theory: float, mean: float, standard_error: float) -> bool:
+    distance = abs(mean - theory)
+    return {
+        "relative": distance <= size * abs(theory),
+        "absolute": distance <= size,
+        "factor": theory / size <= mean <= theory * size,
+        "s.e.": distance <= size * standard_error,
+        "at most": mean <= theory,
+        "below": mean < theory,
+        "at least": mean >= theory,
+        "above": mean > theory,
+        "exact": mean == theory,
+    }[kind]
+
+
+def _digits(row: Comparison, kind: str, size: float) -> int:
+    """Significant digits that the tolerance supports."""
+    if kind == "factor":
+        return 2
+    if kind == "absolute":
+        size = size / abs(row.theory) if row.theory else 1.0
+    elif kind == "s.e.":
+        size = size * row.spread / math.sqrt(row.count) / (abs(row.theory) or 1.0)
+    return min(12, max(2, 1 + math.ceil(-math.log10(size)))) if size > 0 else 6
+
+
+def _number(value: float, digits: int) -> str:
+    """`value` with `digits` significant digits; plain between 1e-4 and 1e7, else with exponent."""
+    if value == 0:
+        return "0"
+    if float(value).is_integer() and abs(value) < 10 ** (digits - 1):
+        digits = max(digits, 1)
+    rounded = float(f"{value:.{digits - 1}e}")
+    exponent = math.floor(math.log10(abs(rounded))) if rounded else 0
+    if -5 < exponent < 7:
+        return f"{rounded:.{max(0, digits - 1 - exponent)}f}"
+    return f"{rounded:.{digits - 1}e}"
+
+
+def _measured(row: Comparison, kind: str, size: float) -> str:
+    """The measured mean, with its spread rounded to the same decimal place."""
+    if kind in _BOUNDS:
+        digits = 2
+    elif kind == "exact":
+        digits = 6
+    else:
+        digits = _digits(row, kind, size)
+    mean = _number(row.measured, digits)
+    if row.count == 1:
+        return mean
+    if "e" in mean or row.measured == 0:
+        return f"{mean} ± {_number(row.spread, 1)} (n={row.count})"
+    decimals = len(mean.partition(".")[2])
+    return f"{mean} ± {row.spread:.{decimals}f} (n={row.count})"
+
+
+def _html_table(rows: Sequence[Comparison]) -> str:
+    head = "".join(
+        f"<th style='text-align:left'>{name}</th>"
+        for name in ("claim", "theory", "measured", "tolerance", "verdict")
+    )
+    body = ""
+    for row in rows:
+        *cells, verdict = (html.escape(cell) for cell in row.cells())
+        mark = "✓" if row.holds else "✗"
+        source = f"<br><small>{html.escape(row.source)}</small>" if row.source else ""
+        cells[0] += source
+        tds = "".join(f"<td style='text-align:left'>{cell}</td>" for cell in cells)
+        body += f"<tr>{tds}<td style='text-align:left'><b>{mark} {verdict}</b></td></tr>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

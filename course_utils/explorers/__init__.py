@@ -1,0 +1,5 @@
+"""Explorers: every slider setting measured beforehand, drawn in the browser."""
+
+from .grid import Bars, GridExplorer, Line, Panel, Points, Readout, Slider, Text
+
+__all__ = ["Bars", "GridExplorer", "Line", "Panel", "Points", "Readout", "Slider", "Text"]

@@ -1,0 +1,13 @@
+"""The look of every figure: colors that survive color blindness, lines that survive greyscale."""
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito (2008), ordered so that neighbours differ in lightness too."""
+
+LINESTYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), "-")
+MARKERS = ("o", "s", "^", "D", "v", "P", "x")
+
+
+def series(index: int) -> dict:
+    """Color, line style and marker of the index-th series of a figure."""
+    i = index % len(COLORS)
+    return {"color": COLORS[i], "linestyle": LINESTYLES[i], "marker": MARKERS[i]}

@@ -1,0 +1,99 @@
+"""Where to compute, and how to make a run repeatable."""
+
+import os
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+T = TypeVar("T")
+_CHOICES = ("auto", "cpu", "cuda", "mps")
+
+
+def device() -> torch.device:
+    """The device the course computes on: `COURSE_DEVICE`, or the best one there is.
+
+    `COURSE_DEVICE` is one of cpu, cuda, mps and auto. Auto (also when unset or empty) takes
+    CUDA where torch sees a GPU, and the CPU otherwise. Apple's mps is used when asked for by
+    name; it has no float64.
+
+    Returns:
+        The torch device.
+
+    Raises:
+        ValueError: If `COURSE_DEVICE` is not one of the four words.
+        RuntimeError: If the device asked for is absent.
+
+    >>> isinstance(device(), torch.device)
+    True
+    """
+    asked = os.environ.get("COURSE_DEVICE", "").strip().lower() or "auto"
+    if asked not in _CHOICES:
+        raise ValueError(f"COURSE_DEVICE={asked!r} is unknown: use one of {', '.join(_CHOICES)}.")
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if asked == "auto":
+        return torch.device("cuda" if present["cuda"] else "cpu")
+    if not present[asked]:
+        raise RuntimeError(
+            f"COURSE_DEVICE={asked} was asked for, but torch {torch.__version__} sees no such "
+            "device here. Set COURSE_DEVICE=cpu or unset it, or install a torch build for it."
+        )
+    return torch.device(asked)
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A CPU random generator that starts at `seed`.
+
+    Numbers are drawn on the CPU and moved afterwards, so a GPU sees the same weights, batches
+    and order as a CPU. The global random state is not touched.
+
+    Args:
+        seed: Integer from −2⁶³ to 2⁶⁴−1.
+
+    Returns:
+        A generator to hand to the `generator` argument of any function that draws.
+
+    Raises:
+        TypeError: If `seed` is not an integer.
+        ValueError: If `seed` does not fit into 64 bits.
+
+    >>> a, b = torch.randn(3, generator=seeded(1)), torch.randn(3, generator=seeded(1))
+    >>> bool((a == b).all())
+    True
+    """
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise TypeError(f"seed={seed!r} must be an integer, for example seeded(0).")
+    number = seed.__index__()
+    if not -(2**63) <= number < 2**64:
+        raise ValueError(f"seed={number} does not fit into 64 bits: choose a smaller number.")
+    return torch.Generator(device="cpu").manual_seed(number)
+
+
+def to_device(value: T, target: torch.device | str | None = None) -> T:
+    """Move tensors and modules, also inside tuples, lists and dicts, to a device.
+
+    Args:
+        value: A tensor, a module (moved in place, as torch does), or a nest of them. Anything
+            else is handed back as it is.
+        target: Where to; `device()` when None.
+
+    Returns:
+        The same structure on the device.
+
+    >>> to_device({"x": torch.zeros(2)}, "cpu")["x"].device
+    device(type='cpu')
+    """
+    where = device() if target is None else torch.device(target)
+    if isinstance(value, torch.Tensor | nn.Module):
+        return value.to(where)
+    if isinstance(value, dict):
+        return type(value)((key, to_device(item, where)) for key, item in value.items())
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(to_device(item, where) for item in value))
+    if isinstance(value, list | tuple):
+        return type(value)(to_device(item, where) for item in value)
+    return value
