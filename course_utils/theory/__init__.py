@@ -2,3 +2,25 @@
 
 One file per subject: `descent` (notebook 01), `matrices` (03), `mean_field` (04 and 05).
 """
+
+from .descent import (
+    best_heavy_ball,
+    best_lr,
+    chain_training_steps,
+    gd_rate,
+    heavy_ball_rate,
+    largest_stable_lr,
+    rate_per_step,
+    sgd_variance,
+)
+
+__all__ = [
+    "best_heavy_ball",
+    "best_lr",
+    "chain_training_steps",
+    "gd_rate",
+    "heavy_ball_rate",
+    "largest_stable_lr",
+    "rate_per_step",
+    "sgd_variance",
+]
