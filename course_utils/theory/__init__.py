@@ -13,6 +13,12 @@ from .descent import (
     rate_per_step,
     sgd_variance,
 )
+from .matrices import (
+    log_norm_variance,
+    lyapunov_exponent,
+    operator_norm,
+    spectral_radius,
+)
 
 __all__ = [
     "best_heavy_ball",
@@ -21,6 +27,10 @@ __all__ = [
     "gd_rate",
     "heavy_ball_rate",
     "largest_stable_lr",
+    "log_norm_variance",
+    "lyapunov_exponent",
+    "operator_norm",
     "rate_per_step",
     "sgd_variance",
+    "spectral_radius",
 ]
