@@ -1,5 +1,6 @@
 """Explorers: every slider setting measured beforehand, drawn in the browser."""
 
-from .grid import Bars, GridExplorer, Line, Panel, Points, Readout, Slider, Text
+from .grid import GridExplorer
+from .spec import Bars, Line, Panel, Points, Readout, Slider, Text
 
 __all__ = ["Bars", "GridExplorer", "Line", "Panel", "Points", "Readout", "Slider", "Text"]

@@ -1,102 +1,119 @@
-"""What an explorer is made of: sliders, and panels of marks measured at every slider setting.
+"""The explorer itself: a widget with sliders over a precomputed grid, drawn in the browser."""
 
-Shapes. Let the sliders have n₁, n₂, … values. An array of a mark has shape `(*grid, points)`,
-where each axis of `grid` is nᵢ, or 1 where the mark does not depend on that slider. An array
-without the grid axes, of shape `(points,)`, is the same at every setting. Nothing is interpolated.
-"""
-
+import base64
+import difflib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
 import anywidget
-import numpy as np
+import traitlets
+
+from .packing import pack
+from .picture import png
+from .spec import Bars, Line, Panel, Points, Readout, Slider, Text
+
+__all__ = ["Bars", "GridExplorer", "Line", "Panel", "Points", "Readout", "Slider", "Text"]
+
+_HERE = Path(__file__).parent
 
 
-@dataclass(frozen=True)
-class Slider:
-    """One control over an ordered list of values (numbers, or strings for a choice)."""
+class _Position(traitlets.TraitType):
+    """Where a slider stands: a value in Python, an index on the way to the browser."""
 
-    name: str  # identifier; the explorer has a trait of this name with the current value
-    label: str  # shown beside it, unit included: "learning rate η"
-    values: Sequence[float] | Sequence[str]
-    start: int = 0  # index of the value it stands at first
-    format: str = ".3g"
+    info_text = "one of the slider's values"
 
+    def __init__(self, name: str, values: tuple, start: int) -> None:
+        super().__init__(default_value=values[start])
+        self.slider, self.values = name, values
+        self.tag(
+            sync=True,
+            to_json=lambda value, widget: self.values.index(value),
+            from_json=lambda index, widget: self._value_at(index),
+        )
 
-@dataclass(frozen=True)
-class Line:
-    """A polyline; NaN breaks it. `color` indexes the palette, `dash` survives greyscale."""
+    def _value_at(self, index) -> object:
+        if not isinstance(index, int) or not 0 <= index < len(self.values):
+            raise ValueError(f"{self.slider}: the browser sent index {index!r}, which is no value.")
+        return self.values[index]
 
-    x: np.ndarray
-    y: np.ndarray
-    label: str = ""
-    color: int = 0
-    width: float = 2.0
-    dash: Literal["solid", "dashed", "dotted"] = "solid"
-    marker: bool = False
-
-
-@dataclass(frozen=True)
-class Points:
-    """Separate dots; NaN hides one."""
-
-    x: np.ndarray
-    y: np.ndarray
-    label: str = ""
-    color: int = 0
-    size: float = 6.0
-
-
-@dataclass(frozen=True)
-class Bars:
-    """Vertical bars with a name under each."""
-
-    names: tuple[str, ...]
-    height: np.ndarray  # (*grid, len(names))
-    label: str = ""
-    color: int = 0
-
-
-@dataclass(frozen=True)
-class Text:
-    """Words at positions: fixed strings, or numbers that follow the sliders."""
-
-    x: np.ndarray
-    y: np.ndarray
-    text: tuple[str, ...] | np.ndarray
-    format: str = ".3g"
-    color: int = 0
-    prefix: tuple[str, ...] = ()
+    def validate(self, obj, value):
+        """The entry of the slider's values that is meant, or an error that lists them."""
+        if hasattr(value, "item"):  # a NumPy or torch scalar
+            try:
+                value = value.item()
+            except (ValueError, RuntimeError):
+                pass
+        if isinstance(self.values[0], str):
+            if isinstance(value, str) and value in self.values:
+                return value
+            close = difflib.get_close_matches(str(value), self.values, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(
+                f"{self.slider}={value!r} is no position of this slider: choose one of "
+                f"{_few(self.values)}.{hint}"
+            )
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            raise ValueError(
+                f"{self.slider}={value!r} must be a number: choose one of {_few(self.values)}."
+            )
+        nearest = min(self.values, key=lambda entry: abs(entry - value))
+        if math.isclose(nearest, value, rel_tol=1e-5, abs_tol=1e-12):
+            return nearest
+        raise ValueError(
+            f"{self.slider}={value!r} is no position of this slider, and nothing is interpolated: "
+            f"choose one of {_few(self.values)}. The nearest is {nearest!r}."
+        )
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One picture: marks on a pair of axes (or on none, for a diagram)."""
-
-    title: str
-    xlabel: str
-    ylabel: str
-    marks: tuple[Line | Points | Bars | Text, ...]
-    xlim: tuple[float, float] | None = None  # None: from the data of all settings
-    ylim: tuple[float, float] | None = None
-    xscale: Literal["linear", "log"] = "linear"
-    yscale: Literal["linear", "log"] = "linear"
-    equal: bool = False  # one unit as long in x as in y
-    axes: bool = True
-
-
-@dataclass(frozen=True)
-class Readout:
-    """A figure under the panels that follows the sliders."""
-
-    label: str
-    values: np.ndarray  # (*grid,)
-    format: str = ".3g"
+def _few(values: tuple) -> str:
+    shown = [f"{v:.6g}" if isinstance(v, float) else repr(v) for v in values]
+    return ", ".join([*shown[:4], "…", *shown[-2:]] if len(shown) > 8 else shown)
 
 
 class GridExplorer(anywidget.AnyWidget):
-    """Sliders over a precomputed grid, drawn in the browser."""
+    """Sliders over a precomputed grid, drawn in the browser.
+
+    Every setting of the sliders is measured beforehand and handed in as arrays (at most 1 MB).
+    The browser picks the entries of the current setting and draws them: moving a slider asks no
+    kernel and interpolates nothing. A stored output holds a PNG of the first setting, so a page
+    that runs no script shows a picture.
+
+    Each slider is an attribute of the explorer. Reading it tells where the learner left the
+    slider; setting it moves the slider.
+
+    Args:
+        title: Heading.
+        sliders: At least one; their lengths n₁, n₂, … are the shape of the grid.
+        panels: At least one. Arrays of marks have shape `(*grid, points)` with each axis of the
+            grid nᵢ or 1, or `(points,)` where they are the same at every setting.
+        readouts: Figures under the panels, arrays of shape `(*grid,)`.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If a value is: a shape that does not fit the sliders, a name that is taken, a
+            start index out of range, more than 1 MB. The message names argument, value and
+            remedy.
+
+    >>> import numpy as np
+    >>> lr, step = np.array([0.1, 0.5, 0.9]), np.arange(6)
+    >>> explorer = GridExplorer(
+    ...     "One step after the other",
+    ...     [Slider("lr", "learning rate η", lr, start=1)],
+    ...     [Panel("Distance", "step t", "|w|", (Line(step, (1 - lr[:, None]) ** step),))],
+    ...     [Readout("after five steps", (1 - lr) ** 5)],
+    ... )
+    >>> explorer.lr, explorer.values
+    (0.5, {'lr': 0.5})
+    >>> explorer.lr = 0.9
+    >>> explorer.values
+    {'lr': 0.9}
+    """
+
+    _esm = _HERE / "grid.js"
+    _css = _HERE / "grid.css"
+    _spec = traitlets.Dict().tag(sync=True)
+    _data = traitlets.Bytes().tag(sync=True)
 
     def __init__(
         self,
@@ -105,4 +122,39 @@ class GridExplorer(anywidget.AnyWidget):
         panels: Sequence[Panel],
         readouts: Sequence[Readout] = (),
     ) -> None:
-        raise NotImplementedError
+        packed = pack(title, sliders, panels, readouts, _reserved())
+        self._packed = packed
+        self._png: bytes | None = None
+        self._names = tuple(packed.values)
+        positions = {
+            name: _Position(name, values, start)
+            for (name, values), start in zip(packed.values.items(), packed.start, strict=True)
+        }
+        self.add_traits(**positions)
+        super().__init__(_spec=packed.spec, _data=packed.data)
+
+    @property
+    def values(self) -> dict[str, object]:
+        """Where every slider stands, by name."""
+        return {name: getattr(self, name) for name in self._names}
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes of arrays travel to the browser."""
+        return len(self._packed.data)
+
+    def _repr_mimebundle_(self, **kwargs):
+        """The live widget, and beside it a picture and a line of text for pages without one."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        if self._png is None:
+            self._png = png(self._packed)
+        sliders, readouts = self._packed.shown(self._packed.start)
+        data["image/png"] = base64.b64encode(self._png).decode("ascii")
+        data["text/plain"] = "\n".join((self._packed.spec["title"], *sliders, *readouts))
+        return data, metadata
+
+
+def _reserved() -> frozenset[str]:
+    """What a slider cannot be called: every attribute the widget has without it."""
+    return frozenset(dir(GridExplorer)) | {"comm", "keys"}

@@ -1,0 +1,221 @@
+"""An explorer's first setting as a PNG, for pages where no script runs."""
+
+import io
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
+
+from ..plots.style import COLORS, MARKERS
+from .packing import Packed, format_number
+
+_DASHES = {"solid": "-", "dashed": (0, (4, 2)), "dotted": (0, (1, 1.6))}
+_HALO = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
+_COLUMNS = 3
+
+
+def figure(packed: Packed, index: list[int] | None = None) -> Figure:
+    """Draw every panel at one setting.
+
+    Args:
+        packed: A checked explorer.
+        index: Position of each slider; where they start when None.
+
+    Returns:
+        A figure that belongs to no window and no global state.
+    """
+    index = packed.start if index is None else index
+    panels = packed.spec["panels"]
+    columns = min(_COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    width = 4.1 * columns if columns > 1 else 5.6
+    fig = Figure(figsize=(width, 0.75 + 3.7 * rows), dpi=100, layout="constrained")
+    FigureCanvasAgg(fig)
+    fig.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
+    sliders, readouts = packed.shown(index)
+    fig.suptitle(_plain(packed.spec["title"]), fontsize=13, fontweight="bold", x=0.01, ha="left")
+    below = _wrapped(sliders, width) + _wrapped(readouts, width)
+    fig.supxlabel(_plain("\n".join(below)), fontsize=9.5, x=0.01, ha="left")
+    for i, panel in enumerate(panels):
+        _panel(fig.add_subplot(rows, columns, i + 1), panel, packed, index)
+    return fig
+
+
+def png(packed: Packed) -> bytes:
+    """The setting the sliders start at, as a PNG file."""
+    file = io.BytesIO()
+    figure(packed).savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
+
+
+def _plain(text: str) -> str:
+    """Text as matplotlib takes it: no stray formulas, and the 𝓛 that its font lacks."""
+    return text.replace("$", r"\$").replace("𝓛", r"$\mathcal{L}$")
+
+
+def _wrapped(parts: list[str], width: float) -> list[str]:
+    lines, room = [], int(width * 13)
+    for part in parts:
+        if lines and len(lines[-1]) + len(part) + 5 <= room:
+            lines[-1] += "  ·  " + part
+        else:
+            lines.append(part)
+    return lines
+
+
+def _panel(ax: Axes, panel: dict, packed: Packed, index: list[int]) -> None:
+    ax.set_title(_plain(panel["title"]), loc="left", fontsize=11, fontweight="bold", pad=20)
+    ax.text(0, 1.02, _plain(panel["ylabel"]), transform=ax.transAxes, fontsize=9.5, va="bottom")
+    ax.set_xlabel(_plain(panel["xlabel"]), fontsize=9.5)
+    ax.set_xscale(panel["xscale"])
+    ax.set_yscale(panel["yscale"])
+    for order, mark in enumerate(panel["marks"]):
+        _DRAW[mark["kind"]](ax, mark, panel, packed, index, 2 + order / 100)
+    ax.set_xlim(panel["xlim"])
+    ax.set_ylim(panel["ylim"])
+    ax.tick_params(labelsize=9)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, linewidth=0.6)
+    if panel["equal"]:
+        ax.set_aspect("equal", adjustable="box")
+    if not panel["axes"]:
+        ax.set_axis_off()
+    _legend(ax)
+
+
+def _legend(ax: Axes) -> None:
+    """Under the panel, so that it never covers data; as far down as the tick labels reach."""
+    handles, labels = ax.get_legend_handles_labels()
+    if not labels:
+        return
+    named = dict(zip(reversed(labels), reversed(handles), strict=True))
+    labels = sorted(named, key=labels.index)
+    below = 0.0
+    if ax.axison:
+        reach = ax.xaxis.get_tightbbox(ax.figure.canvas.get_renderer())
+        below = (ax.bbox.y0 - reach.y0) / ax.figure.dpi
+    ax.legend(
+        [named[label] for label in labels],
+        labels,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        bbox_transform=ax.transAxes + ScaledTranslation(0, -below, ax.figure.dpi_scale_trans),
+        ncols=1 if max(map(len, labels)) > 22 else 2,
+        fontsize=9,
+        frameon=False,
+    )
+
+
+def _label(mark: dict) -> str:
+    return _plain(mark["label"]) or "_nolegend_"
+
+
+def _lifted(values: np.ndarray, scale: str, limits: list[float]) -> np.ndarray:
+    """Where a log axis cannot hold a value (zero or negative): True."""
+    return np.isfinite(values) & (values <= 0) & (scale == "log")
+
+
+def _edge(ax: Axes, x: np.ndarray, y: np.ndarray, panel: dict, color: str) -> np.ndarray:
+    """Draw a triangle on the lower edge for each y that the log axis cannot hold."""
+    low = _lifted(y, panel["yscale"], panel["ylim"])
+    if low.any():
+        ax.plot(
+            x[low],
+            np.full(low.sum(), panel["ylim"][0]),
+            "v",
+            color=color,
+            markerfacecolor="white",
+            markersize=5,
+            clip_on=False,
+            zorder=4,
+        )
+    return np.where(low, np.nan, y)
+
+
+def _line(ax: Axes, mark: dict, panel: dict, packed: Packed, index: list[int], z: float) -> None:
+    x, y = packed.array(mark["x"], index), packed.array(mark["y"], index)
+    color = COLORS[mark["color"]]
+    y = _edge(ax, x, y, panel, color)
+    ax.plot(
+        np.where(np.isfinite(x), x, np.nan),
+        np.where(np.isfinite(y), y, np.nan),
+        color=color,
+        linewidth=0.8 * mark["width"],
+        linestyle=_DASHES[mark["dash"]],
+        marker=MARKERS[mark["color"]] if mark["marker"] else None,
+        markersize=4.5,
+        label=_label(mark),
+        zorder=z,
+    )
+
+
+def _points(ax: Axes, mark: dict, panel: dict, packed: Packed, index: list[int], z: float) -> None:
+    x, y = packed.array(mark["x"], index), packed.array(mark["y"], index)
+    color = COLORS[mark["color"]]
+    y = _edge(ax, x, y, panel, color)
+    ax.plot(
+        x,
+        y,
+        linestyle="none",
+        color=color,
+        marker=MARKERS[mark["color"]],
+        markersize=0.8 * mark["size"],
+        markerfacecolor="white" if mark["hollow"] else color,
+        markeredgewidth=1.5 if mark["hollow"] else 0.5,
+        label=_label(mark),
+        zorder=z,
+    )
+
+
+def _bars(ax: Axes, mark: dict, panel: dict, packed: Packed, index: list[int], z: float) -> None:
+    height = packed.array(mark["height"], index)
+    x = np.arange(len(height), dtype=float)
+    color = COLORS[mark["color"]]
+    height = _edge(ax, x, height, panel, color)
+    each = 0.8 / mark["of"]
+    ax.bar(
+        x + (mark["place"] - (mark["of"] - 1) / 2) * each,
+        np.where(np.isfinite(height), height, np.nan),
+        width=0.92 * each,
+        color=color,
+        label=_label(mark),
+        zorder=z,
+    )
+    long = sum(map(len, mark["names"])) > 34
+    turned = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if long else {}
+    ax.set_xticks(x, [_plain(name) for name in mark["names"]], **turned)
+
+
+def _text(ax: Axes, mark: dict, panel: dict, packed: Packed, index: list[int], z: float) -> None:
+    x, y = packed.array(mark["x"], index), packed.array(mark["y"], index)
+    align = {"start": "left", "middle": "center", "end": "right"}[mark["anchor"]]
+    for i, word in enumerate(words(mark, packed, index)):
+        if math.isfinite(x[i]) and math.isfinite(y[i]):
+            ax.text(
+                x[i],
+                y[i],
+                _plain(word),
+                color="#222222" if mark["color"] == 6 else COLORS[mark["color"]],
+                fontsize=9.5,
+                ha=align,
+                va="center",
+                bbox=_HALO,
+                clip_on=True,
+                zorder=z,
+            )
+
+
+def words(mark: dict, packed: Packed, index: list[int]) -> list[str]:
+    """What a text mark says at one setting."""
+    said = mark.get("words")
+    if said is None:
+        numbers = packed.array(mark["numbers"], index)
+        said = [format_number(float(v), mark["format"]) for v in numbers]
+    prefix = mark["prefix"] or [""] * len(said)
+    return [before + word for before, word in zip(prefix, said, strict=True)]
+
+
+_DRAW = {"line": _line, "points": _points, "bars": _bars, "text": _text}
