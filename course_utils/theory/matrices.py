@@ -44,7 +44,15 @@ def spectral_radius(matrix: Tensor) -> float:
             f"matrix has shape {tuple(values.shape)}: only a square one has eigenvalues. For a "
             "layer that changes the width, ask for its operator_norm."
         )
-    return torch.linalg.eigvals(values).abs().max().item()
+    scale = values.abs().max()
+    if scale == 0:
+        return 0.0
+    values = values / scale  # LAPACK does not converge where squares of entries underflow
+    try:
+        eigenvalues = torch.linalg.eigvals(values)
+    except torch.linalg.LinAlgError:
+        eigenvalues = torch.linalg.eigvals(values.masked_fill(values.abs() < 1e-150, 0))
+    return (scale * eigenvalues.abs().max()).item()
 
 
 def operator_norm(matrix: Tensor) -> float:
