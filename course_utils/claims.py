@@ -236,7 +236,7 @@ def _holds(kind: str, size: float, theory: float, mean: float, standard_error: f
     return {
         "relative": distance <= size * abs(theory),
         "absolute": distance <= size,
-        "factor": theory / size <= mean <= theory * size,
+        "factor": size > 0 and theory / size <= mean <= theory * size,
         "s.e.": distance <= size * standard_error,
         "at most": mean <= theory,
         "below": mean < theory,
