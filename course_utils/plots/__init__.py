@@ -9,15 +9,20 @@ from .backprop import (
     step_errors,
 )
 from .descent import contour_path, loss_curves, rate_curve, sharpness_curves, training_time
+from .matrices import eigenvalue_plane, log_norm_paths, matrix_ellipse, norm_growth
 
 __all__ = [
     "contour_path",
+    "eigenvalue_plane",
     "expected_losses",
     "graph_diagram",
     "layer_factors",
+    "log_norm_paths",
     "loss_curves",
     "loss_slopes",
     "lr_scan",
+    "matrix_ellipse",
+    "norm_growth",
     "rate_curve",
     "sharpness_curves",
     "step_errors",
