@@ -1,0 +1,58 @@
+# Everything runs in .venv, which each target sets up by itself. `make` alone lists the targets.
+# PYTHON=python3.12 make lab    chooses the Python that .venv is made with
+# make lab LAB="--port 9000"    hands options to JupyterLab
+# make notebooks NB=notebooks/01_gradient_descent.ipynb    stores one notebook only
+
+unexport PYTHONHOME
+unexport PYTHONPATH
+export PIP_USER := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+PY := .venv/bin/python
+SOURCES := pyproject.toml constraints.txt
+
+# Folder that .venv was made in, empty where its Python does not run: a moved folder and a Python
+# that was removed both set it up again.
+HOME_OF_VENV := $(shell $(PY) -c "print(open('.venv/.folder', encoding='utf-8').read())" 2>/dev/null)
+ifneq ($(HOME_OF_VENV),$(CURDIR))
+  SOURCES += again
+endif
+
+.PHONY: help lab test test-browser notebooks bench again
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make lab           open the course in JupyterLab"
+	@echo "make test          unit tests, docstring examples, every notebook, lint"
+	@echo "make test-browser  every notebook in a real browser (needs Chromium)"
+	@echo "make notebooks     run every notebook and store its outputs"
+	@echo "make bench         measure speed against the floors the course promises"
+	@echo "make help          this list"
+	@echo "Each one makes .venv and installs into it when that is not done yet."
+
+lab: .venv/.installed-lab
+	@sh tools/lab.sh $(LAB)
+
+test: export OMP_NUM_THREADS := 1
+test: .venv/.installed-test
+	$(PY) -m pytest -n 2 --dist loadscope
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+test-browser: export OMP_NUM_THREADS := 1
+test-browser: .venv/.installed-test
+	$(PY) -m pytest tests/browser
+
+notebooks: .venv/.installed-test
+	$(PY) tools/store_notebooks.py $(NB)
+
+bench: .venv/.installed-test
+	$(PY) -m benchmarks $(BENCH)
+
+.venv/.installed-lab: $(SOURCES)
+	@sh tools/install.sh lab
+
+.venv/.installed-test: $(SOURCES)
+	@sh tools/install.sh test
+
+again:
