@@ -1,13 +1,14 @@
 """Each activation once: function, slope, bound of the slope, where it is reached, source."""
 
-import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .runtime import unknown
 
 
 @dataclass(frozen=True)
@@ -288,28 +289,6 @@ relu, leaky_relu, elu, selu, gelu, silu, mish, softplus, relu6, hardswish.
     if not z.is_floating_point():
         raise TypeError(f"z has dtype {z.dtype}, floating point is expected: use z.float().")
     return entry.slope(z.detach())
-
-
-def unknown(argument: str, value: object, known: Iterable[str]) -> str:
-    """The message for a name that is not among the known ones.
-
-    Args:
-        argument: Name of the argument.
-        value: What was given.
-        known: What could have been given.
-
-    Returns:
-        One line: argument, value, the closest known name if one is close, all known names.
-
-    >>> unknown("init", "hee", ("he", "xavier"))
-    "init='hee' is unknown: did you mean 'he'? Known: he, xavier."
-    """
-    names = list(known)
-    folded = {name.lower().replace("_", ""): name for name in names}
-    text = str(value).lower().replace("_", "").replace("-", "").replace(" ", "")
-    close = difflib.get_close_matches(text, folded, n=1)
-    guess = f" did you mean {folded[close[0]]!r}?" if close else ""
-    return f"{argument}={value!r} is unknown:{guess} Known: {', '.join(names)}."
 
 
 def _autograd_slope(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:

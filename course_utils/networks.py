@@ -16,10 +16,10 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from .activations import SOFTPLUS_THRESHOLD, Activation, lookup, unknown
+from .activations import ACTIVATIONS, SOFTPLUS_THRESHOLD, Activation, lookup
+from .runtime import check_generator, unknown
 
 _MODULES: dict[str, Callable[[], nn.Module]] = {
-    "linear": nn.Identity,
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
     "relu": nn.ReLU,
@@ -443,7 +443,8 @@ def initialize(
 
     Weights of linear, convolutional and recurrent layers are drawn in the order of
     `module.modules()`; their biases become 0 unless the scheme says otherwise. Norm layers start
-    anew (scale 1, shift 0, fresh running statistics). Other modules stay as they are. Numbers are
+    anew (scale 1, shift 0, fresh running statistics). Other modules, transposed convolutions and
+    embeddings among them, stay as they are. Numbers are
     drawn on the CPU and copied to where the weight lives, so they do not depend on the device.
 
     Args:
@@ -467,7 +468,7 @@ def initialize(
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module={module!r} must be a torch.nn.Module, for example cu.mlp(...).")
-    _check_generator(generator)
+    check_generator(generator)
     _one_of("scheme", scheme, tuple(INITIALIZERS))
     fill = INITIALIZERS[scheme]
     _check_options(scheme, fill, options)
@@ -477,8 +478,7 @@ def initialize(
                 layer.reset_parameters()  # ones and zeros: nothing is drawn
                 continue
             for weight, bias in _weights(layer):
-                if weight.device.type == "meta":
-                    raise ValueError("module lies on the meta device: call to_empty first.")
+                _check_weight(layer, weight)
                 fresh = torch.empty(weight.shape, dtype=_draw_dtype(weight), device="cpu")
                 offset = None
                 if bias is not None:
@@ -532,6 +532,20 @@ def _weights(layer: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
                 yield from zip(weight.chunk(gates), biases, strict=True)
 
 
+def _check_weight(layer: nn.Module, weight: Tensor) -> None:
+    """Refuse weights that cannot be written to, instead of writing to a copy in silence."""
+    kind = type(layer).__name__
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        raise ValueError(f"{kind} has no shape yet: run the network on one batch first.")
+    if not isinstance(layer, nn.RNNBase) and not isinstance(layer.weight, nn.Parameter):
+        raise ValueError(
+            f"The weight of {kind} is computed (weight_norm, spectral_norm, pruning): initialize "
+            "the network first and add that afterwards."
+        )
+    if weight.device.type == "meta":
+        raise ValueError(f"{kind} lies on the meta device: call module.to_empty first.")
+
+
 def _spread(weight: Tensor, std: float, uniform: bool, generator: torch.Generator) -> None:
     """Fill with numbers of mean 0 and standard deviation `std`."""
     if uniform:
@@ -556,12 +570,17 @@ def _building() -> Iterator[None]:
 def _activation_modules(activation: object) -> tuple[str, Callable[[], nn.Module]]:
     """Name of an activation, and a function that makes a fresh module of it."""
     if isinstance(activation, nn.Module):
-        return type(activation).__name__.lower(), lambda: deepcopy(activation)
+        return _label(type(activation).__name__.lower()), lambda: deepcopy(activation)
     entry = lookup(activation)
-    if isinstance(activation, str):
+    if entry is ACTIVATIONS.get(entry.name):
         return entry.name, _MODULES.get(entry.name, lambda: Elementwise(entry))
-    name = entry.name if entry.name.isidentifier() and entry.name != "lambda" else "activation"
-    return name, lambda: Elementwise(entry)
+    return _label(entry.name), lambda: Elementwise(entry)
+
+
+def _label(name: str) -> str:
+    """A name for modules of an activation that is not ours, unlike those of other modules."""
+    taken = ("linear", "conv", "norm", "block", "pool", "flatten", "lambda")
+    return name if name.isidentifier() and name not in taken else "activation"
 
 
 def _at_least(least: int, argument: str, value: object) -> None:
@@ -574,18 +593,6 @@ def _at_least(least: int, argument: str, value: object) -> None:
 def _one_of(argument: str, value: object, known: tuple[str | None, ...]) -> None:
     if not (value is None or isinstance(value, str)) or value not in known:
         raise ValueError(unknown(argument, value, [str(name) for name in known]))
-
-
-def _check_generator(generator: object) -> None:
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(
-            f"generator={generator!r} must be a torch.Generator, for example cu.seeded(0)."
-        )
-    if generator.device.type != "cpu":
-        raise ValueError(
-            f"generator lives on {generator.device}: numbers are drawn on the CPU, so that they "
-            "are the same everywhere. Use cu.seeded(0)."
-        )
 
 
 def _check_options(scheme: str, fill: Callable, options: dict[str, object]) -> None:
