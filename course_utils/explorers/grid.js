@@ -42,8 +42,10 @@ function superscript(integer) {
 export function formatNumber(value, format) {
   if (Number.isNaN(value)) return "NaN";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
-  const [, plus, comma, digits, type] = /^(\+?)(,?)(?:\.(\d+))?([gfed%])$/.exec(format);
-  const precision = digits === undefined ? 6 : Number(digits);
+  const [, plus, comma, digits, kind] = /^(\+?)(,?)(?:\.(\d+))?([gfed%])$/.exec(format);
+  const long = "fd%".includes(kind) && Math.abs(value) >= 1e15;
+  const type = long ? "g" : kind;
+  const precision = long ? 3 : digits === undefined ? 6 : Number(digits);
   let text;
   if (type === "d") text = value.toFixed(0);
   else if (type === "f") text = value.toFixed(precision);
@@ -424,11 +426,12 @@ function makePanel(panel, read, root, uid) {
   /** Lay out the panel anew for a width in pixels. */
   function layout(width, index, family) {
     const measure = (text, size) => textWidth(text, family, size);
-    const height = Math.round(width * 0.74);
     picture.replaceChildren();
-    for (const [name, value] of Object.entries({ width, height, viewBox: `0 0 ${width} ${height}` }))
-      picture.setAttribute(name, value);
-    const plot = frame(panel, width, height, measure);
+    const plot = frame(panel, width, measure);
+    const { height } = plot;
+    put(picture, "width", String(width));
+    put(picture, "height", String(height));
+    put(picture, "viewBox", `0 0 ${width} ${height}`);
     plot.clip = `cu-clip-${uid}`;
     plot.first = index;
     const clip = svg("clipPath", { id: plot.clip }, svg("defs", {}, picture));
@@ -466,7 +469,8 @@ function makePanel(panel, read, root, uid) {
 }
 
 /** Where the plot lies in its panel, its scales and its ticks. */
-function frame(panel, width, height, measure) {
+function frame(panel, width, measure) {
+  const height = Math.round(width * (panel.equal ? 1 : 0.74)); // at most
   const bars = panel.marks.find((mark) => mark.kind === "bars");
   const plot = { width, height, measure, logY: panel.yscale === "log", turned: false };
   if (!panel.axes) {
@@ -482,7 +486,10 @@ function frame(panel, width, height, measure) {
       const slot = (plot.right - plot.left) / (panel.xlim[1] - panel.xlim[0]);
       const widest = Math.max(...names.map((name) => measure(name)));
       plot.turned = widest > slot - 6;
-      if (plot.turned) plot.bottom = height - 16 - Math.ceil(0.6 * widest);
+      if (plot.turned) {
+        plot.bottom = height - 16;
+        plot.height = height + Math.ceil(0.58 * widest);
+      }
       plot.xTicks = { values: names.map((_, i) => i), labels: names };
     } else {
       plot.xTicks = roomyTicks(panel.xscale, panel.xlim, plot.right - plot.left, (l) => measure(l));
@@ -495,11 +502,11 @@ function frame(panel, width, height, measure) {
     const spanY = panel.ylim[1] - panel.ylim[0];
     const unit = Math.min((plot.right - plot.left) / spanX, (plot.bottom - plot.top) / spanY);
     const spareX = (plot.right - plot.left - unit * spanX) / 2;
-    const spareY = (plot.bottom - plot.top - unit * spanY) / 2;
+    const spareY = plot.bottom - plot.top - unit * spanY;
     plot.left += spareX;
     plot.right -= spareX;
-    plot.top += spareY;
     plot.bottom -= spareY;
+    plot.height = Math.ceil(height - spareY);
     if (panel.axes) {
       const tall = Math.max(3, Math.floor((plot.bottom - plot.top) / 36));
       plot.yTicks = ticksAlong(panel.yscale, panel.ylim, tall);

@@ -26,6 +26,8 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def format_number(value: float, spec: str) -> str:
     """Write a number as the explorer shows it: a real minus, and powers of ten as powers.
 
+    From 1e15 on, f, d and % give way to .3g: nobody counts sixteen digits.
+
     Args:
         value: Any number; NaN and the infinities have their own signs.
         spec: A Python number format: optional +, comma and precision, then g, f, e, d or %.
@@ -48,6 +50,8 @@ def format_number(value: float, spec: str) -> str:
         return "NaN"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
+    if spec[-1] in "fd%" and abs(value) >= 1e15:
+        spec = ("+" if spec[0] == "+" else "") + ".3g"
     if spec.endswith("d"):
         spec = re.sub(r"\.\d+", "", spec)[:-1] + ".0f"
     text = format(float(value), spec)
@@ -188,8 +192,11 @@ def _slider_values(where: str, slider: Slider) -> tuple:
         values = tuple(v.item() if hasattr(v, "item") else v for v in given)
     except TypeError:
         raise TypeError(f"{where}.values={slider.values!r} must be a list.") from None
-    if not values:
-        raise ValueError(f"{where}.values is empty: give the slider at least one value.")
+    if len(values) < 2:
+        raise ValueError(
+            f"{where}.values={values!r} leaves nothing to move: give the slider at least two "
+            "values."
+        )
     words = [isinstance(v, str) for v in values]
     numbers = [isinstance(v, int | float) and not isinstance(v, bool) for v in values]
     if not (all(words) or all(numbers)):
