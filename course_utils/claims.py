@@ -254,7 +254,8 @@ def _digits(row: Comparison, kind: str, size: float) -> int:
         size = size / abs(row.theory) if row.theory else 1.0
     elif kind == "s.e.":
         size = size * row.spread / math.sqrt(row.count) / (abs(row.theory) or 1.0)
-    return min(12, max(2, 1 + math.ceil(-math.log10(size)))) if size > 0 else 6
+    # the last digit shown is a step of about the tolerance: finer ones differ between machines
+    return min(12, max(2, 1 + math.ceil(-math.log10(2 * size)))) if size > 0 else 6
 
 
 def _number(value: float, digits: int) -> str:
