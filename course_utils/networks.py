@@ -537,7 +537,7 @@ def _check_weight(layer: nn.Module, weight: Tensor) -> None:
     kind = type(layer).__name__
     if isinstance(weight, nn.parameter.UninitializedParameter):
         raise ValueError(f"{kind} has no shape yet: run the network on one batch first.")
-    if not isinstance(layer, nn.RNNBase) and not isinstance(layer.weight, nn.Parameter):
+    if isinstance(layer, _MATRIX_LAYERS) and not isinstance(layer.weight, nn.Parameter):
         raise ValueError(
             f"The weight of {kind} is computed (weight_norm, spectral_norm, pruning): initialize "
             "the network first and add that afterwards."

@@ -10,8 +10,10 @@ from .backprop import (
 )
 from .descent import contour_path, loss_curves, rate_curve, sharpness_curves, training_time
 from .matrices import eigenvalue_plane, log_norm_paths, matrix_ellipse, norm_growth
+from .training import accuracy_curves, training_curves
 
 __all__ = [
+    "accuracy_curves",
     "contour_path",
     "eigenvalue_plane",
     "expected_losses",
@@ -26,5 +28,6 @@ __all__ = [
     "rate_curve",
     "sharpness_curves",
     "step_errors",
+    "training_curves",
     "training_time",
 ]
