@@ -13,7 +13,7 @@ SOURCES := pyproject.toml constraints.txt
 
 # Folder that .venv was made in, empty where its Python does not run: a moved folder and a Python
 # that was removed both set it up again.
-HOME_OF_VENV := $(shell $(PY) -c "print(open('.venv/.folder', encoding='utf-8').read())" 2>/dev/null)
+HOME_OF_VENV := $(shell $(PY) -c "import os; os.write(1, open('.venv/.folder', 'rb').read())" 2>/dev/null)
 ifneq ($(HOME_OF_VENV),$(CURDIR))
   SOURCES += again
 endif

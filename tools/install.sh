@@ -42,8 +42,8 @@ find_python() {
     fi
     why=$(objection "$candidate")
     [ -n "$why" ] || { found=$candidate; return 0; }
-    reasons="$reasons
-  $candidate $why"
+    reasons="${reasons:+$reasons
+}  $candidate $why"
   done
   say "The course needs Python 3.11, 3.12 or 3.13 with its venv module. Tried:"
   say "${reasons:-  no python3 on this machine}"
@@ -80,7 +80,7 @@ say "Installing into .venv. The first time this takes minutes and about 2 GB of 
   say "README.md, section Troubleshooting, says what to do. Call make again to go on."
   exit 1
 }
-pwd | tr -d '\n' > .venv/.folder
+pwd -P | tr -d '\n' > .venv/.folder
 touch .venv/.installed-lab
 [ "$1" = lab ] || touch .venv/.installed-test
 say "Installed."

@@ -9,4 +9,5 @@ fi
 if [ "$(uname -s)" = Linux ] && [ -z "${DISPLAY:-}${WAYLAND_DISPLAY:-}${BROWSER:-}" ]; then
   set -- --no-browser "$@" # no screen here: Jupyter prints the address to open elsewhere
 fi
-exec .venv/bin/python -m jupyterlab notebooks/00_start_here.ipynb "$@"
+exec .venv/bin/python -m jupyterlab --ServerApp.root_dir=. \
+  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb "$@"
