@@ -4,7 +4,7 @@ from importlib import import_module
 
 from .base import Exercise, Verdict
 
-CHAPTERS = ("gradient_descent", "chain_rule")
+CHAPTERS = ("gradient_descent", "chain_rule", "eigenvalues")
 
 __all__ = ["CHAPTERS", "Exercise", "Verdict"]
 

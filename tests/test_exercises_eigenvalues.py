@@ -1,0 +1,205 @@
+"""Exercises of notebook 03: the reference passes, plausible wrong answers do not."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from course_utils.exercises import eigenvalues
+
+NAMES = (
+    "spectral_radius_2x2",
+    "small_eigenvalues_grow",
+    "small_layers_explode",
+    "relu_explodes",
+    "growth_rate",
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_progress(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))
+
+
+def real_roots_only(a, b, c, d):
+    trace, determinant = a + d, a * d - b * c
+    return abs(trace) / 2 + max(trace**2 / 4 - determinant, 0) ** 0.5
+
+
+def step_by_step(matrices, v, start=1.0, order=1, log=np.log, divide=True):
+    total, v = 0.0, v / np.linalg.norm(v) if start else v
+    for W in matrices[::order]:
+        v = W @ v
+        size = np.linalg.norm(v)
+        total, v = total + log(size), v / size
+    return total / (len(matrices) if divide else 1)
+
+
+def all_at_once(matrices, v):
+    product = np.eye(len(v))
+    for W in matrices:
+        product = W @ product
+    return np.log(np.linalg.norm(product @ v) / np.linalg.norm(v)) / len(matrices)
+
+
+SAFE, GROWS = [[0.5, 30.0], [0.0, 0.5]], [0.0, 1.0]
+DOWN, UP = [[0.0, 0.0], [2.0, 0.0]], [[0.0, 2.0], [0.0, 0.0]]
+CANCELS = [[2.0, 2.0], [-2.0, -2.0]]
+
+RIGHT = {
+    "spectral_radius_2x2": [
+        lambda a, b, c, d: np.abs(np.linalg.eigvals([[a, b], [c, d]])).max(),
+        lambda a, b, c, d: torch.linalg.eigvals(torch.tensor([[a, b], [c, d]])).abs().max(),
+    ],
+    "small_eigenvalues_grow": [
+        ([[0, 20], [0, 0]], [0, 1]),
+        (np.array([[0.4, 0.0], [-99.0, -0.5]]), np.array([3.0, 0.0])),
+        (torch.tensor([[10.0, 20.0], [-5.0, -10.0]]), torch.tensor([[1.0], [2.0]])),  # ρ = 0
+        ([[0.5, 30.0], [0.0, 0.5]], (0.2, -1.0)),
+    ],
+    "small_layers_explode": [
+        (UP, DOWN),
+        ([[0.5, 0.0], [9.0, 0.5]], [[0.5, 9.0], [0.0, 0.5]]),
+        (torch.tensor([[0.0, -3.0], [0.0, 0.0]]), np.array([[0, 0], [3, 0]])),
+    ],
+    "relu_explodes": [
+        (CANCELS, [3.0, -1.0]),
+        ([[-2.0, -2.0], [2.0, 2.0]], [0.0, 1.0]),
+        (torch.tensor([[2.0, 1.9], [-2.0, -1.8]]), np.array([[1.0], [0.0]])),
+    ],
+    "growth_rate": [
+        lambda matrices, v: np.float64(step_by_step(matrices, v)),
+        lambda matrices, v: torch.tensor(step_by_step(matrices, v)),
+    ],
+}
+
+WRONG = {
+    "spectral_radius_2x2": {
+        "largest instead of largest in size": lambda a, b, c, d: np.linalg.eigvals(
+            [[a, b], [c, d]]
+        ).real.max(),
+        "complex pair without its imaginary part": lambda a, b, c, d: np.abs(
+            np.linalg.eigvals([[a, b], [c, d]]).real
+        ).max(),
+        "discriminant clipped at 0": real_roots_only,
+        "operator norm": lambda a, b, c, d: np.linalg.norm([[a, b], [c, d]], 2),
+        "the eigenvalue itself": lambda a, b, c, d: np.linalg.eigvals([[a, b], [c, d]])[0] + 0j,
+        "forgotten root": lambda a, b, c, d: abs(a + d) / 2,
+        "both of them": lambda a, b, c, d: np.abs(np.linalg.eigvals([[a, b], [c, d]])),
+        "diagonal": lambda a, b, c, d: max(abs(a), abs(d)),
+        "NaN": lambda a, b, c, d: math.nan,
+        "text": lambda a, b, c, d: "7.27",
+    },
+    "small_eigenvalues_grow": {
+        "the eigenvector does not grow": (SAFE, [1.0, 0.0]),
+        "grows too little": ([[0.5, 10.0], [0.0, 0.5]], [0.0, 1.0]),
+        "eigenvalue too large": ([[20.0, 0.0], [0.0, 0.5]], [1.0, 0.0]),
+        "negative eigenvalue too large": ([[-20.0, 0.0], [0.0, 0.5]], [1.0, 0.0]),
+        "complex eigenvalues too large": ([[0.0, -20.0], [20.0, 0.0]], [1.0, 0.0]),
+        "eigenvalue a little too large": ([[0.51, 30.0], [0.0, 0.5]], [0.0, 1.0]),
+        "zero vector": (SAFE, [0.0, 0.0]),
+        "3×3": (np.eye(3).tolist(), GROWS),
+        "ragged": ([[1.0], [1.0, 2.0]], GROWS),
+        "NaN": ([[0.5, math.nan], [0.0, 0.5]], GROWS),
+        "infinite": ([[0.5, math.inf], [0.0, 0.5]], GROWS),
+        "overflows": ([[0.5, 1e200], [0.0, 0.5]], GROWS),
+        "complex": ([[0.5, 30j], [0.0, 0.5]], GROWS),
+        "text": ("W", "v"),
+        "only W": (SAFE,),
+        "not a pair": 0.5,
+    },
+    "small_layers_explode": {
+        "the same matrix twice": (UP, UP),
+        "product too small": ([[0.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 0.0]]),
+        "A has a large eigenvalue": ([[2.0, 0.0], [0.0, 0.5]], [[0.5, 0.0], [0.0, 0.5]]),
+        "B has a large eigenvalue": ([[0.5, 0.0], [0.0, 0.5]], [[5.0, 0.0], [0.0, 0.5]]),
+        "large norm of the product alone": ([[0.5, 99.0], [0.0, 0.5]], [[0.5, 99.0], [0.0, 0.5]]),
+        "vectors": ([1.0, 0.0], [0.0, 1.0]),
+        "one matrix": UP,
+        "NaN": (UP, [[0.0, math.nan], [0.0, 0.0]]),
+    },
+    "relu_explodes": {
+        "the notebook's W": ([[2.0, 4.0], [-1.0, -2.0]], [1.0, 0.0]),
+        "explodes without ReLU too": ([[2.0, 0.0], [0.0, 2.0]], [1.0, 1.0]),
+        "vanishes with ReLU too": ([[0.5, 2.0], [0.0, 0.5]], [0.0, 1.0]),
+        "both units stay active": ([[0.25, 0.25], [0.25, 0.25]], [1.0, 1.0]),
+        "no unit is ever active": ([[-0.5, 0.0], [0.0, -0.5]], [1.0, 1.0]),
+        "starts on the line that W sends to 0": (CANCELS, [1.0, -1.0]),
+        "grows too slowly": ([[1.5, 1.5], [-1.5, -1.5]], [1.0, 0.0]),
+        "zero start": (CANCELS, [0.0, 0.0]),
+        "start of the wrong length": (CANCELS, [1.0, 0.0, 0.0]),
+        "text": (CANCELS, "h0"),
+    },
+    "growth_rate": {
+        "product first, logarithm after": all_at_once,
+        "forgot the length of v": lambda m, v: (
+            step_by_step(m, v) + np.log(np.linalg.norm(v)) / len(m)
+        ),
+        "last matrix first": lambda m, v: step_by_step(m, v, order=-1),
+        "sum instead of mean": lambda m, v: step_by_step(m, v, divide=False),
+        "logarithm to base 10": lambda m, v: step_by_step(m, v, log=np.log10),
+        "squared norm": lambda m, v: 2 * step_by_step(m, v),
+        "mean log operator norm": lambda m, v: float(
+            np.mean([np.log(np.linalg.norm(W, 2)) for W in m])
+        ),
+        "spectral radius of each": lambda m, v: float(
+            np.mean([np.log(np.abs(np.linalg.eigvals(W)).max() + 1e-12) for W in m])
+        ),
+        "the factor, not its logarithm": lambda m, v: np.exp(step_by_step(m, v)),
+        "one per step": lambda m, v: np.full(len(m), step_by_step(m, v)),
+        "NaN": lambda m, v: math.nan,
+    },
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reference_solution_is_right(name):
+    exercise = getattr(eigenvalues, name)
+    verdict = exercise.check(exercise.reference)
+    assert verdict and verdict.status == "right", str(verdict)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_right_answers_are_right(name):
+    for answer in RIGHT[name]:
+        verdict = getattr(eigenvalues, name).check(answer)
+        assert verdict, str(verdict)
+
+
+@pytest.mark.parametrize(
+    ("name", "mistake"), [(name, mistake) for name in NAMES for mistake in WRONG[name]]
+)
+def test_a_plausible_wrong_answer_is_rejected_and_told_why(name, mistake):
+    verdict = getattr(eigenvalues, name).check(WRONG[name][mistake])
+    assert verdict.status == "wrong"
+    assert len(str(verdict)) > 60
+    assert "LinAlgError" not in str(verdict) and "your code raised" not in str(verdict)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_not_filled_in_counts_as_not_attempted(name):
+    exercise = getattr(eigenvalues, name)
+    for answer in (..., None, lambda *inputs: ..., (..., ...)):
+        if callable(answer) != callable(exercise.reference) and answer not in (..., None):
+            continue
+        assert exercise.check(answer).status == "not attempted"
+    if not callable(exercise.reference):
+        assert exercise.check((exercise.reference[0], ...)).status == "not attempted"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_exercise_has_three_hints_a_solution_and_a_time(name):
+    exercise = getattr(eigenvalues, name)
+    assert exercise.chapter == "eigenvalues" and exercise.name == name
+    assert len({str(exercise.hint()) for _ in exercise.hints}) == len(exercise.hints) == 3
+    assert len(str(exercise.solution())) > 20
+    assert 0 < exercise.minutes <= 20 and exercise.difficulty in (1, 2, 3)
+
+
+def test_growth_rate_oracle_is_that_of_exact_fractions():
+    """The judge's whole-number product agrees with a diagonal product known in closed form."""
+    matrices = [np.diag([2.0, 3.0])] * 30 + [np.diag([5.0, 0.1])] * 10
+    v = np.array([1.0, 1.0])
+    expected = math.log(math.hypot(2**30 * 5**10, 3**30 / 10**10) / math.sqrt(2)) / 40
+    assert eigenvalues.growth_rate.reference(matrices, v) == pytest.approx(expected, rel=1e-12)
