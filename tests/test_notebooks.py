@@ -1,0 +1,343 @@
+"""What is stored in notebooks/, how it is stored, and that nbval lets no failure pass."""
+
+import ast
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+import course_utils as cu
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+CHAPTERS = [path for path in NOTEBOOKS if not path.name.startswith("00")]
+TAG = "nbval-check-output"
+DIFFERS = "differs-by-machine"  # said of a cell whose text is not compared, for a reason
+
+spec = importlib.util.spec_from_file_location("store", ROOT / "tools" / "store_notebooks.py")
+store = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(store)
+
+
+def each(paths):
+    return pytest.mark.parametrize("path", paths, ids=lambda path: path.stem)
+
+
+def read(path):
+    return nbformat.read(path, as_version=nbformat.NO_CONVERT)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def calls(source, *names):
+    """Whether the code calls something whose dotted name ends in one of `names`."""
+    called = [ast.unparse(n.func) for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call)]
+    return any(f".{call}".endswith(f".{name}") for call in called for name in names)
+
+
+# What is stored
+
+
+def test_the_first_notebook_is_there():
+    assert "00_start_here" in [path.stem for path in NOTEBOOKS]
+
+
+@each(NOTEBOOKS)
+def test_metadata_is_normalized_and_the_same_on_every_machine(path):
+    notebook = read(path)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    nbformat.validate(notebook)
+    assert notebook.metadata == store.METADATA
+    for cell in notebook.cells:
+        assert set(cell.metadata) <= {"tags"}, cell.source
+        assert "attachments" not in cell
+    assert path.read_text(encoding="utf-8") == nbformat.writes(notebook).rstrip("\n") + "\n"
+
+
+@each(NOTEBOOKS)
+def test_cell_ids_are_unique(path):
+    ids = [cell.id for cell in read(path).cells]
+    assert len(ids) == len(set(ids))
+
+
+@each(NOTEBOOKS)
+def test_stored_outputs_come_from_one_run_from_top_to_bottom(path):
+    cells = code_cells(read(path))
+    # nbval does not compare a cell without a count: it would pass whatever it prints.
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+
+
+@each(NOTEBOOKS)
+def test_no_stored_output_is_an_error_a_warning_or_a_widget(path):
+    for cell in code_cells(read(path)):
+        for output in cell.outputs:
+            assert output.output_type != "error", cell.source
+            assert output.get("name") != "stderr", cell.source
+            assert not [key for key in output.get("data", {}) if "widget" in key], cell.source
+
+
+@each(NOTEBOOKS)
+def test_nothing_stored_tells_of_the_machine_that_ran_it(path):
+    for cell in read(path).cells:
+        for text in [cell.source, *store.texts(cell.get("outputs", []))]:
+            assert not store.MACHINE.search(text), text
+
+
+@each(NOTEBOOKS)
+def test_every_cell_with_a_claim_is_compared(path):
+    for cell in code_cells(read(path)):
+        if calls(cell.source, "compare", "ledger"):
+            assert TAG in tags(cell), cell.source
+            assert cell.outputs, f"the row is not shown: {cell.source}"
+
+
+@each(NOTEBOOKS)
+def test_every_cell_that_prints_is_compared_or_says_that_it_differs(path):
+    for cell in code_cells(read(path)):
+        prints = [o for o in cell.outputs if not {"image/png"} & set(o.get("data", {}))]
+        if prints and not calls(cell.source, "check"):
+            assert {TAG, DIFFERS} & set(tags(cell)), cell.source
+
+
+def test_few_cells_are_left_out_of_the_comparison():
+    left_out = [
+        (path.stem, cell.id)
+        for path in NOTEBOOKS
+        for cell in code_cells(read(path))
+        if DIFFERS in tags(cell)
+    ]
+    assert len(left_out) <= len(NOTEBOOKS), left_out
+
+
+@each(CHAPTERS)
+def test_a_notebook_has_25_to_45_cells(path):
+    assert 25 <= len(read(path).cells) <= 45
+
+
+@each(NOTEBOOKS)
+def test_no_code_cell_is_longer_than_25_lines(path):
+    for cell in code_cells(read(path)):
+        assert len(cell.source.splitlines()) <= 25, cell.source
+
+
+@each(NOTEBOOKS)
+def test_code_is_plain_python_without_star_imports_sys_path_or_installs(path):
+    for cell in code_cells(read(path)):
+        tree = ast.parse(cell.source)  # a magic or a shell line is a SyntaxError
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                assert "*" not in [alias.name for alias in node.names], cell.source
+        assert "sys.path" not in cell.source
+
+
+@each(NOTEBOOKS)
+def test_every_picture_has_prose_beside_it(path):
+    notebook = read(path)
+    cells = [new_code_cell(), *notebook.cells, new_code_cell()]
+    for before, cell, after in zip(cells, cells[1:], cells[2:], strict=False):
+        if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
+            assert "markdown" in (before.cell_type, after.cell_type), cell.source
+
+
+@each(NOTEBOOKS)
+def test_the_title_stands_first_and_headings_do_not_skip_a_level(path):
+    cells = read(path).cells
+    assert cells[0].cell_type == "markdown" and cells[0].source.startswith("# ")
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    prose = re.sub(r"```.*?```", "", prose, flags=re.DOTALL)
+    levels = [len(marks) for marks in re.findall(r"^(#+) ", prose, flags=re.MULTILINE)]
+    assert levels.count(1) == 1
+    assert all(deeper - level <= 1 for level, deeper in pairwise(levels))
+
+
+@each(NOTEBOOKS)
+def test_links_to_files_of_the_course_lead_somewhere(path):
+    prose = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+@each(CHAPTERS)
+def test_a_notebook_ends_with_its_ledger_what_to_remember_and_references(path):
+    notebook = read(path)
+    assert any(calls(cell.source, "ledger") for cell in code_cells(notebook))
+    headings = [
+        line.lower()
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+        for line in cell.source.splitlines()
+        if line.startswith("#")
+    ]
+    assert any("remember" in heading for heading in headings)
+    assert any("references" in heading for heading in headings)
+
+
+def test_the_exercises_of_the_notebooks_are_those_of_the_package():
+    asked = set()
+    for path in NOTEBOOKS:
+        for cell in code_cells(read(path)):
+            asked |= set(re.findall(r"exercises\.(\w+)\.(\w+)\.check\(", cell.source))
+    offered = {
+        (chapter, name)
+        for chapter in cu.exercises.CHAPTERS
+        for name, value in vars(getattr(cu.exercises, chapter)).items()
+        if isinstance(value, cu.exercises.Exercise)
+    }
+    assert asked == offered
+
+
+# How it is stored
+
+
+def test_a_widget_view_is_not_stored_but_the_picture_beside_it_is():
+    both = new_output("display_data", {store.WIDGET: {}, "image/png": "x", "text/plain": "w"})
+    alone = new_output("display_data", {store.WIDGET: {}, "text/plain": "w"})
+    plain = new_output("display_data", {"text/plain": "w"})
+    kept = store.without_widgets([both, alone, plain])
+    assert [set(output.data) for output in kept] == [{"image/png", "text/plain"}, {"text/plain"}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "saved in /home/ada/x.png",
+        "saved in /tmp/x.png",
+        r"C:\Users\ada",
+        "<object at 0x7f33aa11bb00>",
+        "File '/usr/lib/python3/x.py'",
+    ],
+)
+def test_text_of_this_machine_is_a_complaint(text):
+    assert store.complaints(new_code_cell(), [new_output("stream", name="stdout", text=text)])
+
+
+@pytest.mark.parametrize("text", ["loss 0.1/step", "a/tmp/b", "1 / 2", "∂L/∂h", "see 5/opt/3"])
+def test_text_that_only_looks_like_a_path_is_none(text):
+    assert not store.complaints(new_code_cell(), [new_output("stream", name="stdout", text=text)])
+
+
+def test_warnings_and_tagged_widgets_are_complaints():
+    assert store.complaints(new_code_cell(), [new_output("stream", name="stderr", text="careful")])
+    widget = [new_output("display_data", {store.WIDGET: {}, "text/plain": "w"})]
+    assert store.complaints(new_code_cell(metadata={"tags": [TAG]}), widget)
+    assert not store.complaints(new_code_cell(), widget)
+
+
+def test_streams_of_one_name_are_stored_as_one():
+    parts = [new_output("stream", name="stdout", text=text) for text in ("a\n", "b\n")]
+    assert [output.text for output in store.merged(parts)] == ["a\nb\n"]
+
+
+def test_storing_twice_writes_once_and_touches_nothing_but_outputs(tmp_path):
+    path = tmp_path / "01_x.ipynb"
+    figure = "import matplotlib.pyplot as plt\n_ = plt.plot([1, 2])"
+    cells = [
+        new_markdown_cell("# Title"),
+        new_code_cell("print('one')\nprint('two')", metadata={"tags": [TAG], "collapsed": True}),
+        new_code_cell(figure),
+    ]
+    nbformat.write(new_notebook(cells=cells, metadata={"author": "somebody"}), path)
+    assert store.store(path) == (True, [])
+    first = path.read_bytes()
+    assert store.store(path) == (False, [])
+    assert path.read_bytes() == first
+    stored = read(path)
+    assert [cell.source for cell in stored.cells] == [cell.source for cell in cells]
+    assert [cell.id for cell in stored.cells] == [cell.id for cell in cells]
+    assert stored.cells[1].outputs[0].text == "one\ntwo\n"
+    assert stored.cells[1].metadata == {"tags": [TAG]}
+    assert "image/png" in stored.cells[2].outputs[0].data
+
+
+def test_a_notebook_that_fails_is_left_as_it_was(tmp_path):
+    path = tmp_path / "01_x.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell("%no_such_magic")]), path)
+    before = path.read_bytes()
+    changed, wrong = store.store(path)
+    assert not changed and wrong
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+# How it is run by nbval
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """Outcome of each cell of small notebooks under this project's conftest and options."""
+    folder = tmp_path_factory.mktemp("nbval")
+    shutil.copy(ROOT / "conftest.py", folder)
+
+    def write(name, *sources, tagged=False, text=None):
+        cells = [new_code_cell(source, execution_count=1) for source in sources]
+        for cell in cells:
+            cell.metadata = {"tags": [TAG]} if tagged else {}
+            if text is not None:
+                cell.outputs = [new_output("stream", name="stdout", text=text)]
+        nbformat.write(new_notebook(cells=cells), folder / f"{name}.ipynb")
+
+    write("magic", "%no_such_magic", "print(1)")
+    write("dead", "import os\nos._exit(1)", "print(1)")
+    write("raising", "1 / 0")
+    write("same", "print(1)", tagged=True, text="1\n")
+    write("other", "print(1)", tagged=True, text="2\n")
+    write("untagged", "print(1)", text="2\n")
+    home = "import os\nprint('course-test-' in os.environ['COURSE_PROGRESS'])"
+    write("progress", home, tagged=True, text="True\n")
+    report = folder / "report.xml"
+    options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), f"--junitxml={report}"]
+    options += ["-p", "no:cacheprovider", "--nbval-cell-timeout=60", "-q", str(folder)]
+    subprocess.run(
+        [sys.executable, "-m", "pytest", *options],
+        capture_output=True,
+        timeout=300,
+        cwd=folder,
+        check=False,
+    )
+    found = {}
+    for case in ET.parse(report).iter("testcase"):
+        problem = next((c for c in case if c.tag in ("failure", "error")), None)
+        said = "" if problem is None else f"{problem.get('message')} {problem.text}"
+        name = case.get("classname").replace(".ipynb", "").split(".")[-1]
+        found[name, case.get("name")] = said
+    return found
+
+
+def test_an_unknown_magic_fails_its_cell_and_no_other(outcomes):
+    assert "no_such_magic" in outcomes["magic", "Cell 0"]
+    assert outcomes["magic", "Cell 1"] == ""
+
+
+def test_a_dead_kernel_fails_at_once(outcomes):
+    # With nbval alone the cell fails after its 60 seconds, with another message.
+    assert "The kernel died" in outcomes["dead", "Cell 0"]
+    assert outcomes["dead", "Cell 1"]
+
+
+def test_an_exception_fails(outcomes):
+    assert "ZeroDivisionError" in outcomes["raising", "Cell 0"]
+
+
+def test_tagged_cells_are_compared_and_others_are_not(outcomes):
+    assert outcomes["same", "Cell 0"] == ""
+    assert outcomes["other", "Cell 0"]
+    assert outcomes["untagged", "Cell 0"] == ""
+
+
+def test_notebooks_under_test_leave_the_progress_of_the_learner_alone(outcomes):
+    assert outcomes["progress", "Cell 0"] == ""
