@@ -1,0 +1,7 @@
+"""Watch any network: outputs, gradients, parameters and updates per layer and step."""
+
+from .gradient_record import GradientRecord, NonFinite
+from .recorder import Recorder, record
+from .slope import Factor
+
+__all__ = ["Factor", "GradientRecord", "NonFinite", "Recorder", "record"]

@@ -1,0 +1,142 @@
+"""Rows into one frozen record: align names over steps, divide out scales, find the first NaN."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from .gradient_record import PER_LAYER, GradientRecord, NonFinite
+from .row import QUANTITIES
+
+_SCALED = ("grad_rms",)
+
+
+Key = tuple[str, int, str]
+"""Module, number of the call in its step, path of the tensor in the output."""
+
+
+def merged_order(sequences: Sequence[tuple[Key, ...]]) -> list[Key]:
+    """All keys, each once, in forward order; a new key goes behind the one before it."""
+    order: list[Key] = []
+    seen: set[Key] = set()
+    for names in dict.fromkeys(sequences):
+        place = 0
+        for name in names:
+            if name in seen:
+                place = order.index(name) + 1
+            else:
+                order.insert(place, name)
+                seen.add(name)
+                place += 1
+    return order
+
+
+def assemble(
+    rows: Sequence[dict],
+    parameters: tuple[str, ...],
+    types: dict[str, str],
+    weighted: set[str],
+    later: set[tuple[str, int]],
+) -> GradientRecord:
+    """The record of closed rows.
+
+    Args:
+        rows: As the recorder keeps them, oldest first.
+        parameters: Names of the parameters.
+        types: Class name of each watched module.
+        weighted: Names of the modules with a weight of two or more dimensions.
+        later: (module, call) pairs that belong to a second forward pass of the model in a step.
+
+    Returns:
+        The frozen record.
+    """
+    keys = merged_order([row["keys"] for row in rows])
+    layers = tuple(label(key) for key in keys)
+    place = {key: i for i, key in enumerate(keys)}
+    outputs = torch.full((len(rows), len(keys), QUANTITIES), math.nan, dtype=torch.float64)
+    sizes = torch.full((3, len(rows), len(parameters)), math.nan, dtype=torch.float64)
+    scales, losses = [], []
+    for i, row in enumerate(rows):
+        if row["keys"]:
+            columns = [place[key] for key in row["keys"]]
+            outputs[i, columns] = row["outputs"].read().reshape(-1, QUANTITIES)
+        scale = float(row["scale"])
+        scales.append(scale)
+        losses.append(math.nan if row["loss"] is None else float(row["loss"]))
+        sizes[:2, i] = row["parameters"].read().reshape(2, -1)
+        if row["scale_applies"]:
+            sizes[1, i] /= scale
+        if row["update"] is not None:
+            before, change = row["update"].read().reshape(2, -1)
+            sizes[2, i] = torch.where((before == 0) & (change == 0), 0.0, change / before)
+    quantities = {name: outputs[:, :, q].clone() for q, name in enumerate(PER_LAYER)}
+    grad_scale = torch.tensor(scales, dtype=torch.float64)
+    for name in _SCALED:
+        quantities[name] /= grad_scale[:, None]
+    for name in ("output_nan", "output_inf", "grad_nan", "grad_inf"):
+        quantities[name].nan_to_num_(0.0)
+    steps = tuple(row["step"] for row in rows)
+    losses = torch.tensor(losses, dtype=torch.float64)
+    return GradientRecord(
+        layers=layers,
+        layer_types=tuple(types[name] for name, _, _ in keys),
+        trunk=in_trunk(keys, weighted, later),
+        steps=steps,
+        **quantities,
+        parameters=parameters,
+        parameter_rms=sizes[0].clone(),
+        parameter_grad_rms=sizes[1].clone(),
+        update_ratio=sizes[2].clone(),
+        losses=losses,
+        grad_scale=grad_scale,
+        first_nonfinite=_first_nonfinite(
+            rows, layers, parameters, quantities, outputs[:, :, 10], sizes[1], losses
+        ),
+    )
+
+
+def label(key: Key) -> str:
+    """Name of a layer in the record: `encoder.0`, `cell#2`, `lstm[1][0]`."""
+    name, call, path = key
+    return f"{name}{'' if call == 1 else f'#{call}'}{path}"
+
+
+def in_trunk(
+    keys: Sequence[Key], weighted: set[str], later: set[tuple[str, int]]
+) -> tuple[bool, ...]:
+    """Which layers count as depth: with a weight, first forward pass, first tensor."""
+    result, seen = [], set()
+    for name, call, _ in keys:
+        first = (name, call) not in seen and (name, call) not in later
+        seen.add((name, call))
+        result.append(first and name in weighted)
+    return tuple(result)
+
+
+def _first_nonfinite(
+    rows: Sequence[dict],
+    layers: tuple[str, ...],
+    parameters: tuple[str, ...],
+    quantities: dict[str, torch.Tensor],
+    arrival: torch.Tensor,
+    parameter_grads: torch.Tensor,
+    losses: torch.Tensor,
+) -> NonFinite | None:
+    """Look in the order of time: outputs, loss, gradients as they arrived, parameters' gradients.
+
+    A loss that was not given is NaN too, so only one that was given counts.
+    """
+    bad_output = quantities["output_nan"] + quantities["output_inf"] > 0
+    bad_grad = quantities["grad_nan"] + quantities["grad_inf"] > 0
+    for i, row in enumerate(rows):
+        if bad_output[i].any():
+            return NonFinite(layers[int(bad_output[i].int().argmax())], "forward", row["step"])
+        if row["loss"] is not None and not losses[i].isfinite():
+            return NonFinite("(loss)", "forward", row["step"])
+        if bad_grad[i].any():
+            order = torch.where(bad_grad[i], arrival[i], math.inf)
+            return NonFinite(layers[int(order.argmin())], "backward", row["step"])
+        bad = ~parameter_grads[i].isfinite() & torch.tensor(row["has_grad"], dtype=torch.bool)
+        if bad.any():
+            return NonFinite(parameters[int(bad.int().argmax())], "backward", row["step"])
+    return None

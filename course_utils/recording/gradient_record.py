@@ -1,0 +1,391 @@
+"""The record: plain, frozen float64 tensors, steps × layers."""
+
+import html
+import importlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..runtime import unknown
+from .slope import Factor, fit_factor
+
+PER_LAYER = (
+    "output_rms",
+    "output_mean",
+    "zero_fraction",
+    "saturated_fraction",
+    "dead_fraction",
+    "output_nan",
+    "output_inf",
+    "grad_rms",
+    "grad_nan",
+    "grad_inf",
+)
+PER_PARAMETER = ("parameter_rms", "parameter_grad_rms", "update_ratio")
+TRAVELS_BACK = ("grad_rms",)
+SHOWN = 24
+
+
+class NonFinite(NamedTuple):
+    """Where the first NaN or Inf appeared.
+
+    Attributes:
+        layer: Name of the layer, of the parameter, or "(loss)".
+        pass_name: "forward", "backward" or "update".
+        step: Index of the step.
+    """
+
+    layer: str
+    pass_name: str
+    step: int
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GradientRecord:
+    """Statistics of outputs, gradients and parameters per step and layer, input side first.
+
+    All tensors are float64 on the CPU and hold no graph. NaN says that there is nothing to
+    measure: a frozen layer has no gradient, a Linear layer does not saturate. A layer that ran
+    and whose RMS is exactly 0 has 0, never NaN.
+
+    Attributes:
+        layers: Names as in `named_modules()`, in the order of the forward pass. The second call
+            of a module in one step is `name#2`; a tensor inside a tuple or dict is `name[0]`,
+            `name[logits]`. The watched module itself is `(model)`.
+        layer_types: Class name of each layer.
+        trunk: Which layers `decay()` and `span()` use unless told otherwise: those with a
+            weight of two or more dimensions, first forward pass of a step, first tensor.
+        steps: Index of each recorded step, counted from 0.
+        output_rms: (steps, layers) √(mean |h|²) of the output h.
+        output_mean: (steps, layers) mean of h; NaN for complex outputs.
+        zero_fraction: (steps, layers) share of entries of h that are exactly 0.
+        saturated_fraction: (steps, layers) share of entries where the slope of a saturating
+            activation module is below 5 % of its largest; NaN for other layers.
+        dead_fraction: (steps, layers) share of units of a ReLU module that are 0 for the whole
+            batch; a unit is an index of all dimensions but the first. NaN for other layers.
+        output_nan: (steps, layers) number of NaN in h.
+        output_inf: (steps, layers) number of Inf in h.
+        grad_rms: (steps, layers) √(mean |∂L/∂h|²); NaN where no gradient arrived.
+        grad_nan: (steps, layers) number of NaN in ∂L/∂h.
+        grad_inf: (steps, layers) number of Inf in ∂L/∂h.
+        parameters: Names as in `named_parameters()`.
+        parameter_rms: (steps, parameters) √(mean θ²) before the update.
+        parameter_grad_rms: (steps, parameters) √(mean (∂L/∂θ)²) of what `.grad` held at the end
+            of the backward pass, so before clipping, and summed over accumulated batches.
+        update_ratio: (steps, parameters) ‖θ_after − θ_before‖/‖θ_before‖ of the optimizer step;
+            Inf if θ_before is 0, NaN without an optimizer or without a step of it.
+        losses: (steps,) the loss where it was given, else NaN.
+        grad_scale: (steps,) the factor of a GradScaler that was divided out, else 1.
+        first_nonfinite: None, or (layer, pass, step) of the first NaN or Inf.
+    """
+
+    layers: tuple[str, ...]
+    layer_types: tuple[str, ...]
+    trunk: tuple[bool, ...]
+    steps: tuple[int, ...]
+    output_rms: Tensor
+    output_mean: Tensor
+    zero_fraction: Tensor
+    saturated_fraction: Tensor
+    dead_fraction: Tensor
+    output_nan: Tensor
+    output_inf: Tensor
+    grad_rms: Tensor
+    grad_nan: Tensor
+    grad_inf: Tensor
+    parameters: tuple[str, ...]
+    parameter_rms: Tensor
+    parameter_grad_rms: Tensor
+    update_ratio: Tensor
+    losses: Tensor
+    grad_scale: Tensor
+    first_nonfinite: NonFinite | None
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Position of each layer in the forward pass: 1 on the input side."""
+        return tuple(range(1, len(self.layers) + 1))
+
+    @property
+    def without_gradient(self) -> tuple[str, ...]:
+        """Layers that no gradient reached in any recorded step: frozen, detached or unused."""
+        empty = self.grad_rms.isnan().all(0) & (self.grad_nan == 0).all(0)
+        return tuple(n for n, e in zip(self.layers, empty.tolist(), strict=True) if e)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, GradientRecord):
+            return NotImplemented
+        for field in fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if isinstance(mine, Tensor):
+                if mine.shape != theirs.shape:
+                    return False
+                if not torch.equal(mine.isnan(), theirs.isnan()):
+                    return False
+                if not torch.equal(mine.nan_to_num(), theirs.nan_to_num()):
+                    return False
+            elif mine != theirs:
+                return False
+        return True
+
+    __hash__ = None
+
+    def rows(self, layers: Sequence[str | int] | None = None) -> list[int]:
+        """Column numbers of some layers.
+
+        Args:
+            layers: Names or column numbers; None for the trunk, or for all layers if the trunk
+                has fewer than two.
+
+        Returns:
+            Column numbers into the (steps, layers) tensors.
+
+        Raises:
+            ValueError: If a name or number is not in the record.
+        """
+        if layers is None:
+            trunk = [i for i, inside in enumerate(self.trunk) if inside]
+            return trunk if len(trunk) > 1 else list(range(len(self.layers)))
+        if isinstance(layers, str | int):
+            layers = [layers]
+        found = []
+        for item in layers:
+            if isinstance(item, str):
+                if item not in self.layers:
+                    raise ValueError(unknown("layers", item, self.layers))
+                found.append(self.layers.index(item))
+            elif -len(self.layers) <= item < len(self.layers):
+                found.append(item % len(self.layers))
+            else:
+                raise ValueError(f"layers={item!r}: the record has {len(self.layers)} layers.")
+        return found
+
+    def _profile(self, quantity: str, step: int | None) -> Tensor:
+        if quantity not in PER_LAYER:
+            raise ValueError(unknown("quantity", quantity, PER_LAYER))
+        values = getattr(self, quantity)
+        if not len(self):
+            raise ValueError(
+                "The record has no steps: run a forward and backward pass inside the block."
+            )
+        if step is None:
+            return values.log().nanmean(0).exp()
+        if not -len(self) <= step < len(self):
+            raise ValueError(f"step={step}: the record has {len(self)} rows, 0 to {len(self) - 1}.")
+        return values[step]
+
+    def decay(
+        self,
+        quantity: str = "grad_rms",
+        *,
+        step: int | None = -1,
+        layers: Sequence[str | int] | None = None,
+    ) -> Factor:
+        """Factor per layer, by least squares of log RMS over depth.
+
+        Read in the direction of travel: a gradient goes from the last layer to the first, an
+        output from the first to the last. Below 1 it vanishes, above 1 it explodes. For the
+        gradient, log RMS_l = a − l log f, so over n layers it is multiplied by f^(n−1).
+
+        Args:
+            quantity: "grad_rms" or "output_rms".
+            step: Row of the record, −1 for the last; None for the geometric mean over steps.
+            layers: Names or column numbers; the trunk when None.
+
+        Returns:
+            The factor, a float with `.standard_error` and `.layers`. 0 if an RMS is exactly 0
+            somewhere, NaN if one is infinite or fewer than two layers are left.
+
+        Raises:
+            ValueError: If a name, the step or the quantity is unknown, or the record is empty.
+        """
+        columns = self.rows(layers)
+        profile = self._profile(quantity, step)[columns]
+        names = [self.layers[i] for i in columns]
+        return fit_factor(profile, names, quantity in TRAVELS_BACK)
+
+    def span(
+        self,
+        quantity: str = "grad_rms",
+        *,
+        step: int | None = -1,
+        layers: Sequence[str | int] | None = None,
+    ) -> float:
+        """What a signal is multiplied by over the whole depth.
+
+        For the gradient RMS of the first layer over RMS of the last, for outputs last over
+        first: below 1 it vanishes.
+
+        Args:
+            quantity: "grad_rms" or "output_rms".
+            step: Row of the record, −1 for the last; None for the geometric mean over steps.
+            layers: Names or column numbers; the trunk when None.
+
+        Returns:
+            The ratio, dimensionless; NaN if fewer than two layers have a value.
+        """
+        profile = self._profile(quantity, step)[self.rows(layers)]
+        profile = profile[~profile.isnan()]
+        if len(profile) < 2:
+            return math.nan
+        first, last = float(profile[0]), float(profile[-1])
+        start, end = (last, first) if quantity in TRAVELS_BACK else (first, last)
+        if start == 0:
+            return math.nan if end == 0 else math.inf
+        return end / start
+
+    def to_dict(self) -> dict:
+        """The record as lists, strings and numbers that strict JSON can hold.
+
+        NaN becomes None, Inf becomes "inf" or "-inf". `from_dict` turns them back, bit for bit.
+        """
+        result = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                value = {"shape": list(value.shape), "values": _plain(value)}
+            elif value is not None:
+                value = list(value)
+            result[field.name] = value
+        return result
+
+    @classmethod
+    def from_dict(cls, data: dict) -> "GradientRecord":
+        """The record that `to_dict` was made from.
+
+        Args:
+            data: What `to_dict` returned, possibly after a trip through JSON.
+
+        Returns:
+            An equal record.
+
+        Raises:
+            ValueError: If a field is missing or unknown, or a tensor has the wrong size.
+        """
+        names = [field.name for field in fields(cls)]
+        if not isinstance(data, dict) or set(data) != set(names):
+            given = sorted(data) if isinstance(data, dict) else type(data).__name__
+            raise ValueError(f"data={given} is not a record: expected a dict with {names}.")
+        values = {}
+        for name in names:
+            value = data[name]
+            if isinstance(value, dict):
+                try:
+                    numbers = [_number(item) for item in value["values"]]
+                    tensor = torch.tensor(numbers, dtype=torch.float64).reshape(value["shape"])
+                except (KeyError, TypeError, RuntimeError) as error:
+                    raise ValueError(f"data[{name!r}] does not hold a tensor: {error}") from error
+                values[name] = tensor
+            elif name == "first_nonfinite":
+                values[name] = None if value is None else NonFinite(*value)
+            else:
+                values[name] = tuple(value)
+        return cls(**values)
+
+    def to_frame(self, of: str = "layers") -> "object":
+        """The record as a tidy pandas DataFrame, one row per step and layer or parameter.
+
+        Args:
+            of: "layers" or "parameters".
+
+        Returns:
+            A DataFrame with the columns step, layer (or parameter), and one per quantity.
+
+        Raises:
+            ImportError: If pandas is not installed.
+            ValueError: If `of` is neither word.
+        """
+        if of not in ("layers", "parameters"):
+            raise ValueError(unknown("of", of, ("layers", "parameters")))
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError as error:
+            raise ImportError(
+                "to_frame() needs pandas, which is not installed: run `pip install pandas`, or "
+                "use to_dict()."
+            ) from error
+        names, quantities = self.layers, PER_LAYER
+        if of == "parameters":
+            names, quantities = self.parameters, PER_PARAMETER
+        columns = {
+            "step": [step for step in self.steps for _ in names],
+            of[:-1]: list(names) * len(self.steps),
+        }
+        for quantity in quantities:
+            columns[quantity] = getattr(self, quantity).reshape(-1).tolist()
+        return pandas.DataFrame(columns)
+
+    def __repr__(self) -> str:
+        return f"GradientRecord({self._summary()})"
+
+    def _summary(self) -> str:
+        text = f"{len(self.steps)} steps, {len(self.layers)} layers, "
+        text += f"{len(self.parameters)} parameters"
+        if self.first_nonfinite is not None:
+            layer, pass_name, step = self.first_nonfinite
+            text += f"; first NaN or Inf: {layer}, {pass_name}, step {step}"
+        if self.layers and len(self) and self.without_gradient:
+            text += f"; no gradient reached {len(self.without_gradient)} of the layers"
+        return text
+
+    def _repr_html_(self) -> str:
+        if not len(self) or not self.layers:
+            return f"<p>GradientRecord: {html.escape(self._summary())}</p>"
+        columns = ("output_rms", "output_mean", "zero_fraction", "grad_rms")
+        titles = ("RMS of output", "mean of output", "zeros", "RMS of ∂L/∂output")
+        count = len(self.layers)
+        shown = list(range(count))
+        if count > SHOWN:
+            shown = [*range(SHOWN // 2), None, *range(count - SHOWN // 2, count)]
+        lines = []
+        for i in shown:
+            if i is None:
+                lines.append(f"<tr><td colspan='6'>… {count - SHOWN} more …</td></tr>")
+                continue
+            cells = []
+            for name in columns:
+                value = float(getattr(self, name)[-1, i])
+                text = f"{value:.3g}"
+                if name == "zero_fraction" and not math.isnan(value):
+                    text = f"{value:.0%}"
+                if name == "grad_rms" and math.isnan(value) and not self.grad_nan[-1, i] > 0:
+                    text = "no gradient"
+                cells.append(f"<td>{text}</td>")
+            lines.append(
+                f"<tr><td>{html.escape(self.layers[i])}</td>"
+                f"<td>{html.escape(self.layer_types[i])}</td>{''.join(cells)}</tr>"
+            )
+        head = "".join(f"<th>{title}</th>" for title in ("layer", "type", *titles))
+        return (
+            f"<p>{html.escape(self._summary())}. Last recorded step, {self.steps[-1]}:</p>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        )
+
+
+def _plain(values: Tensor) -> list:
+    result = []
+    for number in values.reshape(-1).tolist():
+        if math.isnan(number):
+            result.append(None)
+        elif math.isinf(number):
+            result.append("inf" if number > 0 else "-inf")
+        else:
+            result.append(number)
+    return result
+
+
+def _number(item: object) -> float:
+    if item is None:
+        return math.nan
+    if item in ("inf", "-inf"):
+        return float(item)
+    if isinstance(item, bool) or not isinstance(item, int | float):
+        raise TypeError(f"{item!r} is not a number")
+    return float(item)

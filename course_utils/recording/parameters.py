@@ -1,0 +1,88 @@
+"""RMS of parameters and of their gradients in one fused pass, and the size of an update."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .reduce import rms_of, rms_on_device, trusted
+
+_FAST = (torch.float32, torch.float64)
+
+
+def readable(tensor: Tensor | None) -> bool:
+    """Whether a parameter or gradient has numbers in it yet."""
+    return tensor is not None and not nn.parameter.is_lazy(tensor) and not tensor.is_meta
+
+
+@torch.no_grad()
+def rms_of_all(tensors: Sequence[Tensor | None]) -> list:
+    """RMS of each tensor; NaN for None, empty and lazy ones.
+
+    CPU tensors of one dtype are reduced in one call of `torch._foreach_norm`.
+
+    Returns:
+        Floats, or 0-d tensors for what lies on another device.
+    """
+    result: list = [math.nan] * len(tensors)
+    fused: dict[torch.dtype, list[int]] = {}
+    for i, tensor in enumerate(tensors):
+        if not readable(tensor) or tensor.numel() == 0:
+            continue
+        if tensor.device.type != "cpu":
+            result[i] = rms_on_device(tensor.detach())[0]
+        elif tensor.dtype in _FAST and tensor.layout is torch.strided:
+            fused.setdefault(tensor.dtype, []).append(i)
+        else:
+            result[i] = rms_of(tensor.detach())[0]
+    for dtype, members in fused.items():
+        norms = torch.stack(torch._foreach_norm([tensors[i].detach() for i in members]))
+        for i, norm in zip(members, norms.tolist(), strict=True):
+            count = tensors[i].numel()
+            if trusted(norm * norm, count, dtype):
+                result[i] = norm / math.sqrt(count)
+            else:
+                result[i] = rms_of(tensors[i].detach())[0]
+    return result
+
+
+class Update:
+    """The exact size of an optimizer step: a copy before, a difference after.
+
+    It holds one copy of the parameters, made once and reused.
+    """
+
+    def __init__(self) -> None:
+        self._copies: list[Tensor] = []
+        self._members: list[int] = []
+
+    @torch.no_grad()
+    def before(self, parameters: Sequence[nn.Parameter]) -> list:
+        """Copy the parameters and return their RMS."""
+        members = [i for i, p in enumerate(parameters) if readable(p)]
+        current = [parameters[i].detach() for i in members]
+        fits = members == self._members and all(
+            copy.shape == now.shape and copy.dtype == now.dtype and copy.device == now.device
+            for copy, now in zip(self._copies, current, strict=True)
+        )
+        if not fits:
+            self._copies = [torch.empty_like(now) for now in current]
+            self._members = members
+        if current:
+            torch._foreach_copy_(self._copies, current)
+        result: list = [math.nan] * len(parameters)
+        for i, rms in zip(members, rms_of_all(self._copies), strict=True):
+            result[i] = rms
+        return result
+
+    @torch.no_grad()
+    def after(self, parameters: Sequence[nn.Parameter]) -> list:
+        """RMS of θ_after − θ_before; the copy is overwritten with the difference."""
+        result: list = [math.nan] * len(parameters)
+        current = [parameters[i].detach() for i in self._members]
+        if current:
+            torch._foreach_sub_(self._copies, current)
+        for i, rms in zip(self._members, rms_of_all(self._copies), strict=True):
+            result[i] = rms
+        return result

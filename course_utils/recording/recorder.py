@@ -1,0 +1,477 @@
+"""The recorder: puts hooks on a model for the length of a with block."""
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from .assemble import assemble
+from .gradient_record import GradientRecord
+from .hooks import ForwardTap, Traceless
+from .parameters import Update, readable, rms_of_all
+from .reduce import OutputNumbers
+from .row import ACCUMULATED, MEASURED, Packed, Row
+from .selection import has_weight, named_layers
+
+
+def record(
+    model: nn.Module,
+    layers: str | Iterable[str | nn.Module] | Callable[[str, nn.Module], bool] | None = None,
+    every: int = 1,
+    optimizer: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | None = None,
+    *,
+    scaler: torch.amp.GradScaler | None = None,
+    evaluation: bool = False,
+) -> "Recorder":
+    """Watch outputs, gradients and parameters of any model, without changing its training.
+
+    ```python
+    with cu.record(model) as recorder:
+        for batch in loader:
+            loss = step(model, batch)
+            recorder.step(loss=loss)
+    record = recorder.record
+    ```
+
+    A step is everything between two calls of `recorder.step()`. With `optimizer=` a step closes
+    by itself when the optimizer has stepped, the record holds the update ratio, and
+    `recorder.step(loss=loss)` after the optimizer's step only adds the loss.
+
+    What a row holds: ∂L/∂h is the gradient of the backward pass that filled `.grad`, at the
+    output h of a module. With a plain call of `torch.autograd.grad` it is that of the first such
+    call. A module called twice in a step has two rows, `name` and `name#2`.
+
+    Gradient accumulation: batches accumulated in one step are calls `name`, `name#2`, …, each
+    with the gradient of its own loss, and `parameter_grad_rms` is that of the sum in `.grad`.
+    Call `recorder.step()` after each batch instead, and each batch is a step with its own rows,
+    and `parameter_grad_rms` that of the running sum.
+
+    What cannot be seen: operations that are no modules (`F.relu`, `h + x`). The layer before
+    them is recorded, with the gradient at its own output. A fused nn.RNN, nn.LSTM or nn.GRU
+    shows its output sequence as one tensor: see `through_time`. A validation pass is not
+    recorded: neither without gradients nor in eval mode, unless `evaluation=True`.
+
+    Args:
+        model: Any nn.Module. A compiled one runs eagerly inside the block, with a warning.
+        layers: Which modules have rows. None: leaf modules, and recurrent and attention modules.
+            "all": every module. Or names, modules, or a function of name and module.
+        every: Record step 0, every, 2·every, …; in between the hooks are off.
+        optimizer: The optimizer whose steps close the rows, or several: the last one closes.
+            Costs one copy of the parameters in memory.
+        scaler: The torch.amp.GradScaler in use: its factor is divided out of every gradient.
+            Without it the gradients are those that backward computes, with the factor in.
+        evaluation: Also record forward passes in eval mode or without gradients.
+
+    Returns:
+        A `Recorder`, to be used in a with statement.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If a layer is unknown, `every` is below 1, or the optimizer holds none of the
+            model's parameters.
+
+    >>> model = nn.Linear(2, 1)
+    >>> with record(model) as recorder:
+    ...     model(torch.ones(4, 2)).sum().backward()
+    >>> recorder.record.grad_rms.tolist()
+    [[1.0]]
+    """
+    return Recorder(model, layers, every, optimizer, scaler=scaler, evaluation=evaluation)
+
+
+class Recorder:
+    """Hooks on a model, and the rows measured so far. Made by `record`; see there.
+
+    Attributes:
+        evaluation: Whether passes in eval mode or without gradients are recorded too.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: str | Iterable[str | nn.Module] | Callable[[str, nn.Module], bool] | None = None,
+        every: int = 1,
+        optimizer: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | None = None,
+        *,
+        scaler: torch.amp.GradScaler | None = None,
+        evaluation: bool = False,
+    ) -> None:
+        _check_model(model)
+        if isinstance(every, bool) or not hasattr(every, "__index__"):
+            raise TypeError(f"every={every!r} must be an integer, for example every=10.")
+        if every.__index__() < 1:
+            raise ValueError(f"every={every} must be at least 1: 1 records each step.")
+        if scaler is not None and not hasattr(scaler, "get_scale"):
+            raise TypeError(f"scaler={scaler!r} must be a torch.amp.GradScaler or None.")
+        self.evaluation = bool(evaluation)
+        self.model: nn.Module | None = model
+        self.row: Row | None = None
+        self.skipped: set[str] = set()
+        self.reducer = OutputNumbers()
+        self._compiled = _is_compiled(model)
+        self._target = getattr(model, "_orig_mod", model)
+        self._layers = named_layers(self._target, layers)
+        self._every = every.__index__()
+        named = list(self._target.named_parameters())
+        self._parameter_names = tuple(name for name, _ in named)
+        self._parameters = [parameter for _, parameter in named]
+        self._optimizers = _optimizers(optimizer, self._parameters)
+        self._scaler = scaler
+        self._types = {name: type(module).__name__ for name, module in self._layers}
+        self._weighted = {name for name, module in self._layers if has_weight(module)}
+        self._update = Update()
+        self._before: list | None = None
+        self._rows: list[dict] = []
+        self._later: set[tuple[str, int]] = set()
+        self._index = 0
+        self._closed_by: str | None = None
+        self._warned: set[str] = set()
+        self._handles: list = []
+        self._taps: list = []
+        self._exit = contextlib.ExitStack()
+        self._state = "new"
+        self._built: GradientRecord | None = None
+
+    def __enter__(self) -> "Recorder":
+        """Put the hooks on.
+
+        Raises:
+            RuntimeError: If this recorder was used before.
+        """
+        if self._state != "new":
+            raise RuntimeError("This recorder was used before: make a new one with record(model).")
+        self._state = "open"
+        if self._compiled:
+            self._run_eagerly()
+        # The module that forwards to the rest, to see a new pass begin.
+        handle = self._target.register_forward_pre_hook(_PassBegins(self))
+        self._handles.append(handle)
+        for i, optimizer in enumerate(self._optimizers):
+            last = i == len(self._optimizers) - 1
+            self._handles.append(optimizer.register_step_pre_hook(self._before_update))
+            if last:
+                self._handles.append(optimizer.register_step_post_hook(self._after_update))
+        self._open_row()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        """Take the hooks off, also after an exception, and let go of the model."""
+        try:
+            if kind is None and self.row is not None and self.row.outputs:
+                self._close_row()
+        finally:
+            if self.row is not None:
+                self.row.release()
+            self.row = None
+            self._remove_taps()
+            for handle in self._handles:
+                handle.remove()
+            self._exit.close()
+            self._state = "closed"
+            self._handles, self._parameters, self._optimizers = [], [], []
+            self._layers, self._update, self._scaler = [], Update(), None
+            self.model = self._target = None
+            self.reducer = OutputNumbers()
+        if kind is None and not self._rows:
+            self._warn_empty("The record is empty")
+
+    @property
+    def record(self) -> GradientRecord:
+        """What has been recorded, as a frozen record; inside the block, the steps closed so far.
+
+        Raises:
+            RuntimeError: If the block was never entered.
+        """
+        if self._state == "new":
+            raise RuntimeError("Nothing is recorded yet: use `with record(model) as recorder:`.")
+        if self._built is None or len(self._built) != len(self._rows) or self._state == "open":
+            self._built = assemble(
+                self._rows, self._parameter_names, self._types, self._weighted, self._later
+            )
+        return self._built
+
+    def step(self, loss: Tensor | float | None = None) -> None:
+        """Close this step's row.
+
+        With `optimizer=` the optimizer's step has closed it; then this only adds the loss.
+
+        Args:
+            loss: The step's loss, a scalar tensor or a number; it is not kept as a tensor with
+                a graph.
+
+        Raises:
+            RuntimeError: If called outside the with block.
+            ValueError: If `loss` has more than one element.
+            TypeError: If `loss` is not a number.
+        """
+        if self._state != "open":
+            raise RuntimeError("recorder.step() belongs inside the `with record(...)` block.")
+        value = _loss_value(loss)
+        if self._closed_by == "optimizer":
+            self._closed_by = None
+        else:
+            self._close_step()
+            self._closed_by = "user"
+        if value is not None and self._rows and self._rows[-1]["step"] == self._index - 1:
+            self._rows[-1]["loss"] = value
+
+    def new_backward_pass(self, task: int) -> int:
+        """Note that a backward pass began, and what kind it is; called by the gradient hooks."""
+        row = self.row
+        mode = ACCUMULATED if self._accumulates() else MEASURED
+        row.passes[task] = mode
+        if mode == ACCUMULATED:
+            if self._scaler is not None:
+                row.scale = _scale_now(self._scaler)
+
+            def when_done() -> None:
+                if not row.closed:
+                    self._measure_gradients(row, scaled=True)
+
+            torch.autograd.Variable._execution_engine.queue_callback(when_done)
+        return mode
+
+    def new_forward_pass(self) -> None:
+        """Note that the model was called; closes a step that the optimizer skipped."""
+        if self._closed_by == "user":
+            self._closed_by = None
+        row = self.row
+        if row is None:
+            return
+        row.forward_passes += 1
+        if not self._optimizers or not row.accumulated:
+            return
+        trainable = [p for p in self._parameters if p.requires_grad]
+        if torch.is_grad_enabled() and trainable and all(p.grad is None for p in trainable):
+            self._close_step()
+            if self.row is not None:
+                self.row.forward_passes = 1
+
+    # A step's life
+
+    def _open_row(self) -> None:
+        if self._index % self._every == 0:
+            self.row = Row(self._index, self._warned, self._later)
+            if not self._taps:
+                for name, module in self._layers:
+                    tap = ForwardTap(self, name, module)
+                    self._taps.append(module.register_forward_hook(tap))
+        else:
+            self.row = None
+            self._remove_taps()
+
+    def _remove_taps(self) -> None:
+        for handle in self._taps:
+            handle.remove()
+        self._taps = []
+
+    def _close_step(self) -> None:
+        if self.row is not None:
+            self._close_row()
+        self._index += 1
+        self._open_row()
+
+    def _close_row(self) -> None:
+        row = self.row
+        if not row.outputs:
+            self._warn_empty(f"No layer ran in step {row.step}")
+        if row.parameter_rms is None:
+            row.parameter_rms = rms_of_all(self._parameters)
+        if row.parameter_grad_rms is None:
+            self._measure_gradients(row, scaled=False)
+        keys, outputs = row.close()
+        numbers = [*row.parameter_rms, *row.parameter_grad_rms]
+        waits = any(isinstance(number, Tensor) for number in numbers)
+        self._rows.append(
+            {
+                "step": row.step,
+                "keys": self._shared(keys),
+                "outputs": outputs,
+                "parameters": Packed(numbers, waits),
+                "update": None,
+                "loss": None,
+                "has_grad": row.has_grad,
+                "scale": row.scale,
+                "scale_applies": row.grad_scale_applies,
+            }
+        )
+
+    def _shared(self, keys: tuple) -> tuple:
+        """The last row's names if they are the same, so that names are kept once."""
+        if self._rows and self._rows[-1]["keys"] == keys:
+            return self._rows[-1]["keys"]
+        return keys
+
+    def _warn_empty(self, what: str) -> None:
+        reasons = sorted(self.skipped) or [
+            "the model was not called, or its layers were called by a function that "
+            "torch.compile had compiled before the block"
+        ]
+        message = (
+            f"{what}: {'; '.join(reasons)}. Use model.train(), or record(..., evaluation=True), "
+            "and hand over the model that is called, not compiled."
+        )
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+    # Parameters, gradients, updates
+
+    def _accumulates(self) -> bool:
+        """Whether the current backward pass adds to the `.grad` of a parameter."""
+        trainable = [p for p in self._parameters if p.requires_grad and readable(p)]
+        for parameter in trainable:
+            node = torch.autograd.graph.get_gradient_edge(parameter).node
+            try:
+                if torch._C._will_engine_execute_node(node):
+                    return True
+            except RuntimeError:  # a leaf that autograd.grad was asked for
+                return False
+        return not trainable
+
+    def _measure_gradients(self, row: Row, scaled: bool) -> None:
+        """Measure `.grad` of all parameters, and without an optimizer the parameters."""
+        row.grad_scale_applies = scaled
+        grads = [p.grad for p in self._parameters]
+        row.has_grad = tuple(grad is not None for grad in grads)
+        row.parameter_grad_rms = rms_of_all(grads)
+        if not self._optimizers:
+            row.parameter_rms = rms_of_all(self._parameters)
+
+    def _before_update(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+        if self._before is not None:
+            return
+        waiting = self._row_that_waits()
+        if self.row is None and waiting is None:
+            return
+        if self.row is not None and waiting is None and self.row.parameter_grad_rms is None:
+            if any(p.grad is not None for p in self._parameters):
+                self._measure_gradients(self.row, scaled=False)
+        self._before = self._update.before(self._parameters)
+        if self.row is not None and waiting is None:
+            self.row.parameter_rms = self._before
+
+    def _after_update(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+        waiting = self._row_that_waits()
+        update = None
+        if self._before is not None:
+            numbers = [*self._before, *self._update.after(self._parameters)]
+            update = Packed(numbers, any(isinstance(number, Tensor) for number in numbers))
+            self._before = None
+        if waiting is not None:
+            waiting["update"] = update
+            self._closed_by = None
+            return
+        if self._closed_by == "user":
+            self._closed_by = None
+            return
+        recorded = self.row is not None
+        self._close_step()
+        if recorded:
+            self._rows[-1]["update"] = update
+        self._closed_by = "optimizer"
+
+    def _row_that_waits(self) -> dict | None:
+        """The last row, if the user closed it before the optimizer stepped."""
+        if self._closed_by != "user" or not self._rows:
+            return None
+        last = self._rows[-1]
+        return last if last["step"] == self._index - 1 and last["update"] is None else None
+
+    def _run_eagerly(self) -> None:
+        stance = getattr(torch.compiler, "set_stance", None)
+        if stance is None:
+            raise RuntimeError(
+                f"torch {torch.__version__} cannot switch compilation off for a while: hand the "
+                "model over as it was before torch.compile."
+            )
+        self._exit.enter_context(stance("force_eager"))
+        warnings.warn(
+            "The model is compiled, and compiled code passes hooks by: inside this block it runs "
+            "eagerly, slower and with eager rounding. Afterwards it is compiled as before.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+class _PassBegins(Traceless):
+    """Forward pre-hook of the watched model: tells the recorder that a pass begins."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def __call__(self, module: nn.Module, args: tuple) -> None:
+        self._recorder.new_forward_pass()
+
+
+def _check_model(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model={model!r} is a {type(model).__name__}: record() needs an nn.Module, such as "
+            "the network itself."
+        )
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(
+                f"model holds a scripted module ({name or 'the model itself'}), whose inside "
+                "takes no hooks: hand over the model as it was before torch.jit."
+            )
+
+
+def _is_compiled(model: nn.Module) -> bool:
+    """Whether the model, or a module in it, goes through torch.compile."""
+    frames = sys.modules.get("torch._dynamo.eval_frame")
+    wrapper = getattr(frames, "OptimizedModule", ())
+    return any(
+        isinstance(module, wrapper) or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
+
+
+def _optimizers(given: object, parameters: list) -> list[torch.optim.Optimizer]:
+    if given is None:
+        return []
+    try:
+        optimizers = [given] if isinstance(given, torch.optim.Optimizer) else list(given)
+    except TypeError:
+        optimizers = [given]
+    for optimizer in optimizers:
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(
+                f"optimizer={optimizer!r} must be a torch.optim.Optimizer, for example "
+                "torch.optim.SGD(model.parameters(), lr=0.1)."
+            )
+        own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if parameters and not any(id(p) in own for p in parameters):
+            raise ValueError(
+                f"optimizer={type(optimizer).__name__} holds none of the model's parameters: "
+                "build it from model.parameters() of the model that is recorded."
+            )
+    return optimizers
+
+
+def _loss_value(loss: Tensor | float | None) -> Tensor | float | None:
+    if loss is None:
+        return None
+    if isinstance(loss, Tensor):
+        if loss.numel() != 1:
+            raise ValueError(
+                f"loss has the shape {tuple(loss.shape)}: a step has one loss, for example "
+                "loss.mean()."
+            )
+        value = loss.detach()
+        return float(value) if value.device.type == "cpu" else value.clone()
+    try:
+        return float(loss)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"loss={loss!r} must be a scalar tensor or a number.") from error
+
+
+def _scale_now(scaler: torch.amp.GradScaler) -> Tensor | float:
+    scale = getattr(scaler, "_scale", None)
+    if isinstance(scale, Tensor) and scale.device.type != "cpu":
+        return scale.detach().clone()
+    return float(scaler.get_scale())
