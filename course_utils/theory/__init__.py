@@ -19,16 +19,32 @@ from .matrices import (
     operator_norm,
     spectral_radius,
 )
+from .mean_field import (
+    critical_weight_variance,
+    dead_network_probability,
+    depth_scale,
+    fixed_point,
+    gradient_factor,
+    mean_square_output,
+    mean_square_slope,
+)
 
 __all__ = [
     "best_heavy_ball",
     "best_lr",
     "chain_training_steps",
+    "critical_weight_variance",
+    "dead_network_probability",
+    "depth_scale",
+    "fixed_point",
     "gd_rate",
+    "gradient_factor",
     "heavy_ball_rate",
     "largest_stable_lr",
     "log_norm_variance",
     "lyapunov_exponent",
+    "mean_square_output",
+    "mean_square_slope",
     "operator_norm",
     "rate_per_step",
     "sgd_variance",
