@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .runtime import unknown
 
@@ -213,13 +214,116 @@ ACTIVATIONS: dict[str, Activation] = {
 """Every activation of the course by name."""
 
 
+class PReLU(nn.Module):
+    """Parametric ReLU: z for z > 0 and a·z below, with one slope a that is learned.
+
+    φ′ = 1 and a; ∂φ/∂a = min(z, 0). Bound of the slope max(1, |a|), reached on the whole half
+    line. It does not saturate unless a is 0.
+
+    Args:
+        init: First value of a, finite; 0.25 as in the paper. 0 makes it a ReLU.
+
+    Raises:
+        ValueError: If `init` is not a finite number.
+
+    References:
+        K. He et al., "Delving Deep into Rectifiers", ICCV 2015, eq. 1.
+
+    >>> PReLU()(torch.tensor([-2.0, 3.0])).tolist()
+    [-0.5, 3.0]
+    """
+
+    def __init__(self, init: float = 0.25):
+        super().__init__()
+        if isinstance(init, bool) or not isinstance(init, Real) or not math.isfinite(init):
+            raise ValueError(f"init={init!r} must be a finite number, for example 0.25.")
+        self.a = nn.Parameter(torch.tensor(float(init)))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """φ(z), elementwise, in the dtype of z."""
+        return F.prelu(z, self.a.to(z.dtype).reshape(1))
+
+    def entry(self) -> Activation:
+        """The activation at the present a, detached: what `slope` and `cu.theory` work with."""
+        a = self.a.detach().double().item()
+        return Activation(
+            name="prelu",
+            function=lambda z: F.leaky_relu(z, a),
+            slope=lambda z: _step(z, a, 1.0),
+            bound=max(1.0, abs(a)),
+            bound_at=1.0 if abs(a) <= 1 else -1.0,
+            kinks=(0.0,),
+            saturates=a == 0,
+            source="He, Zhang, Ren & Sun, 2015",
+        )
+
+    def extra_repr(self) -> str:
+        """Its slope, for `print(net)`."""
+        return f"a={self.a.item():.4g}"
+
+
+class Maxout(nn.Module):
+    """The largest of k preactivations: h_i = max(z_i1, …, z_ik). It follows a linear layer.
+
+    The slope is 1 for the largest piece (the first, where several are largest) and 0 for the
+    others, so the squared slopes of one unit always add up to 1: bound 1, reached everywhere, no
+    saturation. A unit is the largest of k planes, so it can take any convex shape in its input.
+    ReLU is the case of two pieces of which one is 0.
+
+    Args:
+        pieces: k, preactivations per unit, at least 1.
+
+    Raises:
+        ValueError: If `pieces` is not an integer of at least 1.
+
+    References:
+        I. Goodfellow et al., "Maxout Networks", ICML 2013.
+
+    >>> layer = nn.Sequential(nn.Linear(10, 2 * 5), Maxout(2))
+    >>> layer(torch.zeros(3, 10)).shape
+    torch.Size([3, 5])
+    """
+
+    bound = 1.0
+    saturates = False
+    source = "Goodfellow et al., 2013"
+
+    def __init__(self, pieces: int = 2):
+        super().__init__()
+        if isinstance(pieces, bool) or not isinstance(pieces, int) or pieces < 1:
+            raise ValueError(f"pieces={pieces!r} must be an integer of at least 1.")
+        self.pieces = pieces
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Largest piece of each unit: (…, n·k) to (…, n). Pieces of a unit are neighbors."""
+        return self._apart(z).max(dim=-1).values
+
+    def slope(self, z: Tensor) -> Tensor:
+        """∂h/∂z, 1 for the largest piece of a unit and 0 for the others, of the shape of z."""
+        parts = self._apart(z.detach())
+        winner = parts.argmax(dim=-1, keepdim=True)
+        return torch.zeros_like(parts).scatter_(-1, winner, 1.0).reshape(z.shape)
+
+    def extra_repr(self) -> str:
+        """Its number of pieces, for `print(net)`."""
+        return f"pieces={self.pieces}"
+
+    def _apart(self, z: Tensor) -> Tensor:
+        if not z.ndim or z.shape[-1] % self.pieces:
+            raise ValueError(
+                f"z has shape {tuple(z.shape)}: its last dimension must be a multiple of the "
+                f"{self.pieces} pieces. Put a linear layer of pieces × units outputs before it."
+            )
+        return z.unflatten(-1, (-1, self.pieces))
+
+
 def lookup(activation: str | Activation | Callable[[Tensor], Tensor]) -> Activation:
     """The entry of `ACTIVATIONS` for a name; a callable becomes an entry of its own.
 
     Args:
         activation: A name in `ACTIVATIONS`, an `Activation` (handed back), or any elementwise
             function on tensors. Such a function gets its slope from autograd; its bound is
-            unknown (NaN), its kinks are not looked for.
+            unknown (NaN), its kinks are not looked for. A `PReLU` counts with its present a.
 
     Returns:
         The activation.
@@ -233,6 +337,8 @@ def lookup(activation: str | Activation | Callable[[Tensor], Tensor]) -> Activat
     """
     if isinstance(activation, Activation):
         return activation
+    if isinstance(activation, PReLU):
+        return activation.entry()
     if isinstance(activation, str):
         if activation in ACTIVATIONS:
             return ACTIVATIONS[activation]
