@@ -1,5 +1,7 @@
 """Explorers: every slider setting measured beforehand, drawn in the browser."""
 
+from .chain_rule import chain_rule_explorer
+from .eigenvalues import eigenvalues_explorer
 from .gradient_descent import gradient_descent_explorer
 from .grid import GridExplorer
 from .spec import Bars, Line, Panel, Points, Readout, Slider, Text
@@ -13,5 +15,7 @@ __all__ = [
     "Readout",
     "Slider",
     "Text",
+    "chain_rule_explorer",
+    "eigenvalues_explorer",
     "gradient_descent_explorer",
 ]

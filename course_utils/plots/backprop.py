@@ -57,8 +57,8 @@ def graph_diagram(
                 "arrowstyle": "-|>",
                 "color": color,
                 "linewidth": 3 if on else 1.5,
-                "shrinkA": 20,
-                "shrinkB": 20,
+                "shrinkA": 23,
+                "shrinkB": 23,
             },
         )
         ax.annotate(
@@ -70,7 +70,7 @@ def graph_diagram(
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
         )
     x, y = np.array(list(nodes.values()), dtype=np.float64).T
-    ax.scatter(x, y, s=1500, facecolor="white", edgecolor=COLORS[0], linewidth=2, zorder=3)
+    ax.scatter(x, y, s=2000, facecolor="white", edgecolor=COLORS[0], linewidth=2, zorder=3)
     for name, (cx, cy) in nodes.items():
         ax.text(cx, cy, labels.get(name, name), ha="center", va="center", zorder=4)
     ax.set(xlim=(x.min() - 0.4, x.max() + 0.4), ylim=(y.min() - 0.6, y.max() + 0.6))
@@ -188,12 +188,14 @@ def step_errors(
     for slope, at, error in slopes:
         reach = np.array([10**-1.5, 1, 10**1.5])
         ax.plot(at * reach, error * reach**slope, color=_GREY, linewidth=1, label="_guide")
+        rising = slope > 0
         ax.annotate(
             f"slope {slope:g}".replace("-", "−"),
             (at, error),
-            xytext=(6, -2 if slope > 0 else 6),
+            xytext=(6, -2) if rising else (-6, -2),
             textcoords="offset points",
-            va="top" if slope > 0 else "bottom",
+            ha="left" if rising else "right",
+            va="top",
             color=_GREY,
         )
     ax.set(xlabel="step s", ylabel="relative error of the derivative")
@@ -227,7 +229,7 @@ def loss_slopes(
         ax.semilogy(z, np.where(values > 0, values, np.nan), label=name, **style)
     if mark is not None:
         ax.axvline(mark, color=_GREY, linewidth=1)
-    ax.set(xlabel="z of the output unit (target y = 1)", ylabel="|∂𝓛/∂z|")
+    ax.set(xlabel="z of the output unit (target y = 1)", ylabel=r"$|\partial\mathcal{L}/\partial z|$")
     ax.legend()
     return ax
 
