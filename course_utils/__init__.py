@@ -44,13 +44,14 @@ _NAMES = {
     "record": "recording",
     "Recorder": "recording",
     "GradientRecord": "recording",
+    "through_time": "recording",
     "fit": "training",
     "History": "training",
     "compare": "claims",
     "Comparison": "claims",
     "ledger": "claims",
 }
-__all__ = sorted((*_ROOMS, *_NAMES))  # noqa: PLE0605
+__all__ = sorted((*_ROOMS, *_NAMES))
 
 
 def __getattr__(name: str):

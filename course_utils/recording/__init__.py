@@ -3,5 +3,6 @@
 from .gradient_record import GradientRecord, NonFinite
 from .recorder import Recorder, record
 from .slope import Factor
+from .through_time import through_time
 
-__all__ = ["Factor", "GradientRecord", "NonFinite", "Recorder", "record"]
+__all__ = ["Factor", "GradientRecord", "NonFinite", "Recorder", "record", "through_time"]
