@@ -1,0 +1,119 @@
+"""The grid of notebook 03's explorer: sizes, and figures against formulas and NumPy."""
+
+import numpy as np
+import pytest
+
+from course_utils.explorers import eigenvalues, eigenvalues_explorer
+from course_utils.explorers.packing import MAX_BYTES
+
+
+@pytest.fixture(scope="module")
+def explorer():
+    return eigenvalues_explorer()
+
+
+def mark(explorer, panel, label):
+    """(x, y) of the mark with this label at the present setting of the sliders."""
+    packed = explorer._packed
+    index = [list(packed.values[name]).index(value) for name, value in explorer.values.items()]
+    for entry in packed.spec["panels"][panel]["marks"]:
+        if entry.get("label") == label:
+            return packed.array(entry["x"], index), packed.array(entry["y"], index)
+    raise AssertionError(f"no mark {label!r}")
+
+
+def readouts(explorer):
+    packed = explorer._packed
+    index = [list(packed.values[name]).index(value) for name, value in explorer.values.items()]
+    return [packed.array(r["values"], index)[0] for r in packed.spec["readouts"]]
+
+
+SETTINGS = [(0.9, 0.8, 3.0), (1.2, -1.2, 90.0), (0.4, 1.1, 30.0), (-0.8, 0.6, 10.0)]
+
+
+@pytest.mark.parametrize(("first", "second", "angle"), SETTINGS)
+def test_the_matrix_has_the_eigenvalues_and_the_angle_that_were_asked_for(first, second, angle):
+    W = eigenvalues.matrix_of(np.array(first), np.array(second), np.array(angle))
+    values, vectors = np.linalg.eig(W)
+    np.testing.assert_allclose(sorted(values), sorted((first, second)), atol=1e-12)
+    between = np.degrees(np.arccos(abs(vectors[:, 0] @ vectors[:, 1])))
+    assert between == pytest.approx(angle, abs=1e-6)
+
+
+def test_powers_are_those_of_numpy():
+    W = np.random.default_rng(0).normal(size=(2, 3, 4, 4))
+    powers = eigenvalues.matrix_powers(W, 6)
+    assert powers.shape == (2, 3, 7, 4, 4)
+    for k in range(7):
+        np.testing.assert_allclose(powers[:, :, k], np.linalg.matrix_power(W, k), rtol=1e-10)
+
+
+@pytest.mark.parametrize(("first", "second", "angle"), SETTINGS)
+def test_every_panel_shows_the_matrix_of_the_sliders(explorer, first, second, angle):
+    explorer.first, explorer.second, explorer.angle = first, second, angle
+    W = eigenvalues.matrix_of(np.array(first), np.array(second), np.array(angle))
+    ellipse = np.stack(mark(explorer, 0, "its image under W"))
+    circle = np.stack(mark(explorer, 0, "unit circle"))
+    np.testing.assert_allclose(ellipse, W @ circle, atol=1e-5)
+    axes = np.stack(mark(explorer, 0, "half-axes σ₁u₁, σ₂u₂"))
+    np.testing.assert_allclose(axes[:, 1], 0)
+    sigma = np.linalg.svd(W, compute_uv=False)
+    np.testing.assert_allclose(np.linalg.norm(axes[:, [0, 2]], axis=0), sigma, rtol=1e-5)
+    np.testing.assert_allclose(
+        np.linalg.norm(np.linalg.inv(W) @ axes[:, [0, 2]], axis=0), 1, rtol=1e-4
+    )  # both ends lie on the ellipse
+    path = np.stack(mark(explorer, 1, "path"))
+    for k in range(13):
+        np.testing.assert_allclose(
+            path[:, k], np.linalg.matrix_power(W, k) @ [0, 1], rtol=1e-4, atol=1e-6
+        )
+    depth, norms = mark(explorer, 2, "‖Wᵏ‖")
+    expected = [np.linalg.norm(np.linalg.matrix_power(W, int(k)), 2) for k in depth]
+    np.testing.assert_allclose(norms, expected, rtol=1e-5)
+    for label, factor in (("σ₁ᵏ", sigma[0]), ("ρᵏ", max(abs(first), abs(second)))):
+        x, y = mark(explorer, 2, label)
+        np.testing.assert_allclose(np.log(y), x * np.log(factor), rtol=1e-4, atol=1e-6)
+    assert readouts(explorer) == pytest.approx(
+        [max(abs(first), abs(second)), sigma[0], max(expected), np.argmax(expected)], rel=1e-9
+    )
+
+
+def test_at_a_right_angle_the_norm_runs_along_both_bounds(explorer):
+    explorer.first, explorer.second, explorer.angle = 0.8, 0.6, 90.0
+    depth, norms = mark(explorer, 2, "‖Wᵏ‖")
+    np.testing.assert_allclose(norms, 0.8**depth, rtol=1e-5)
+    radius, norm, *_ = readouts(explorer)
+    assert radius == pytest.approx(norm)
+
+
+def test_two_zero_eigenvalues_leave_nothing_after_one_factor(explorer):
+    explorer.first, explorer.second, explorer.angle = 0.0, 0.0, 45.0
+    _, norms = mark(explorer, 2, "‖Wᵏ‖")
+    np.testing.assert_array_equal(norms, [1] + 40 * [0])
+
+
+def test_the_norm_lies_between_its_bounds_at_every_setting():
+    grid = np.array(eigenvalues.EIGENVALUES)
+    W = eigenvalues.matrix_of(
+        grid[:, None, None], grid[None, :, None], np.array(eigenvalues.ANGLES)
+    )
+    norms = np.linalg.norm(eigenvalues.matrix_powers(W, 40), 2, axis=(-2, -1))
+    k = np.arange(41)
+    lower = np.abs(np.linalg.eigvals(W)).max(-1)[..., None] ** k
+    upper = np.linalg.norm(W, 2, axis=(-2, -1))[..., None] ** k
+    assert (norms >= lower * (1 - 1e-9)).all() and (norms <= upper * (1 + 1e-9)).all()
+
+
+def test_the_explorer_fits_into_a_megabyte_and_starts_where_the_norm_grows_first(explorer):
+    fresh = eigenvalues_explorer()
+    assert fresh.nbytes <= MAX_BYTES
+    assert fresh.values == {"first": 0.9, "second": 0.8, "angle": 3.0}
+    radius, norm, largest, at = readouts(fresh)
+    assert radius < 1 < norm and largest > 4 and 3 < at < 12
+
+
+def test_a_slider_can_be_set_to_its_own_values_only(explorer):
+    explorer.first = 1.1
+    assert explorer.values["first"] == 1.1
+    with pytest.raises(ValueError, match="angle="):
+        explorer.angle = 4.0
