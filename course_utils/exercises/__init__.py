@@ -1,12 +1,16 @@
-"""Exercises of the course: `exercises.<chapter>.<name>` with `.check()`, `.hint()`, `.solution()`."""
+"""Exercises: `exercises.<chapter>.<name>` with `.check()`, `.hint()`, `.solution()`.
+
+`exercises.progress()` shows which of them you have solved.
+"""
 
 from importlib import import_module
 
 from .base import Exercise, Verdict
+from .overview import Progress, progress
 
-CHAPTERS = ("gradient_descent", "chain_rule", "eigenvalues")
+CHAPTERS = ("start_here", "gradient_descent", "chain_rule", "eigenvalues")
 
-__all__ = ["CHAPTERS", "Exercise", "Verdict"]
+__all__ = ["CHAPTERS", "Exercise", "Progress", "Verdict", "progress"]
 
 
 def __getattr__(name: str):
@@ -14,3 +18,8 @@ def __getattr__(name: str):
     if name in CHAPTERS:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"no exercises called {name!r}: the chapters are {', '.join(CHAPTERS)}")
+
+
+def __dir__() -> list[str]:
+    """List the chapters too, so that tab completion finds them before they are loaded."""
+    return sorted({*globals(), *CHAPTERS})

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import progress
+from . import memory
 
 
-class WrongAnswer(Exception):  # noqa: N818 - it is a judgement, not a malfunction
+class WrongAnswer(Exception):
     """Raised inside a check: the input, what came back, what was expected."""
 
 
-class NotAttempted(Exception):  # noqa: N818
+class NotAttempted(Exception):
     """Raised inside a check: the answer is still the `...` it started as."""
 
 
@@ -89,12 +89,12 @@ class Exercise:
             return Verdict("not attempted", f"{self.name}: not attempted yet. {self._help()}")
         except WrongAnswer as wrong:
             return Verdict("wrong", f"{self.name}: not yet. {wrong}\n{self._help()}")
-        except Exception as error:  # the learner's code may raise anything
+        except (Exception, SystemExit) as error:  # the learner's code may raise anything
             return Verdict(
                 "wrong",
                 f"{self.name}: your code raised {type(error).__name__}: {error}\n{self._help()}",
             )
-        progress.remember(self.chapter, self.name)
+        memory.remember(self.chapter, self.name)
         return Verdict("right", f"{self.name}: right.")
 
     def hint(self) -> str:

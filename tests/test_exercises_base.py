@@ -1,0 +1,318 @@
+"""Exercises in general: verdicts, hints, solutions, and the file that remembers what is solved."""
+
+import json
+import math
+import os
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import course_utils as cu
+from course_utils.exercises import Exercise, Progress, memory
+from course_utils.exercises.base import WrongAnswer, call, expect_close
+
+
+def double(x):
+    """Twice x."""
+    return 2 * x
+
+
+def judge_double(answer):
+    for value in (1.0, 3.0):
+        expect_close(call(answer, value), 2 * value, f"x={value}", hint="Add x to itself.")
+
+
+EXERCISE = Exercise(
+    chapter="somewhere",
+    name="double",
+    statement="Twice x.",
+    minutes=1,
+    difficulty=1,
+    reference=double,
+    judge=judge_double,
+    hints=("one", "two"),
+)
+
+
+def all_exercises():
+    chapters = cu.exercises.progress().chapters
+    return [exercise for exercises in chapters.values() for exercise in exercises]
+
+
+# Verdicts
+
+
+def test_the_right_answer_is_right_and_remembered():
+    verdict = EXERCISE.check(lambda x: x + x)
+    assert verdict and verdict.status == "right"
+    assert memory.solved() == {"somewhere": ["double"]}
+
+
+@pytest.mark.parametrize("answer", [..., None, lambda x: ..., lambda x: None])
+def test_an_unattempted_exercise_says_so_and_is_not_remembered(answer):
+    verdict = EXERCISE.check(answer)
+    assert not verdict and verdict.status == "not attempted"
+    assert "not attempted" in str(verdict) and ".hint()" in str(verdict)
+    assert memory.solved() == {}
+
+
+def test_check_without_an_answer_is_not_attempted():
+    assert EXERCISE.check().status == "not attempted"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda x: x, "expected 2"),
+        (lambda x: x**2 + 1, "For x=3.0 you returned 10; expected 6"),
+        (lambda x: [2 * x], "shape"),
+        (lambda x: str(2 * x), "not a real number"),
+        (lambda x: "two", "two"),
+        (lambda x: math.nan, "NaN"),
+        (lambda x: 2j * x, "not a real number"),
+        (lambda x: x > 0, "not a real number"),
+        (lambda x: {"a": 1}, "dict"),
+        (lambda x: 1 / 0, "ZeroDivisionError"),
+        (lambda: 1, "TypeError"),
+        (lambda x: undefined_name, "NameError"),  # noqa: F821
+        (5, "function is expected"),
+        ("double", "function is expected"),
+    ],
+)
+def test_a_wrong_answer_is_told_what_is_wrong_and_never_raises(answer, said):
+    verdict = EXERCISE.check(answer)
+    assert not verdict and verdict.status == "wrong"
+    assert said in str(verdict)
+    assert memory.solved() == {}
+
+
+def test_endless_recursion_of_the_learner_is_a_wrong_answer():
+    def answer(x):
+        return answer(x)
+
+    assert "RecursionError" in str(EXERCISE.check(answer))
+
+
+def test_leaving_python_in_an_answer_is_a_wrong_answer():
+    def answer(x):
+        raise SystemExit
+
+    assert EXERCISE.check(answer).status == "wrong"
+
+
+def test_a_verdict_shows_itself_with_its_text_escaped():
+    verdict = EXERCISE.check(lambda x: "<b>")
+    assert "<b>" in str(verdict)
+    assert "<b>" not in verdict._repr_html_() and "&lt;b&gt;" in verdict._repr_html_()
+
+
+# What is compared
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (np.float32(1), 1.0),
+        (1, 1.0),
+        (torch.tensor(1.0), 1.0),
+        (np.array([1.0, 2.0]), torch.tensor([1.0, 2.0]).numpy()),
+        ([1.0, 2.0], np.array([1.0, 2.0])),
+        (torch.ones(2, requires_grad=True), torch.ones(2)),
+        ((1.0, np.ones(2)), (1.0, np.ones(2))),
+        (math.inf, math.inf),
+    ],
+)
+def test_equal_values_pass(result, expected):
+    expect_close(result, expected, "this")
+
+
+@pytest.mark.parametrize(
+    ("result", "expected", "said"),
+    [
+        (np.ones((2, 1)), np.ones(2), "shape"),
+        (np.ones(2), torch.ones(2), "torch tensor"),
+        (np.ones(2), (1.0, 1.0), "2 values|expected"),
+        (1.0, (1.0, 1.0), "2 values"),
+        (1.0 + 1e-5, 1.0, "expected 1"),
+        (np.array([1.0, np.inf]), np.ones(2), "Inf"),
+        (object(), 1.0, "object"),
+    ],
+)
+def test_anything_else_is_a_wrong_answer(result, expected, said):
+    with pytest.raises(WrongAnswer, match=said):
+        expect_close(result, expected, "this")
+
+
+def test_an_answer_cannot_change_the_inputs_of_the_check():
+    array, tensor = np.ones(2), torch.ones(2)
+
+    def spoil(a, t):
+        a += 1
+        t.mul_(0)
+        return 1
+
+    call(spoil, array, tensor)
+    assert array.tolist() == [1, 1] and tensor.tolist() == [1, 1]
+
+
+# Hints and solutions
+
+
+def test_hints_come_one_after_the_other_and_start_again():
+    exercise = Exercise(**{**vars(EXERCISE), "_shown": [0]})
+    said = [exercise.hint() for _ in range(3)]
+    assert said == ["Hint 1 of 2: one", "Hint 2 of 2: two", "Hint 1 of 2: one"]
+    assert repr(said[0]) == said[0]  # a notebook shows the text, not a quoted literal
+
+
+def test_the_solution_is_the_code_of_the_reference():
+    assert EXERCISE.solution().startswith("def double(x):")
+    assert Exercise(**{**vars(EXERCISE), "reference": 0.25}).solution() == "0.25"
+
+
+def test_every_exercise_of_the_course_accepts_its_own_reference_and_has_hints():
+    exercises = all_exercises()
+    assert len({(e.chapter, e.name) for e in exercises}) == len(exercises) > 0
+    for exercise in exercises:
+        assert getattr(getattr(cu.exercises, exercise.chapter), exercise.name) is exercise
+        assert exercise.check(exercise.reference), exercise.check(exercise.reference)
+        assert exercise.check().status == "not attempted"
+        assert len(exercise.hints) >= 2
+        assert exercise.difficulty in (1, 2, 3) and 1 <= exercise.minutes <= 60
+        assert exercise.solution()
+        assert exercise.name in repr(exercise) and "★" in repr(exercise)
+
+
+def test_the_solution_of_every_exercise_can_be_pasted_and_passes():
+    for exercise in all_exercises():
+        if callable(exercise.reference):
+            names = dict(exercise.reference.__globals__)
+            exec(exercise.solution(), names)
+            assert exercise.check(names[exercise.reference.__name__]), exercise.name
+
+
+def test_an_unknown_chapter_is_an_attribute_error_that_lists_the_chapters():
+    with pytest.raises(AttributeError, match="gradient_descent"):
+        _ = cu.exercises.no_such_chapter
+    assert "gradient_descent" in dir(cu.exercises)
+
+
+# The file that remembers
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    path = tmp_path / "folder" / "progress.json"
+    monkeypatch.setenv("COURSE_PROGRESS", str(path))
+    return path
+
+
+def test_what_is_remembered_is_there_after_a_restart(file):
+    memory.remember("b", "two")
+    memory.remember("a", "one")
+    memory.remember("a", "one")
+    memory.remember("a", "another")
+    assert json.loads(file.read_text()) == {"a": ["one", "another"], "b": ["two"]}
+    assert memory.solved() == {"a": ["another", "one"], "b": ["two"]}
+    assert memory.problem() == ""
+
+
+def test_the_file_is_written_in_one_move_and_nothing_is_left_beside_it(file):
+    memory.remember("a", "one")
+    assert [path.name for path in file.parent.iterdir()] == ["progress.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[1, 2]", b"\xff\xfe\x00", b"null", b'"text"', b"[" * 100_000],
+    ids=["empty", "cut off", "a list", "no text", "null", "a string", "too deep"],
+)
+def test_a_corrupt_file_counts_as_empty_is_said_so_and_kept_aside(file, content):
+    file.parent.mkdir()
+    file.write_bytes(content)
+    assert memory.solved() == {}
+    assert str(file) in memory.problem() and "damaged" in memory.problem()
+    assert "damaged" in str(cu.exercises.progress())
+    assert EXERCISE.check(double)
+    assert memory.solved() == {"somewhere": ["double"]}
+    assert memory.problem() == ""
+    assert file.with_name("progress.json.corrupt").read_bytes() == content
+
+
+def test_odd_entries_in_the_file_are_passed_over(file):
+    file.parent.mkdir()
+    file.write_text('{"a": ["one", 2, null, "one"], "b": "two", "c": {}}')
+    assert memory.solved() == {"a": ["one"]}
+
+
+def test_a_file_that_cannot_be_written_breaks_no_check_and_is_said_so(tmp_path, monkeypatch):
+    obstacle = tmp_path / "file"
+    obstacle.write_text("in the way")
+    monkeypatch.setenv("COURSE_PROGRESS", str(obstacle / "progress.json"))
+    assert EXERCISE.check(double)
+    assert memory.solved() == {}
+    assert "cannot be written" in memory.problem() and "COURSE_PROGRESS" in memory.problem()
+    assert "cannot be written" in cu.exercises.progress()._repr_html_()
+
+
+def test_a_folder_in_place_of_the_file_is_said_so_and_put_aside(file):
+    file.mkdir(parents=True)
+    assert "cannot be read" in memory.problem()
+    assert EXERCISE.check(double)
+    assert memory.solved() == {"somewhere": ["double"]}
+    assert file.with_name("progress.json.corrupt").is_dir()
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write into any folder"
+)
+def test_a_read_only_folder_breaks_no_check_and_is_said_so(file):
+    file.parent.mkdir()
+    file.parent.chmod(0o500)
+    assert EXERCISE.check(double)
+    assert "cannot be written" in memory.problem()
+    file.parent.chmod(0o700)
+
+
+def test_without_a_name_in_the_environment_the_file_lies_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("COURSE_PROGRESS")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert memory.path() == tmp_path / ".course_gradients" / "progress.json"
+    monkeypatch.setenv("COURSE_PROGRESS", "~/mine.json")
+    assert memory.path() == tmp_path / "mine.json"
+
+
+def test_two_threads_that_solve_at_once_leave_a_readable_file(file):
+    threads = [threading.Thread(target=memory.remember, args=("a", str(i))) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert memory.problem() == "" and memory.solved()["a"]
+
+
+# What is shown
+
+
+def test_progress_shows_every_exercise_solved_or_not():
+    solved, total = all_exercises()[0], len(all_exercises())
+    assert str(cu.exercises.progress()).count("○") == total
+    solved.check(solved.reference)
+    now = cu.exercises.progress()
+    assert str(now).count("○") == total - 1 and f"✓ {solved.name}" in str(now)
+    assert f"✓&nbsp;{solved.name}" in now._repr_html_()
+    assert "1 of" in now._repr_html_()
+    assert repr(now) == str(now)
+
+
+def test_exercises_that_no_longer_exist_do_not_count():
+    memory.remember("start_here", "gone")
+    memory.remember("gone", "gone")
+    assert "✓" not in str(cu.exercises.progress())
+
+
+def test_a_problem_is_shown_escaped():
+    assert "&lt;x&gt;" in Progress({}, frozenset(), "<x>")._repr_html_()
