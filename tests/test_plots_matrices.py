@@ -60,6 +60,13 @@ def test_the_eigenvector_lines_are_mapped_onto_themselves(ax):
     np.testing.assert_allclose([np.linalg.norm(np.linalg.inv(W) @ d) for d in diamonds], 1)
 
 
+def test_a_matrix_with_a_single_eigenvector_gets_a_single_line(ax):
+    plots.matrix_ellipse([[0.5, 2.0], [0.0, 0.5]], ax=ax)
+    (line,) = labelled(ax, "only eigenvector, λ = 0.5")
+    np.testing.assert_allclose(line.get_ydata(), 0, atol=1e-12)
+    assert not labelled(ax, "eigenvector")
+
+
 def test_a_rotation_has_no_eigenvector_line(ax):
     plots.matrix_ellipse([[0.0, -1.0], [1.0, 0.0]], ax=ax)
     assert not labelled(ax, "eigenvector") and labelled(ax, "half-axis")

@@ -54,15 +54,19 @@ def matrix_ellipse(matrix: ArrayLike, ax: Axes | None = None, title: str = "") -
         )
     eigenvalues, vectors = np.linalg.eig(W)
     if np.isreal(eigenvalues).all():
-        for i in np.argsort(-abs(eigenvalues.real), kind="stable"):
+        order = np.argsort(-abs(eigenvalues.real), kind="stable")
+        if abs(np.linalg.det(vectors)) < 1e-6:  # two vectors on one line: it has one eigenvector
+            order = order[:1]
+        for i in order:
             value, vector = eigenvalues[i].real, vectors[:, i].real
             reach = max(1.0, abs(value))
+            label = f"{'only ' if order.size == 1 else ''}eigenvector, λ = {value:.3g}"
             ax.plot(
                 *np.stack([-reach * vector, reach * vector], axis=1),
                 color=COLORS[2],
                 linestyle="--",
                 linewidth=1.5,
-                label=f"eigenvector, λ = {value:.3g}".replace("-", "−"),
+                label=label.replace("-", "−"),
             )
             ax.plot(*(value * vector), color=COLORS[2], marker="D", linestyle="none")
     ax.set(aspect="equal", xlabel="first component", ylabel="second component", title=title)
