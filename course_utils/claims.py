@@ -58,7 +58,10 @@ class Comparison:
         """
         kind, size = _parse_tolerance(self.tolerance)
         bound = kind in _BOUNDS
-        theory = _number(self.theory, 6 if bound or kind == "exact" else _digits(self, kind, size))
+        if bound or kind == "exact":
+            theory = f"{self.theory:.6g}"
+        else:
+            theory = _number(self.theory, _digits(self, kind, size))
         if bound:
             theory = f"{_BOUNDS[kind]} {theory}"
         if bound and abs(self.theory) <= 1e-6 and self.holds and kind in ("at most", "below"):
@@ -273,13 +276,10 @@ def _number(value: float, digits: int) -> str:
 
 def _measured(row: Comparison, kind: str, size: float) -> str:
     """The measured mean, with its spread rounded to the same decimal place."""
-    if kind in _BOUNDS:
-        digits = 2
-    elif kind == "exact":
-        digits = 6
+    if kind == "exact":
+        mean = f"{row.measured:.6g}"
     else:
-        digits = _digits(row, kind, size)
-    mean = _number(row.measured, digits)
+        mean = _number(row.measured, 2 if kind in _BOUNDS else _digits(row, kind, size))
     if row.count == 1:
         return mean
     if "e" in mean or row.measured == 0:
