@@ -8,7 +8,7 @@ from importlib import import_module
 from .base import Exercise, Verdict
 from .overview import Progress, progress
 
-CHAPTERS = ("start_here", "gradient_descent", "chain_rule", "eigenvalues")
+CHAPTERS = ("start_here", "gradient_descent", "chain_rule", "eigenvalues", "activations")
 
 __all__ = ["CHAPTERS", "Exercise", "Progress", "Verdict", "progress"]
 

@@ -1,0 +1,191 @@
+"""Exercises of notebook 04: the reference passes, plausible wrong answers do not."""
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+
+from course_utils.exercises import activations
+
+NAMES = (
+    "silu_slope",
+    "dead_share",
+    "critical_weight_variance",
+    "maxout_backward",
+    "fatal_bias",
+    "mean_square_slope",
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_progress(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def hermite(slope, variance, nodes=60):
+    z, weights = np.polynomial.hermite_e.hermegauss(nodes)
+    return np.sum(weights * slope(np.sqrt(variance) * z) ** 2) / math.sqrt(2 * math.pi)
+
+
+def on_grid(slope, variance, reach=10.0, points=200_001, power=2, density=True):
+    std = math.sqrt(variance)
+    z = np.linspace(-reach * std, reach * std, points)
+    weight = np.exp(-(z**2) / (2 * variance)) if density else np.ones_like(z)
+    return np.sum(np.abs(slope(z)) ** power * weight) / np.sum(weight)
+
+
+def sampled(slope, variance):
+    z = np.random.default_rng(0).normal(size=1000) * math.sqrt(variance)
+    return np.mean(slope(z) ** 2)
+
+
+quantile = NormalDist().inv_cdf
+
+WRONG = {
+    "silu_slope": {
+        "the slope of sigmoid": lambda z: sigmoid(z) * (1 - sigmoid(z)),
+        "the function itself": lambda z: z * sigmoid(z),
+        "factor z forgotten": lambda z: sigmoid(z) + sigmoid(z) * (1 - sigmoid(z)),
+        "first term forgotten": lambda z: z * sigmoid(z) * (1 - sigmoid(z)),
+        "overflows at −1000": lambda z: (
+            sigmoid(z) + z * np.exp(-z) / (1 + np.exp(-z)) ** 2  # Inf/Inf
+        ),
+        "flattened": lambda z: activations.silu_slope.reference(z.ravel()),
+        "sum over the batch": lambda z: activations.silu_slope.reference(z).sum(),
+        "nan": lambda z: np.full(z.shape, np.nan),
+    },
+    "dead_share": {
+        "share of zeros": lambda h: np.mean(h == 0),
+        "samples instead of units": lambda h: np.mean(np.all(h == 0, axis=1)),
+        "silent on one sample": lambda h: np.mean(np.any(h == 0, axis=0)),
+        "number instead of share": lambda h: np.sum(np.all(h == 0, axis=0)),
+        "which instead of how many": lambda h: np.all(h == 0, axis=0),
+        "alive instead of dead": lambda h: np.mean(np.any(h > 0, axis=0)),
+        "rounded to zero": lambda h: np.mean(np.all(h < 1e-6, axis=0)),
+        "mean output": lambda h: float(np.mean(np.isclose(h.mean(axis=0), 0.0))),
+    },
+    "critical_weight_variance": {
+        "He for everything": lambda left, right: 2.0,
+        "slopes not squared": lambda left, right: 2 / (abs(left) + abs(right)),
+        "square of the mean slope": lambda left, right: (
+            4 / (left + right) ** 2 if left + right else math.inf
+        ),
+        "half forgotten": lambda left, right: 1 / (left**2 + right**2),
+        "its inverse": lambda left, right: (left**2 + right**2) / 2,
+        "standard deviation": lambda left, right: math.sqrt(2 / (left**2 + right**2)),
+        "right slope taken as 1": lambda left, right: 2 / (1 + left**2),
+    },
+    "maxout_backward": {
+        "to every piece": lambda d, z: d[:, :, None] * np.ones_like(z),
+        "shared out": lambda d, z: d[:, :, None] * np.ones_like(z) / z.shape[2],
+        "the mask without the gradient": lambda d, z: (z == z.max(2, keepdims=True)) * 1.0,
+        "relu's slope": lambda d, z: d[:, :, None] * (z > 0),
+        "smallest piece": lambda d, z: d[:, :, None] * (z == z.min(2, keepdims=True)),
+        "largest in magnitude": lambda d, z: (
+            d[:, :, None] * (abs(z) == abs(z).max(2, keepdims=True))
+        ),
+        "largest of the layer": lambda d, z: d[:, :, None] * (z == z.max((1, 2), keepdims=True)),
+        "times the value": lambda d, z: d[:, :, None] * z * (z == z.max(2, keepdims=True)),
+        "summed over the pieces": lambda d, z: d.copy(),
+    },
+    "fatal_bias": {
+        "samples forgotten": lambda share, samples: quantile(share),
+        "divided instead of rooted": lambda share, samples: quantile(share / samples),
+        "alive instead of dead": lambda share, samples: quantile((1 - share) ** (1 / samples)),
+        "sign": lambda share, samples: -quantile(share ** (1 / samples)),
+        "no inverse": lambda share, samples: NormalDist().cdf(share) ** samples,
+        "some sample instead of all": lambda share, samples: quantile(
+            1 - (1 - share) ** (1 / samples)
+        ),
+        "text": lambda share, samples: str(quantile(share ** (1 / samples))),
+    },
+    "mean_square_slope": {
+        "mean slope squared": lambda slope, variance: on_grid(slope, variance, power=1) ** 2,
+        "mean slope": lambda slope, variance: on_grid(slope, variance, power=1),
+        "root mean square": lambda slope, variance: math.sqrt(on_grid(slope, variance)),
+        "variance for deviation": lambda slope, variance: on_grid(slope, variance**2),
+        "always variance 1": lambda slope, variance: on_grid(slope, 1.0),
+        "Gauss-Hermite": hermite,
+        "a thousand samples": sampled,
+        "too short a range": lambda slope, variance: on_grid(slope, variance, reach=1.0),
+        "no density": lambda slope, variance: on_grid(slope, variance, density=False),
+    },
+}
+
+RIGHT_TOO = {
+    "dead_share": lambda h: float((h.sum(axis=0) == 0).mean()),
+    "critical_weight_variance": lambda left, right: 1 / np.mean([left**2, right**2]),
+    "maxout_backward": lambda d, z: d[:, :, None] * np.eye(z.shape[2])[z.argmax(2)],
+    "mean_square_slope": lambda slope, variance: on_grid(slope, variance, 8.0, 500_000),
+    "silu_slope": lambda z: np.array(
+        [
+            float(v > 0) if abs(v) > 700 else sigmoid(v) * (1 + v * (1 - sigmoid(v)))
+            for v in z.ravel()
+        ]
+    ).reshape(z.shape),
+}
+
+
+def exercise(name):
+    return getattr(activations, name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reference_solution_is_right(name):
+    verdict = exercise(name).check(exercise(name).reference)
+    assert verdict, str(verdict)
+
+
+@pytest.mark.parametrize("name", RIGHT_TOO)
+def test_another_right_way_is_right(name):
+    verdict = exercise(name).check(RIGHT_TOO[name])
+    assert verdict, str(verdict)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"), [(name, label) for name, answers in WRONG.items() for label in answers]
+)
+def test_a_plausible_wrong_answer_is_rejected_with_a_reason(name, label):
+    verdict = exercise(name).check(WRONG[name][label])
+    assert not verdict and verdict.status == "wrong", label
+    assert len(str(verdict)) > 40
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("stub", [..., None, lambda *inputs: ..., lambda *inputs: None])
+def test_a_stub_counts_as_not_attempted(name, stub):
+    assert exercise(name).check(stub).status == "not attempted"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("answer", [3.0, "text", lambda: 1.0, lambda *a: {}, lambda *a: 1 / 0])
+def test_a_check_never_raises(name, answer):
+    assert exercise(name).check(answer).status == "wrong"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_exercise_has_hints_a_solution_and_a_plan(name):
+    task = exercise(name)
+    assert task.name == name and task.chapter == "activations"
+    assert 1 <= task.difficulty <= 3 and 5 <= task.minutes <= 20
+    assert len(task.hints) >= 2 and len(set(task.hints)) == len(task.hints)
+    assert f"def {name}(" in task.solution()
+
+
+def test_there_are_at_least_four_wrong_answers_for_each():
+    assert set(WRONG) == set(NAMES)
+    assert all(len(answers) >= 4 for answers in WRONG.values())
+
+
+def test_a_mistake_is_named_with_its_input():
+    verdict = activations.dead_share.check(WRONG["dead_share"]["share of zeros"])
+    assert "[[0, 1, 0], [2, 0, 0]]" in str(verdict) and "column" in str(verdict)
+    verdict = activations.mean_square_slope.check(hermite)
+    assert "sigmoid at variance 400" in str(verdict)
+    verdict = activations.silu_slope.check(WRONG["silu_slope"]["overflows at −1000"])
+    assert "±1000" in str(verdict) and "NaN" in str(verdict)
