@@ -82,7 +82,7 @@ def operator_norm(matrix: Tensor) -> float:
 def lyapunov_exponent(width: int, weight_std: float = 1.0) -> float:
     """Mean log growth per layer of a product of independent Gaussian matrices.
 
-    λ = ½(log 2 + ψ(n/2) − log n) + log σ for entries N(0, σ²/n), ψ the digamma function. Exact at
+    γ = ½(log 2 + ψ(n/2) − log n) + log σ for entries N(0, σ²/n), ψ the digamma function. Exact at
     every depth and width: whatever the direction of v, ‖Wv‖²/‖v‖² is σ²/n times a chi-square
     variable with n degrees of freedom, whose mean logarithm is log 2 + ψ(n/2). About −1/(2n) at
     σ = 1: the typical vector shrinks although the mean of ‖Wv‖² is ‖v‖².
@@ -92,7 +92,7 @@ def lyapunov_exponent(width: int, weight_std: float = 1.0) -> float:
         weight_std: σ, standard deviation of a weight times √n; at least 0.
 
     Returns:
-        λ, natural logarithm per layer; exp λ is the typical factor. −inf at σ = 0.
+        γ, natural logarithm per layer; exp γ is the typical factor. −inf at σ = 0.
 
     Raises:
         ValueError: If an argument lies outside its range.
@@ -121,10 +121,10 @@ def log_norm_variance(
 ) -> float:
     """Variance over seeds of log‖h‖² after `depth` random layers: how far two seeds lie apart.
 
-    (E[φ⁴]/E[φ²]² − 1)·L/n with z ~ N(0, 1): 5L/n for ReLU, 2L/n for a linear net. It is also
-    the variance of the logarithm of the squared gradient. The weights are N(0, σ²/n) and
-    there is no bias; σ does not matter, because φ(az) = aφ(z) for a > 0. To leading order in 1/n:
-    for ReLU the exact variance is 4 % higher at n = 100, 25 % at n = 20.
+    (E[φ⁴]/E[φ²]² − 1)·L/n with z ~ N(0, 1): 5L/n for ReLU, 2L/n for a linear net. The squared
+    norm of a gradient that arrives in a random direction scatters alike. The weights are
+    N(0, σ²/n) and there is no bias; σ does not matter, because φ(az) = aφ(z) for a > 0. To leading
+    order in 1/n: for ReLU the exact variance is 4 % higher at n = 100, 25 % at n = 20.
 
     Args:
         width: n, at least 1.
