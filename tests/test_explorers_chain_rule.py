@@ -122,8 +122,8 @@ def test_a_slider_offers_every_edge_and_every_activation(explorer):
         explorer.edge = f"{tail} → {head}"
     for name in module.ACTIVATION_CHOICES:
         explorer.activation = name
-    assert explorer.values["edge"] == "d → ŷ" and explorer.values["activation"] == "linear"
-    explorer.edge, explorer.activation = "x → a", "tanh"
+    assert explorer.values["edge"] == "d → ŷ" and explorer.values["activation"] == "sigmoid"
+    explorer.edge, explorer.activation = "x → a", "linear"
 
 
 def test_the_readouts_are_the_bars_and_the_gradient_at_every_setting(explorer):

@@ -32,7 +32,7 @@ WEIGHTS = {
 """Each edge (tail, head) and the weight it has while another edge is picked."""
 
 PATHS = tuple(("x", first, second, "ŷ") for first in "ab" for second in "cd")
-ACTIVATION_CHOICES = ("tanh", "relu", "sigmoid", "linear")
+ACTIVATION_CHOICES = ("linear", "tanh", "relu", "sigmoid")
 
 
 def chain_rule_explorer() -> GridExplorer:

@@ -191,11 +191,11 @@ def step_errors(
         rising = slope > 0
         ax.annotate(
             f"slope {slope:g}".replace("-", "−"),
-            (at, error),
-            xytext=(6, -2) if rising else (-6, -2),
+            (at * reach[2], error * reach[2] ** slope) if rising else (at, error),
+            xytext=(5, 0) if rising else (-6, -2),
             textcoords="offset points",
             ha="left" if rising else "right",
-            va="top",
+            va="center" if rising else "top",
             color=_GREY,
         )
     ax.set(xlabel="step s", ylabel="relative error of the derivative")
@@ -229,7 +229,9 @@ def loss_slopes(
         ax.semilogy(z, np.where(values > 0, values, np.nan), label=name, **style)
     if mark is not None:
         ax.axvline(mark, color=_GREY, linewidth=1)
-    ax.set(xlabel="z of the output unit (target y = 1)", ylabel=r"$|\partial\mathcal{L}/\partial z|$")
+    ax.set(
+        xlabel="z of the output unit (target y = 1)", ylabel=r"$|\partial\mathcal{L}/\partial z|$"
+    )
     ax.legend()
     return ax
 
