@@ -141,7 +141,7 @@ def _judge_chain_limit(answer: Callable) -> None:
     for weights in ([1.0] * 4, [2.0], [2.0, 0.5], [2.0, 3.0], [-1.5, 0.5, 4.0], [0.2, 5.0, 1.0]):
         w = torch.tensor(weights, dtype=torch.float64)
         target = w.prod()
-        hessian = torch.func.hessian(lambda w, y=target: (y - w.prod()) ** 2 / 2)(w)
+        hessian = torch.autograd.functional.hessian(lambda w, y=target: (y - w.prod()) ** 2 / 2, w)
         expect_close(
             call(answer, np.array(weights)),
             2 / torch.linalg.eigvalsh(hessian)[-1].item(),

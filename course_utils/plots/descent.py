@@ -57,7 +57,7 @@ def contour_path(
         ax.plot(*path.T, label=name, markersize=4, linewidth=1.5, **series(i))
     ax.set(xlabel="θ₁", ylabel="θ₂", xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
     if len(paths) > 1:
-        ax.legend(loc="upper right")
+        ax.legend(loc="best")
     return ax
 
 
@@ -220,9 +220,10 @@ def sharpness_curves(
         ax.annotate(
             f"2/η = {2 / rate:.3g}",
             (steps[-1], 2 / rate),
-            xytext=(0, 6),
+            xytext=(0, 10),
             textcoords="offset points",
             ha="right",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )
     ax.set(xlabel="step t", ylabel="sharpness λ_max", ylim=(0, None))
     ax.legend(loc="lower right")
