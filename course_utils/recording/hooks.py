@@ -1,7 +1,12 @@
-"""The hooks that a recorder hangs on a model, and how they vanish from copies of it."""
+"""The hooks that a recorder hangs on a model, and how they vanish from copies of it.
+
+These functions run for every layer of every step, so they are written for few calls: the usual
+case is a plain float32 CPU tensor in a forward pass that is recorded.
+"""
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,13 +14,15 @@ from torch import Tensor, nn
 
 from .recompute import builds_the_graph, first_of_two, in_backward
 from .reduce import rms_of, rms_on_device
+from .row import GRAD_MODE, GRAD_RMS, Row
 from .selection import can_die, saturation_of, tensors_in, unsupported
 
 if TYPE_CHECKING:
-    from .row import Row
+    from .recorder import Recorder
 
-GRAD_RMS, GRAD_NAN, GRAD_INF, GRAD_ORDER, GRAD_MODE = 7, 8, 9, 10, 11
-"""Places in the list of numbers of one output, after the seven of the output itself."""
+_NO_GRADIENT = (math.nan, 0.0, 0.0, math.nan, 0)
+_current_task = torch._C._current_graph_task_id
+_graph_is_built = torch.is_grad_enabled
 
 
 class Traceless:
@@ -35,96 +42,108 @@ class Traceless:
         return getattr, (contextlib.nullcontext(), "__exit__")
 
 
+class PassBegins(Traceless):
+    """Forward pre-hook of the watched model: tells the recorder that a pass begins."""
+
+    def __init__(self, recorder: "Recorder") -> None:
+        self._recorder = recorder
+
+    def __call__(self, module: nn.Module, args: tuple) -> None:
+        """Called by torch before the model's forward pass."""
+        self._recorder.new_forward_pass()
+
+
 class ForwardTap(Traceless):
     """Forward hook of one module: measures its outputs and hangs a hook on each gradient."""
 
-    def __init__(self, recorder: object, name: str, module: nn.Module) -> None:
-        self.recorder = recorder
+    def __init__(self, recorder: "Recorder", name: str, module: nn.Module) -> None:
         self.name = name
-        self.saturation = saturation_of(module)
-        self.dead = can_die(module)
-        self.row: Row | None = None
-        self.calls = 0
+        self._recorder = recorder
+        self._model = recorder.model
+        self._on_cpu = recorder.reducer.on_cpu
+        self._saturation = saturation_of(module)
+        self._dead = can_die(module)
+        self._row: Row | None = None
+        self._calls = 0
 
     def __call__(self, module: nn.Module, args: tuple, output: object) -> None:
         """Measure one output; called by torch after the module's forward pass."""
-        recorder = self.recorder
-        row = recorder.row
+        row = self._recorder.row
         if row is None:
             return
-        graph = torch.is_grad_enabled()
-        if not recorder.evaluation:
-            if not recorder.model.training:
-                recorder.skipped.add("the model was in eval mode")
-                return
-            if not graph:
-                if first_of_two():
-                    row.reserve(self, self._key(row))
-                else:
-                    recorder.skipped.add("gradients were disabled")
-                return
-        if in_backward():
-            if graph and builds_the_graph():
-                self._measure(output, row, graph, row.second_call(self))
-            return
-        self._measure(output, row, graph, row.first_call(self._key(row)))
-
-    def _key(self, row: "Row") -> tuple[str, int]:
-        if self.row is not row:
-            self.row, self.calls = row, 0
-        self.calls += 1
-        return self.name, self.calls
-
-    def _measure(self, output: object, row: "Row", graph: bool, outputs: list) -> None:
-        if type(output) is Tensor and output.is_floating_point():
-            found = (("", output),)
+        builds_graph = _graph_is_built()
+        if builds_graph and self._model.training and _current_task() == -1:
+            outputs = row.first_call(self._key(row))
         else:
-            found = tensors_in(output)
-        reducer = self.recorder.reducer
-        for path, tensor in found:
-            reason = unsupported(tensor)
-            if reason == "functorch":
-                raise RuntimeError(
-                    f"layer {self.name!r} runs under torch.func (vmap, grad, jvp), where its "
-                    "output has no values of its own that a recorder could read. Record a plain "
-                    "forward and backward pass, one model at a time."
-                )
-            if reason:
-                continue
-            detached = tensor.detach()
-            if tensor.device.type == "cpu":
-                numbers = reducer.on_cpu(detached, self.saturation, self.dead)
-            else:
-                row.on_device = True
-                numbers = reducer.on_device(detached, self.saturation, self.dead)
-            numbers += (math.nan, 0.0, 0.0, math.nan, 0)
-            outputs.append((path, numbers))
-            if graph and tensor.requires_grad:
-                handle = tensor.register_hook(_gradient_hook(self.recorder, row, numbers))
-                row.handles.append(handle)
+            outputs = self._unusual(row, builds_graph)
+            if outputs is None:
+                return
+        if type(output) is Tensor and output.dtype is torch.float32:
+            self._measure("", output, row, builds_graph, outputs)
+        else:
+            for path, tensor in tensors_in(output):
+                self._measure(path, tensor, row, builds_graph, outputs)
+
+    def _unusual(self, row: Row, builds_graph: bool) -> list | None:
+        """A place for the outputs of a call that is not a plain training pass, or None."""
+        recorder = self._recorder
+        if not (recorder.evaluation or self._model.training):
+            recorder.skipped.add("the model was in eval mode")
+            return None
+        if in_backward():
+            if builds_graph and builds_the_graph():
+                return row.second_call(self)
+            return None
+        if builds_graph or recorder.evaluation:
+            return row.first_call(self._key(row))
+        if first_of_two():
+            row.reserve(self, self._key(row))
+        else:
+            recorder.skipped.add("gradients were disabled")
+        return None
+
+    def _key(self, row: Row) -> tuple[str, int]:
+        if self._row is not row:
+            self._row, self._calls = row, 0
+        self._calls += 1
+        return self.name, self._calls
+
+    def _measure(
+        self, path: str, tensor: Tensor, row: Row, builds_graph: bool, outputs: list
+    ) -> None:
+        reason = unsupported(tensor)
+        if reason == "functorch":
+            raise RuntimeError(
+                f"layer {self.name!r} runs under torch.func (vmap, grad, jvp), where its output "
+                "has no values of its own that a recorder could read. Record a plain forward and "
+                "backward pass, one model at a time."
+            )
+        if reason is not None:
+            return
+        if tensor.is_cpu:
+            numbers = self._on_cpu(tensor.detach(), self._saturation, self._dead)
+        else:
+            row.on_device = True
+            reducer = self._recorder.reducer
+            numbers = reducer.on_device(tensor.detach(), self._saturation, self._dead)
+        numbers += _NO_GRADIENT
+        outputs.append((path, numbers))
+        if builds_graph and tensor.requires_grad:
+            handle = tensor.register_hook(_gradient_hook(row, numbers))
+            (row.leaf_handles if tensor.is_leaf else row.handles).append(handle)
 
 
-def _gradient_hook(recorder: object, row: "Row", numbers: list) -> object:
+def _gradient_hook(row: Row, numbers: list) -> Callable[[Tensor | None], None]:
     """A tensor hook that writes the size of the gradient into the numbers of its output."""
-    current_task = torch._C._current_graph_task_id
-    passes = row.passes
 
     def hook(grad: Tensor | None) -> None:
-        if row.closed:
-            row.late()
+        task = _current_task()
+        if (task != row.task or numbers[GRAD_MODE]) and not row.takes(numbers, task):
             return
-        row.second_calls_open = False
-        task = current_task()
-        mode = passes.get(task)
-        if mode is None:
-            mode = recorder.new_backward_pass(task)
-        if grad is None or not row.takes(numbers, mode):
+        if grad is None:
             return
-        detached = grad.detach()
-        measure = rms_of if grad.device.type == "cpu" else rms_on_device
-        numbers[GRAD_RMS], numbers[GRAD_NAN], numbers[GRAD_INF] = measure(detached)
-        numbers[GRAD_ORDER] = float(row.arrivals)
-        numbers[GRAD_MODE] = mode
-        row.arrivals += 1
+        rms, nan, inf = rms_of(grad) if grad.is_cpu else rms_on_device(grad.detach())
+        row.arrivals += 1.0
+        numbers[GRAD_RMS:] = rms, nan, inf, row.arrivals, row.mode
 
     return hook

@@ -8,12 +8,10 @@ from torch import Tensor, nn
 
 from .reduce import rms_of, rms_on_device, trusted
 
-_FAST = (torch.float32, torch.float64)
 
-
-def readable(tensor: Tensor | None) -> bool:
+def readable(tensor: Tensor) -> bool:
     """Whether a parameter or gradient has numbers in it yet."""
-    return tensor is not None and not nn.parameter.is_lazy(tensor) and not tensor.is_meta
+    return not isinstance(tensor, nn.UninitializedParameter) and not tensor.is_meta
 
 
 @torch.no_grad()
@@ -26,24 +24,28 @@ def rms_of_all(tensors: Sequence[Tensor | None]) -> list:
         Floats, or 0-d tensors for what lies on another device.
     """
     result: list = [math.nan] * len(tensors)
-    fused: dict[torch.dtype, list[int]] = {}
+    fused: dict[torch.dtype, list[int]] = {torch.float32: [], torch.float64: []}
     for i, tensor in enumerate(tensors):
-        if not readable(tensor) or tensor.numel() == 0:
+        if tensor is None or not readable(tensor):
             continue
-        if tensor.device.type != "cpu":
-            result[i] = rms_on_device(tensor.detach())[0]
-        elif tensor.dtype in _FAST and tensor.layout is torch.strided:
-            fused.setdefault(tensor.dtype, []).append(i)
-        else:
-            result[i] = rms_of(tensor.detach())[0]
+        members = fused.get(tensor.dtype)
+        if members is not None and tensor.is_cpu and tensor.layout is torch.strided:
+            members.append(i)
+        elif tensor.numel():
+            measure = rms_of if tensor.is_cpu else rms_on_device
+            result[i] = measure(tensor.detach())[0]
     for dtype, members in fused.items():
-        norms = torch.stack(torch._foreach_norm([tensors[i].detach() for i in members]))
-        for i, norm in zip(members, norms.tolist(), strict=True):
-            count = tensors[i].numel()
-            if trusted(norm * norm, count, dtype):
-                result[i] = norm / math.sqrt(count)
+        if not members:
+            continue
+        whole = len(members) == len(tensors)
+        group = tensors if whole else [tensors[i] for i in members]
+        norms = torch.stack(torch._foreach_norm(group)).tolist()
+        for i, tensor, norm in zip(members, group, norms, strict=True):
+            square_sum, count = norm * norm, tensor.numel()
+            if trusted(square_sum, count, dtype):
+                result[i] = math.sqrt(square_sum / count)
             else:
-                result[i] = rms_of(tensors[i].detach())[0]
+                result[i] = rms_of(tensor.detach())[0]
     return result
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .assemble import assemble
 from .gradient_record import GradientRecord
-from .hooks import ForwardTap, Traceless
+from .hooks import ForwardTap, PassBegins
 from .parameters import Update, readable, rms_of_all
 from .reduce import OutputNumbers
 from .row import ACCUMULATED, MEASURED, Packed, Row
@@ -147,7 +147,7 @@ class Recorder:
         if self._compiled:
             self._run_eagerly()
         # The module that forwards to the rest, to see a new pass begin.
-        handle = self._target.register_forward_pre_hook(_PassBegins(self))
+        handle = self._target.register_forward_pre_hook(PassBegins(self))
         self._handles.append(handle)
         for i, optimizer in enumerate(self._optimizers):
             last = i == len(self._optimizers) - 1
@@ -218,21 +218,19 @@ class Recorder:
         if value is not None and self._rows and self._rows[-1]["step"] == self._index - 1:
             self._rows[-1]["loss"] = value
 
-    def new_backward_pass(self, task: int) -> int:
-        """Note that a backward pass began, and what kind it is; called by the gradient hooks."""
-        row = self.row
-        mode = ACCUMULATED if self._accumulates() else MEASURED
-        row.passes[task] = mode
-        if mode == ACCUMULATED:
-            if self._scaler is not None:
-                row.scale = _scale_now(self._scaler)
+    def _new_backward_pass(self, row: Row) -> int:
+        """Note that a backward pass began, and say what kind it is."""
+        if not self._accumulates():
+            return MEASURED
+        if self._scaler is not None:
+            row.scale = _scale_now(self._scaler)
 
-            def when_done() -> None:
-                if not row.closed:
-                    self._measure_gradients(row, scaled=True)
+        def when_done() -> None:
+            if not row.closed:
+                self._measure_gradients(row, scaled=True)
 
-            torch.autograd.Variable._execution_engine.queue_callback(when_done)
-        return mode
+        torch.autograd.Variable._execution_engine.queue_callback(when_done)
+        return ACCUMULATED
 
     def new_forward_pass(self) -> None:
         """Note that the model was called; closes a step that the optimizer skipped."""
@@ -242,7 +240,7 @@ class Recorder:
         if row is None:
             return
         row.forward_passes += 1
-        if not self._optimizers or not row.accumulated:
+        if not self._optimizers or self._before is not None or not row.accumulated:
             return
         trainable = [p for p in self._parameters if p.requires_grad]
         if torch.is_grad_enabled() and trainable and all(p.grad is None for p in trainable):
@@ -254,7 +252,7 @@ class Recorder:
 
     def _open_row(self) -> None:
         if self._index % self._every == 0:
-            self.row = Row(self._index, self._warned, self._later)
+            self.row = Row(self._index, self._new_backward_pass, self._warned, self._later)
             if not self._taps:
                 for name, module in self._layers:
                     tap = ForwardTap(self, name, module)
@@ -395,16 +393,6 @@ class Recorder:
             RuntimeWarning,
             stacklevel=3,
         )
-
-
-class _PassBegins(Traceless):
-    """Forward pre-hook of the watched model: tells the recorder that a pass begins."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-
-    def __call__(self, module: nn.Module, args: tuple) -> None:
-        self._recorder.new_forward_pass()
 
 
 def _check_model(model: object) -> None:

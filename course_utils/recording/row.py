@@ -3,10 +3,12 @@
 import math
 import warnings
 from array import array
+from collections.abc import Callable
 
 import torch
 
-from .hooks import GRAD_MODE
+GRAD_RMS, GRAD_NAN, GRAD_INF, GRAD_ORDER, GRAD_MODE = 7, 8, 9, 10, 11
+"""Places in the list of numbers of one output, after the seven of the output itself."""
 
 QUANTITIES = 11
 """Numbers kept per output: seven of the output, three of its gradient, order of arrival."""
@@ -18,7 +20,13 @@ MEASURED, ACCUMULATED = 1, 2
 class Row:
     """The measurements of one step while it is open."""
 
-    def __init__(self, step: int, remember: set[str], later: set[tuple[str, int]]) -> None:
+    def __init__(
+        self,
+        step: int,
+        begin_pass: Callable[["Row"], int],
+        remember: set[str],
+        later: set[tuple[str, int]],
+    ) -> None:
         self.step = step
         self.closed = False
         self.on_device = False
@@ -26,17 +34,21 @@ class Row:
         self.forward_passes = 0
         self.has_grad: tuple[bool, ...] = ()
         self.passes: dict[int, int] = {}
-        self.arrivals = 0
+        self.task = -2
+        self.mode = 0
+        self.arrivals = 0.0
         self.handles: list = []
+        self.leaf_handles: list = []
         self.parameter_rms: list | None = None
         self.parameter_grad_rms: list | None = None
         self.scale: object = 1.0
         self.grad_scale_applies = True
-        self.second_calls_open = False
+        self._begin_pass = begin_pass
         self._warned = remember
         self._later = later
         self._reserved: dict[object, list[list]] = {}
         self._second_calls: list[tuple[object, list]] = []
+        self._arrivals_before_segment = -1.0
 
     @property
     def accumulated(self) -> bool:
@@ -61,9 +73,9 @@ class Row:
         The segments come last to first, but inside a segment calls come in forward order. A
         segment is over when a gradient has arrived.
         """
-        if not self.second_calls_open:
+        if self.arrivals != self._arrivals_before_segment:
             self.match_second_calls()
-            self.second_calls_open = True
+            self._arrivals_before_segment = self.arrivals
         outputs: list = []
         self._second_calls.append((tap, outputs))
         return outputs
@@ -76,28 +88,35 @@ class Row:
                 places.pop().extend(outputs)
         self._second_calls = []
 
-    def takes(self, numbers: list, mode: int) -> bool:
-        """Whether the gradient of a pass is the one to keep for this output.
+    def takes(self, numbers: list, task: int) -> bool:
+        """Whether the gradient that a backward pass brings is the one to keep for this output.
 
         A pass that adds to `.grad` beats one of `torch.autograd.grad`; of two that add, the
         last one stays, with a warning; of two that do not, the first.
-        """
-        if mode == ACCUMULATED:
-            if numbers[GRAD_MODE] == ACCUMULATED:
-                self.warn(
-                    "Two backward passes went through the same output in one step. The row "
-                    "keeps the gradient of the last pass, not of their sum: add the losses and "
-                    "call backward() once, or close a step after each pass."
-                )
-            return True
-        return numbers[GRAD_MODE] == 0
 
-    def late(self) -> None:
-        """Say that a gradient came after its step was closed."""
-        self.warn(
-            "A backward pass reached outputs of a step that was closed before, so its gradients "
-            "are not in the record: call recorder.step() after backward()."
-        )
+        Args:
+            numbers: Of the output.
+            task: The pass, as torch numbers it.
+        """
+        if self.closed:
+            self.warn(
+                "A backward pass reached outputs of a step that was closed before, so its "
+                "gradients are not in the record: call recorder.step() after backward()."
+            )
+            return False
+        if task != self.task:
+            if task not in self.passes:
+                self.passes[task] = self._begin_pass(self)
+            self.task, self.mode = task, self.passes[task]
+        if numbers[GRAD_MODE] == 0:
+            return True
+        if self.mode == ACCUMULATED and numbers[GRAD_MODE] == ACCUMULATED:
+            self.warn(
+                "Two backward passes went through the same output in one step. The row keeps "
+                "the gradient of the last pass, not of their sum: add the losses and call "
+                "backward() once, or close a step after each pass."
+            )
+        return self.mode == ACCUMULATED
 
     def warn(self, message: str) -> None:
         """Warn once per recorder."""
@@ -106,18 +125,22 @@ class Row:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def release(self) -> None:
-        """Take the gradient hooks off, also from graphs and leaf tensors that live on."""
-        self.closed = True
-        for handle in self.handles:
+        """Take the gradient hooks off."""
+        self.closed, self.task = True, -2
+        for handle in (*self.handles, *self.leaf_handles):
             handle.remove()
-        self.handles = []
+        self.handles, self.leaf_handles = [], []
 
     def close(self) -> tuple[tuple[tuple[str, int, str], ...], "Packed"]:
-        """Release the hooks, and pack the numbers of the outputs.
+        """Pack the numbers of the outputs.
+
+        Hooks on tensors that outlive the step are taken off. The others die with the graph; one
+        that fires after this only warns.
 
         Returns:
             Module, call and path of the outputs in forward order, and `QUANTITIES` numbers of each.
         """
+        self.handles = []
         self.release()
         self.match_second_calls()
         keys, numbers = [], []
