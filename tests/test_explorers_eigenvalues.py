@@ -38,6 +38,8 @@ def test_the_matrix_has_the_eigenvalues_and_the_angle_that_were_asked_for(first,
     np.testing.assert_allclose(sorted(values), sorted((first, second)), atol=1e-12)
     between = np.degrees(np.arccos(abs(vectors[:, 0] @ vectors[:, 1])))
     assert between == pytest.approx(angle, abs=1e-6)
+    along = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
+    np.testing.assert_allclose(W @ along, second * along, atol=1e-12)
 
 
 def test_powers_are_those_of_numpy():
@@ -84,6 +86,12 @@ def test_at_a_right_angle_the_norm_runs_along_both_bounds(explorer):
     np.testing.assert_allclose(norms, 0.8**depth, rtol=1e-5)
     radius, norm, *_ = readouts(explorer)
     assert radius == pytest.approx(norm)
+
+
+def test_a_bound_is_drawn_no_farther_than_it_can_be_seen(explorer):
+    explorer.first, explorer.second, explorer.angle = 1.2, -1.2, 3.0
+    x, y = mark(explorer, 2, "σ₁ᵏ")
+    assert x[1] < 40 and y[1] == pytest.approx(1e7, rel=1e-4)
 
 
 def test_two_zero_eigenvalues_leave_nothing_after_one_factor(explorer):

@@ -46,6 +46,7 @@ def test_the_half_axes_end_at_the_farthest_and_nearest_point_of_the_ellipse(ax):
     inverse = np.linalg.inv(W)  # both ends lie on the ellipse, at right angles
     np.testing.assert_allclose([np.linalg.norm(inverse @ end) for end in ends], 1)
     assert abs(ends[0] @ ends[1]) < 1e-12
+    assert all(end[np.abs(end).argmax()] > 0 for end in ends)  # whatever sign the library chose
 
 
 def test_the_eigenvector_lines_are_mapped_onto_themselves(ax):

@@ -43,7 +43,7 @@ def matrix_ellipse(matrix: ArrayLike, ax: Axes | None = None, title: str = "") -
     ax.plot(*(W @ circle), color=COLORS[0], label="its image under W")
     u, sigma, _ = np.linalg.svd(W)
     for i in range(2):
-        end = sigma[i] * u[:, i]
+        end = sigma[i] * _upward(u[:, i])
         ax.plot(
             *np.stack([np.zeros(2), end], axis=1),
             color=COLORS[1],
@@ -58,7 +58,7 @@ def matrix_ellipse(matrix: ArrayLike, ax: Axes | None = None, title: str = "") -
         if abs(np.linalg.det(vectors)) < 1e-6:  # two vectors on one line: it has one eigenvector
             order = order[:1]
         for i in order:
-            value, vector = eigenvalues[i].real, vectors[:, i].real
+            value, vector = eigenvalues[i].real, _upward(vectors[:, i].real)
             reach = max(1.0, abs(value))
             label = f"{'only ' if order.size == 1 else ''}eigenvector, λ = {value:.3g}"
             ax.plot(
@@ -254,3 +254,8 @@ def eigenvalue_plane(
     ax.set(aspect="equal", xlabel="real part", ylabel="imaginary part", title=title)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False)
     return ax
+
+
+def _upward(vector: np.ndarray) -> np.ndarray:
+    """The vector or its opposite, whichever has a positive largest entry: libraries differ."""
+    return vector * np.sign(vector[np.argmax(np.abs(vector))])
