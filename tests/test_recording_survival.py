@@ -463,8 +463,10 @@ def test_reentrant_checkpoint_inside_a_checkpoint_has_one_row_per_layer():
 
 
 @pytest.mark.parametrize("when", ["before the first call", "after the first call", "in place"])
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
 def test_compiled_model_is_recorded_with_a_warning(backend, when):
+    if backend == "inductor" and when != "before the first call":
+        pytest.skip("inductor needs a C++ compiler; the block itself does not compile")
     torch._dynamo.reset()
     model, (x, y) = net(), batch()
     _, grads, _ = plain_pass(model, x, y)
@@ -480,7 +482,8 @@ def test_compiled_model_is_recorded_with_a_warning(backend, when):
     assert recorder.record.layers == ("0", "1", "2", "3", "4")
     close(recorder.record.grad_rms[0], [rms(g) for g in grads])
     assert clean(model)
-    compiled(x)  # as before
+    if backend != "inductor":
+        compiled(x)  # as before
     torch._dynamo.reset()
 
 
