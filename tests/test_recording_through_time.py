@@ -155,12 +155,12 @@ def test_the_module_is_left_as_it_is():
     assert not rnn._forward_hooks and rnn.training
 
 
-def test_frozen_weights_and_unused_steps_have_no_gradient():
+def test_frozen_weights_have_no_gradient_and_steps_after_the_loss_have_exactly_zero():
     rnn = build("rnn")
     rnn.weight_ih_l0.requires_grad_(False)
     record = cu.through_time(rnn, torch.randn(T, 1, FEATURES), lambda out: out[2].sum())
     assert record.parameter_grad_rms[0, 0].isnan()
-    assert record.grad_rms[0].isnan().tolist() == [False] * 3 + [True] * 3
+    assert (record.grad_rms[0] == 0).tolist() == [False] * 3 + [True] * 3
 
 
 X = torch.randn(T, BATCH, FEATURES)

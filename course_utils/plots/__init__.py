@@ -1,5 +1,6 @@
 """Pictures: arrays or a record in, Axes out. No model, no training, no `plt.show()` inside."""
 
+from .activations import function_and_slope, share_by_layer, slope_histogram, width_phases
 from .backprop import (
     expected_losses,
     graph_diagram,
@@ -8,15 +9,21 @@ from .backprop import (
     lr_scan,
     step_errors,
 )
+from .course_map import course_map
 from .descent import contour_path, loss_curves, rate_curve, sharpness_curves, training_time
 from .matrices import eigenvalue_plane, log_norm_paths, matrix_ellipse, norm_growth
+from .records import gradient_history, gradient_profile, output_profile, update_ratios
 from .training import accuracy_curves, training_curves
 
 __all__ = [
     "accuracy_curves",
     "contour_path",
+    "course_map",
     "eigenvalue_plane",
     "expected_losses",
+    "function_and_slope",
+    "gradient_history",
+    "gradient_profile",
     "graph_diagram",
     "layer_factors",
     "log_norm_paths",
@@ -25,9 +32,14 @@ __all__ = [
     "lr_scan",
     "matrix_ellipse",
     "norm_growth",
+    "output_profile",
     "rate_curve",
+    "share_by_layer",
     "sharpness_curves",
+    "slope_histogram",
     "step_errors",
     "training_curves",
     "training_time",
+    "update_ratios",
+    "width_phases",
 ]
