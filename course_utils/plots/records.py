@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ..recording import GradientRecord
-from .style import series
+from .style import COLORS, series
 
 MARKS = {
     "exactly 0": ("v", 0.03),
@@ -47,7 +47,9 @@ def gradient_profile(
     Raises:
         ValueError: If the record is empty, or the step or a layer is not in it.
     """
-    return _profile(record, "grad_rms", "RMS of ∂𝓛/∂h", ax, step, layers, line)
+    return _profile(
+        record, "grad_rms", r"RMS of $\partial\mathcal{L}/\partial h$", ax, step, layers, line
+    )
 
 
 def output_profile(
@@ -98,9 +100,9 @@ def gradient_history(
     columns = _columns(record, layers, record.rows())
     ax = ax or plt.gca()
     for i, column in enumerate(columns):
-        style = {**series(i), "label": record.layers[column]}
+        style = {**_style(i, len(columns)), "label": record.layers[column]}
         _marked(ax, record.steps, record.grad_rms[:, column].numpy(), style)
-    ax.set(xlabel="step", ylabel="RMS of ∂𝓛/∂h", yscale="log")
+    ax.set(xlabel="step", ylabel=r"RMS of $\partial\mathcal{L}/\partial h$", yscale="log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(ax)
     return ax
@@ -137,7 +139,7 @@ def update_ratios(
     ax = ax or plt.gca()
     for i, name in enumerate(names):
         values = record.update_ratio[:, record.parameters.index(name)].numpy()
-        _marked(ax, record.steps, values, {**series(i), "label": name})
+        _marked(ax, record.steps, values, {**_style(i, len(names)), "label": name})
     ax.set(xlabel="step", ylabel="‖update‖ / ‖parameter‖", yscale="log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(ax)
@@ -208,8 +210,18 @@ def _marked(ax: Axes, x: Sequence[float], values: np.ndarray, line: dict) -> Non
         )
 
 
+def _style(index: int, count: int) -> dict:
+    """The course's styles as far as they go; beyond that, dark to light from input to output."""
+    if count <= len(COLORS):
+        return {**series(index), "markersize": 4}
+    color = plt.get_cmap("viridis")(0.9 * index / (count - 1))
+    return {"color": color, "marker": ".", "linewidth": 1.2}
+
+
 def _legend(ax: Axes) -> None:
     handles, labels = ax.get_legend_handles_labels()
-    if handles:
-        small = "small" if len(labels) > 4 else None
-        ax.legend(loc="best", fontsize=small, ncols=1 + len(labels) // PER_COLUMN)
+    if len(labels) > len(COLORS):
+        columns = -(-len(labels) // PER_COLUMN)
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small", ncols=columns)
+    elif handles:
+        ax.legend(loc="best")
