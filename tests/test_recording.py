@@ -38,6 +38,13 @@ def record_of(model, x, **options):
     return recorder.record
 
 
+def measured_on_cpu(value, dead):
+    reducer = OutputNumbers()
+    numbers = reducer.on_cpu(value, None, dead)
+    reducer.finish()
+    return numbers
+
+
 def full_record():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
@@ -162,7 +169,7 @@ def test_fast_and_device_reductions_agree_with_a_plain_float64_one(dtype, shape)
     wide = value.to(torch.complex128 if value.is_complex() else torch.float64)
     rms = float((wide.abs() ** 2).mean().sqrt())
     zeros = float((wide == 0).double().mean())
-    fast = OutputNumbers().on_cpu(value, None, False)
+    fast = measured_on_cpu(value, False)
     device = [float(number) for number in OutputNumbers().on_device(value, None, False)]
     for numbers in (fast, device):
         assert numbers[0] == pytest.approx(rms, rel=1e-5)
@@ -190,7 +197,7 @@ def test_nan_and_inf_are_counted_and_never_taken_for_zeros(bad, at):
     value[0, :3] = 0.0
     value.view(-1)[at + 5] = bad
     for numbers in (
-        OutputNumbers().on_cpu(value, None, True),
+        measured_on_cpu(value, True),
         [float(n) for n in OutputNumbers().on_device(value, None, True)],
     ):
         assert numbers[5:] == ([1.0, 0.0] if math.isnan(bad) else [0.0, 1.0])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .recompute import builds_the_graph, first_of_two, in_backward
 from .reduce import rms_of, rms_on_device
 from .row import GRAD_MODE, GRAD_RMS, Row
-from .selection import can_die, saturation_of, tensors_in, unsupported
+from .selection import can_die, saturation_of, tensors_in
 
 if TYPE_CHECKING:
     from .recorder import Recorder
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _NO_GRADIENT = (math.nan, 0.0, 0.0, math.nan, 0)
 _current_task = torch._C._current_graph_task_id
 _graph_is_built = torch.is_grad_enabled
+_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 
 
 class Traceless:
@@ -73,7 +74,10 @@ class ForwardTap(Traceless):
             return
         builds_graph = _graph_is_built()
         if builds_graph and self._model.training and _current_task() == -1:
-            outputs = row.first_call(self._key(row))
+            if self._row is not row:
+                self._row, self._calls = row, 0
+            self._calls += 1
+            outputs = row.first_call((self.name, self._calls))
         else:
             outputs = self._unusual(row, builds_graph)
             if outputs is None:
@@ -111,14 +115,13 @@ class ForwardTap(Traceless):
     def _measure(
         self, path: str, tensor: Tensor, row: Row, builds_graph: bool, outputs: list
     ) -> None:
-        reason = unsupported(tensor)
-        if reason == "functorch":
+        if _wrapped(tensor):
             raise RuntimeError(
                 f"layer {self.name!r} runs under torch.func (vmap, grad, jvp), where its output "
                 "has no values of its own that a recorder could read. Record a plain forward and "
                 "backward pass, one model at a time."
             )
-        if reason is not None:
+        if tensor.is_meta or tensor.is_nested:
             return
         if tensor.is_cpu:
             numbers = self._on_cpu(tensor.detach(), self._saturation, self._dead)

@@ -252,7 +252,13 @@ class Recorder:
 
     def _open_row(self) -> None:
         if self._index % self._every == 0:
-            self.row = Row(self._index, self._new_backward_pass, self._warned, self._later)
+            self.row = Row(
+                self._index,
+                self._new_backward_pass,
+                self.reducer.finish,
+                self._warned,
+                self._later,
+            )
             if not self._taps:
                 for name, module in self._layers:
                     tap = ForwardTap(self, name, module)

@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from .zeros import ZeroCounts
+
 CHUNK = 1 << 16
 """Elements that are read several times in a row, small enough to stay in the cache."""
 
@@ -104,11 +106,15 @@ def rms_on_device(value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class OutputNumbers:
-    """Reduces outputs of layers; owns the one small scratch buffer per dtype that this needs."""
+    """Reduces outputs of layers; owns the scratch buffers that this needs.
+
+    The largest of them has one byte per entry of the largest output.
+    """
 
     def __init__(self) -> None:
         self._scratch: dict[torch.dtype, Tensor] = {}
-        self._slices: dict[int, Tensor] = {}
+        self._zeros = ZeroCounts()
+        self.finish = self._zeros.finish
 
     def scratch(self, dtype: torch.dtype) -> Tensor:
         """A CPU buffer of `CHUNK` elements, made once."""
@@ -126,37 +132,23 @@ class OutputNumbers:
                 are exactly 0 for the whole batch.
 
         Returns:
-            Seven floats, NaN where there is nothing to measure.
+            Seven floats, NaN where there is nothing to measure. The shares of zeros and of dead
+            units may be written later, by `finish()`.
         """
-        count, dtype = value.numel(), value.dtype
-        if dtype is torch.float32 and 0 < count <= CHUNK and value.is_contiguous():
-            numbers = self._plain(value, count, dead)
-            if numbers is not None:
-                if saturation is not None:
-                    numbers[3] = self._saturated(value.view(-1), saturation) / count
-                return numbers
+        if value.dtype is torch.float32 and value.is_contiguous():
+            count, rows = value.numel(), len(value) if value.dim() > 1 else 1
+            if ZeroCounts.fits(rows, count):
+                values = value.view(-1)
+                square_sum = torch.dot(values, values).item()
+                if count * 1e-32 < square_sum < 1e37:
+                    mean = torch.sum(values).item() / count
+                    rms = math.sqrt(square_sum / count)
+                    numbers = [rms, mean, math.nan, math.nan, math.nan, 0.0, 0.0]
+                    self._zeros.add(values, rows, numbers, dead and value.dim() > 1)
+                    if saturation is not None:
+                        numbers[3] = self._saturated(values, saturation) / count
+                    return numbers
         return self._any(value, saturation, dead)
-
-    def _plain(self, value: Tensor, count: int, dead: bool) -> list | None:
-        """The common case, with as few calls as it takes; None if the result is not trusted."""
-        values = value.view(-1)
-        square_sum = torch.dot(values, values).item()
-        if not count * 1e-32 < square_sum < 1e37:
-            return None
-        scratch = self._slices.get(count)
-        if scratch is None:
-            scratch = self._slices[count] = self.scratch(torch.float32)[:count]
-        signs = torch.sign(values, out=scratch)
-        rms = math.sqrt(square_sum / count)
-        if dead and value.dim() > 1:  # not negative: a sum over the batch is 0 if all of it is
-            unit_sums = torch.sum(value, 0)
-            mean = torch.sum(unit_sums).item() / count
-            zeros = 1.0 - torch.sum(signs).item() / count
-            dead_units = 1.0 - torch.count_nonzero(unit_sums).item() / unit_sums.numel()
-            return [rms, mean, zeros, math.nan, dead_units, 0.0, 0.0]
-        mean = torch.sum(values).item() / count
-        zeros = 1.0 - torch.dot(signs, signs).item() / count
-        return [rms, mean, zeros, math.nan, math.nan, 0.0, 0.0]
 
     def _saturated(self, values: Tensor, saturation: tuple[float, float]) -> float:
         """How many entries lie at least a distance away from the center, by Σ sign."""

@@ -24,6 +24,7 @@ class Row:
         self,
         step: int,
         begin_pass: Callable[["Row"], int],
+        finish: Callable[[], None],
         remember: set[str],
         later: set[tuple[str, int]],
     ) -> None:
@@ -44,6 +45,7 @@ class Row:
         self.scale: object = 1.0
         self.grad_scale_applies = True
         self._begin_pass = begin_pass
+        self._finish = finish
         self._warned = remember
         self._later = later
         self._reserved: dict[object, list[list]] = {}
@@ -142,6 +144,7 @@ class Row:
         """
         self.handles = []
         self.release()
+        self._finish()
         self.match_second_calls()
         keys, numbers = [], []
         for key, outputs in self.outputs:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
@@ -147,12 +146,3 @@ def tensors_in(output: object, path: str = "") -> Iterator[tuple[str, Tensor]]:
     elif hasattr(output, "__dataclass_fields__") and not isinstance(output, type):
         for key in output.__dataclass_fields__:
             yield from tensors_in(getattr(output, key), f"{path}[{key}]")
-
-
-def unsupported(value: Tensor) -> str | None:
-    """Why a tensor cannot be reduced to numbers, or None if it can."""
-    if torch._C._functorch.is_functorch_wrapped_tensor(value):
-        return "functorch"
-    if value.is_meta or value.is_nested:
-        return "no values"
-    return None

@@ -110,17 +110,20 @@ def _as_record(
     gradients: dict[int, Tensor | None],
     loss: Tensor,
 ) -> GradientRecord:
-    reducer, numbers = OutputNumbers(), []
+    reducer, rows = OutputNumbers(), []
     on_cpu = loss.device.type == "cpu"
     measure = rms_of if on_cpu else rms_on_device
     for i, value in enumerate(values):
         reduce = reducer.on_cpu if on_cpu else reducer.on_device
-        row = [*reduce(value.detach(), None, False), math.nan, 0.0, 0.0, math.nan]
+        row = reduce(value.detach(), None, False)
+        row += (math.nan, 0.0, 0.0, math.nan)
         gradient = gradients.get(id(value))
         if gradient is not None:
             row[GRAD_RMS], row[GRAD_NAN], row[GRAD_INF] = measure(gradient)
             row[GRAD_ORDER] = float(len(values) - i)
-        numbers += row
+        rows.append(row)
+    reducer.finish()
+    numbers = [number for row in rows for number in row]
     own = [parameter for _, parameter in named]
     own_gradients = [gradients.get(id(parameter)) for parameter in own]
     row = {
