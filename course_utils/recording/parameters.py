@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +13,42 @@ from .reduce import rms_of, rms_on_device, trusted
 def readable(tensor: Tensor) -> bool:
     """Whether a parameter or gradient has numbers in it yet."""
     return not isinstance(tensor, nn.UninitializedParameter) and not tensor.is_meta
+
+
+class Sizes:
+    """RMS of all parameters, or of all their gradients, in one fused call.
+
+    It knows the parameters beforehand: where all of them are plain float32 CPU tensors, as they
+    usually are, `torch._foreach_norm` reads them in one call, and what it cannot be trusted
+    with is measured again.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self._plain = bool(parameters) and all(
+            readable(p) and p.is_cpu and p.dtype is torch.float32 and p.numel() for p in parameters
+        )
+        counts = [p.numel() for p in parameters] if self._plain else []
+        self._roots = np.sqrt(np.array(counts, dtype=np.float64))
+
+    def measure(self, tensors: Sequence[Tensor | None]) -> list:
+        """RMS of each tensor, as `rms_of_all`."""
+        if not self._plain:
+            return rms_of_all(tensors)
+        grad_mode = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+        try:
+            norms = torch.stack(torch._foreach_norm(tensors))
+        except (TypeError, RuntimeError):  # a missing or a sparse gradient
+            return rms_of_all(tensors)
+        finally:
+            torch._C._set_grad_enabled(grad_mode)
+        rms = norms.double().numpy() / self._roots
+        result = rms.tolist()
+        if not (rms.min() > 1e-16 and norms.max() < 3e18):  # the bounds of `trusted`
+            for i, value in enumerate(result):
+                if not trusted((value * self._roots[i]) ** 2, self._roots[i] ** 2, torch.float32):
+                    result[i] = rms_of(tensors[i].detach())[0]
+        return result
 
 
 @torch.no_grad()
@@ -26,26 +63,24 @@ def rms_of_all(tensors: Sequence[Tensor | None]) -> list:
     result: list = [math.nan] * len(tensors)
     fused: dict[torch.dtype, list[int]] = {torch.float32: [], torch.float64: []}
     for i, tensor in enumerate(tensors):
-        if tensor is None or not readable(tensor):
+        if tensor is None or not readable(tensor) or not tensor.numel():
             continue
         members = fused.get(tensor.dtype)
         if members is not None and tensor.is_cpu and tensor.layout is torch.strided:
             members.append(i)
-        elif tensor.numel():
+        else:
             measure = rms_of if tensor.is_cpu else rms_on_device
             result[i] = measure(tensor.detach())[0]
     for dtype, members in fused.items():
         if not members:
             continue
-        whole = len(members) == len(tensors)
-        group = tensors if whole else [tensors[i] for i in members]
-        norms = torch.stack(torch._foreach_norm(group)).tolist()
-        for i, tensor, norm in zip(members, group, norms, strict=True):
-            square_sum, count = norm * norm, tensor.numel()
-            if trusted(square_sum, count, dtype):
-                result[i] = math.sqrt(square_sum / count)
+        norms = torch.stack(torch._foreach_norm([tensors[i] for i in members])).tolist()
+        for i, norm in zip(members, norms, strict=True):
+            count = tensors[i].numel()
+            if trusted(norm * norm, count, dtype):
+                result[i] = norm / math.sqrt(count)
             else:
-                result[i] = rms_of(tensor.detach())[0]
+                result[i] = rms_of(tensors[i].detach())[0]
     return result
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .assemble import assemble
 from .gradient_record import GradientRecord
 from .hooks import ForwardTap, PassBegins
-from .parameters import Update, readable, rms_of_all
+from .parameters import Sizes, Update, readable
 from .reduce import OutputNumbers
 from .row import ACCUMULATED, MEASURED, Packed, Row
 from .selection import has_weight, named_layers
@@ -118,6 +118,8 @@ class Recorder:
         named = list(self._target.named_parameters())
         self._parameter_names = tuple(name for name, _ in named)
         self._parameters = [parameter for _, parameter in named]
+        self._sizes = Sizes(self._parameters)
+        self._first_leaf: object = None
         self._optimizers = _optimizers(optimizer, self._parameters)
         self._scaler = scaler
         self._types = {name: type(module).__name__ for name, module in self._layers}
@@ -172,6 +174,7 @@ class Recorder:
             self._exit.close()
             self._state = "closed"
             self._handles, self._parameters, self._optimizers = [], [], []
+            self._first_leaf = None
             self._layers, self._update, self._scaler = [], Update(), None
             self.model = self._target = None
             self.reducer = OutputNumbers()
@@ -283,7 +286,7 @@ class Recorder:
         if not row.outputs:
             self._warn_empty(f"No layer ran in step {row.step}")
         if row.parameter_rms is None:
-            row.parameter_rms = rms_of_all(self._parameters)
+            row.parameter_rms = self._sizes.measure(self._parameters)
         if row.parameter_grad_rms is None:
             self._measure_gradients(row, scaled=False)
         keys, outputs = row.close()
@@ -326,14 +329,18 @@ class Recorder:
 
     def _accumulates(self) -> bool:
         """Whether the current backward pass adds to the `.grad` of a parameter."""
-        trainable = [p for p in self._parameters if p.requires_grad and readable(p)]
-        for parameter in trainable:
-            node = torch.autograd.graph.get_gradient_edge(parameter).node
-            try:
-                if torch._C._will_engine_execute_node(node):
+        will_run = torch._C._will_engine_execute_node
+        try:
+            if self._first_leaf is not None and will_run(self._first_leaf):
+                return True
+            trainable = [p for p in self._parameters if p.requires_grad and readable(p)]
+            for parameter in trainable:
+                node = torch.autograd.graph.get_gradient_edge(parameter).node
+                if will_run(node):
+                    self._first_leaf = node  # asked first in the next pass
                     return True
-            except RuntimeError:  # a leaf that autograd.grad was asked for
-                return False
+        except RuntimeError:  # autograd.grad was asked for the gradient of this leaf
+            return False
         return not trainable
 
     def _measure_gradients(self, row: Row, scaled: bool) -> None:
@@ -341,9 +348,9 @@ class Recorder:
         row.grad_scale_applies = scaled
         grads = [p.grad for p in self._parameters]
         row.has_grad = tuple(grad is not None for grad in grads)
-        row.parameter_grad_rms = rms_of_all(grads)
+        row.parameter_grad_rms = self._sizes.measure(grads)
         if not self._optimizers:
-            row.parameter_rms = rms_of_all(self._parameters)
+            row.parameter_rms = self._sizes.measure(self._parameters)
 
     def _before_update(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         if self._before is not None:
