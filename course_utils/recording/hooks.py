@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .recompute import builds_the_graph, first_of_two, in_backward
 from .reduce import rms_of, rms_on_device
-from .row import GRAD_MODE, GRAD_RMS, Row
+from .row import GRAD_MODE, GRAD_ORDER, GRAD_RMS, Row
 from .selection import can_die, saturation_of, tensors_in
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _NO_GRADIENT = (math.nan, 0.0, 0.0, math.nan, 0)
 _current_task = torch._C._current_graph_task_id
 _graph_is_built = torch.is_grad_enabled
+_set_grad = torch._C._set_grad_enabled
 _wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 
 
@@ -61,7 +62,7 @@ class ForwardTap(Traceless):
         self.name = name
         self._recorder = recorder
         self._model = recorder.model
-        self._on_cpu = recorder.reducer.on_cpu
+        self._reducer = recorder.reducer
         self._saturation = saturation_of(module)
         self._dead = can_die(module)
         self._row: Row | None = None
@@ -82,11 +83,15 @@ class ForwardTap(Traceless):
             outputs = self._unusual(row, builds_graph)
             if outputs is None:
                 return
-        if type(output) is Tensor and output.dtype is torch.float32:
-            self._measure("", output, row, builds_graph, outputs)
-        else:
-            for path, tensor in tensors_in(output):
-                self._measure(path, tensor, row, builds_graph, outputs)
+        _set_grad(False)
+        try:
+            if type(output) is Tensor and output.dtype is torch.float32:
+                self._measure("", output, row, builds_graph, outputs)
+            else:
+                for path, tensor in tensors_in(output):
+                    self._measure(path, tensor, row, builds_graph, outputs)
+        finally:
+            _set_grad(builds_graph)
 
     def _unusual(self, row: Row, builds_graph: bool) -> list | None:
         """A place for the outputs of a call that is not a plain training pass, or None."""
@@ -124,11 +129,10 @@ class ForwardTap(Traceless):
         if tensor.is_meta or tensor.is_nested:
             return
         if tensor.is_cpu:
-            numbers = self._on_cpu(tensor.detach(), self._saturation, self._dead)
+            numbers = self._reducer.on_cpu(tensor, self._saturation, self._dead)
         else:
             row.on_device = True
-            reducer = self._recorder.reducer
-            numbers = reducer.on_device(tensor.detach(), self._saturation, self._dead)
+            numbers = self._reducer.on_device(tensor, self._saturation, self._dead)
         numbers += _NO_GRADIENT
         outputs.append((path, numbers))
         if builds_graph and tensor.requires_grad:
@@ -145,8 +149,15 @@ def _gradient_hook(row: Row, numbers: list) -> Callable[[Tensor | None], None]:
             return
         if grad is None:
             return
+        row.arrivals = arrivals = row.arrivals + 1.0
+        if grad.dtype is torch.float32 and grad.is_cpu and grad.is_contiguous():
+            count, values = grad.numel(), grad.view(-1)
+            square_sum = torch.dot(values, values).item()
+            if count * 1e-32 < square_sum < 1e37:
+                numbers[GRAD_RMS] = (square_sum / count) ** 0.5
+                numbers[GRAD_ORDER], numbers[GRAD_MODE] = arrivals, row.mode
+                return
         rms, nan, inf = rms_of(grad) if grad.is_cpu else rms_on_device(grad.detach())
-        row.arrivals += 1.0
-        numbers[GRAD_RMS:] = rms, nan, inf, row.arrivals, row.mode
+        numbers[GRAD_RMS:] = rms, nan, inf, arrivals, row.mode
 
     return hook

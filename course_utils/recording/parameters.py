@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +15,7 @@ def readable(tensor: Tensor) -> bool:
 
 
 class Sizes:
-    """RMS of all parameters, or of all their gradients, in one fused call.
+    """RMS of all parameters, of all their gradients, or of both, in one fused call.
 
     It knows the parameters beforehand: where all of them are plain float32 CPU tensors, as they
     usually are, `torch._foreach_norm` reads them in one call, and what it cannot be trusted
@@ -27,27 +26,33 @@ class Sizes:
         self._plain = bool(parameters) and all(
             readable(p) and p.is_cpu and p.dtype is torch.float32 and p.numel() for p in parameters
         )
-        counts = [p.numel() for p in parameters] if self._plain else []
-        self._roots = np.sqrt(np.array(counts, dtype=np.float64))
+        self._roots = [math.sqrt(p.numel()) for p in parameters] if self._plain else []
 
-    def measure(self, tensors: Sequence[Tensor | None]) -> list:
-        """RMS of each tensor, as `rms_of_all`."""
+    def measure(self, *groups: list) -> list:
+        """RMS of each tensor, as `rms_of_all`.
+
+        Args:
+            groups: One list of tensors per group, each with one tensor or None per parameter.
+
+        Returns:
+            The RMS of all tensors of all groups, one after the other.
+        """
+        tensors = groups[0] if len(groups) == 1 else [t for group in groups for t in group]
         if not self._plain:
             return rms_of_all(tensors)
         grad_mode = torch.is_grad_enabled()
         torch._C._set_grad_enabled(False)
         try:
-            norms = torch.stack(torch._foreach_norm(tensors))
+            norms = torch.stack(torch._foreach_norm(tensors)).tolist()
         except (TypeError, RuntimeError):  # a missing or a sparse gradient
             return rms_of_all(tensors)
         finally:
             torch._C._set_grad_enabled(grad_mode)
-        rms = norms.double().numpy() / self._roots
-        result = rms.tolist()
-        if not (rms.min() > 1e-16 and norms.max() < 3e18):  # the bounds of `trusted`
-            for i, value in enumerate(result):
-                if not trusted((value * self._roots[i]) ** 2, self._roots[i] ** 2, torch.float32):
-                    result[i] = rms_of(tensors[i].detach())[0]
+        result = [norm / root for norm, root in zip(norms, self._roots * len(groups), strict=True)]
+        if not (min(result) > 1e-16 and max(norms) < 3e18 and not any(map(math.isnan, norms))):
+            for i, tensor in enumerate(tensors):
+                if not trusted(norms[i] ** 2, tensor.numel(), torch.float32):
+                    result[i] = rms_of(tensor.detach())[0]
         return result
 
 

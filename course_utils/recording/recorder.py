@@ -348,9 +348,11 @@ class Recorder:
         row.grad_scale_applies = scaled
         grads = [p.grad for p in self._parameters]
         row.has_grad = tuple(grad is not None for grad in grads)
-        row.parameter_grad_rms = self._sizes.measure(grads)
-        if not self._optimizers:
-            row.parameter_rms = self._sizes.measure(self._parameters)
+        if self._optimizers:  # the parameters are measured just before its step
+            row.parameter_grad_rms = self._sizes.measure(grads)
+            return
+        both = self._sizes.measure(grads, self._parameters)
+        row.parameter_grad_rms, row.parameter_rms = both[: len(grads)], both[len(grads) :]
 
     def _before_update(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         if self._before is not None:

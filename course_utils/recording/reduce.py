@@ -126,7 +126,7 @@ class OutputNumbers:
         """RMS, mean, share of zeros, of saturated, of dead units, number of NaN, of Inf.
 
         Args:
-            value: Detached output of a layer.
+            value: Output of a layer, with gradients disabled or detached.
             saturation: (center, distance): an entry at least that far from it is saturated.
             dead: Whether to measure the share of units (all dimensions but the first) that
                 are exactly 0 for the whole batch.
@@ -136,7 +136,7 @@ class OutputNumbers:
             units may be written later, by `finish()`.
         """
         if value.dtype is torch.float32 and value.is_contiguous():
-            count, rows = value.numel(), len(value) if value.dim() > 1 else 1
+            count, rows = value.numel(), value.shape[0] if value.dim() > 1 else 1
             if ZeroCounts.fits(rows, count):
                 values = value.view(-1)
                 square_sum = torch.dot(values, values).item()

@@ -6,6 +6,8 @@ eight counters at once, exactly as long as the batch has at most 255 rows. What 
 byte per unit. Those of all layers are added up together when the step is closed.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,7 +28,8 @@ class ZeroCounts:
         self._counters = torch.empty(FIRST_SIZE, dtype=torch.uint8, device="cpu")
         self._slots: list[tuple[int, int, Tensor]] = []
         self._waiting: list[tuple[list, int, int, bool]] = []
-        self._offsets: list[int] = []
+        self._layout: list[tuple[int, int, bool]] = []
+        self._divide_by: tuple = ()
         self._used = 0
 
     @staticmethod
@@ -49,30 +52,37 @@ class ZeroCounts:
             views = self._views(rows, units)
         bools, packed = views
         bools.copy_(values)
-        place, used = len(self._waiting), self._used
-        if place < len(self._slots) and self._slots[place][:2] == (used, units):
-            slot = self._slots[place][2]
+        slots, place = self._slots, len(self._waiting)
+        if place < len(slots) and slots[place][0] == self._used and slots[place][1] == units:
+            slot = slots[place][2]
         else:
-            slot = self._slot(used, units)
+            slot = self._slot(units)
+        used = self._used
         torch.sum(packed, 0, out=slot)
         self._waiting.append((numbers, rows, units, dead))
-        self._offsets.append(self._used)
-        self._used += units
+        self._used = used + units
 
     def finish(self) -> None:
         """Write the shares of all outputs that were added, and start again."""
         if not self._waiting:
             return
+        layout = [entry[1:] for entry in self._waiting]
+        if layout != self._layout:
+            self._layout = layout
+            offsets = np.cumsum([0, *(units for _, units, _ in layout)])[:-1]
+            sizes = np.array([rows * units for rows, units, _ in layout], dtype=np.float64)
+            units = np.array([float(u) if dead else math.nan for _, u, dead in layout])
+            self._divide_by = offsets, sizes, units
+        offsets, sizes, units = self._divide_by
         counters = self._counters.numpy()[: self._used]
-        totals = np.add.reduceat(counters, self._offsets, dtype=np.int64).tolist()
-        alive = np.add.reduceat(counters != 0, self._offsets, dtype=np.int64).tolist()
-        for (numbers, rows, units, dead), total, living in zip(
-            self._waiting, totals, alive, strict=True
+        zeros = 1.0 - np.add.reduceat(counters, offsets, dtype=np.int64) / sizes
+        dead = 1.0 - np.add.reduceat(counters != 0, offsets, dtype=np.int64) / units
+        for entry, share, dead_share in zip(
+            self._waiting, zeros.tolist(), dead.tolist(), strict=True
         ):
-            numbers[ZEROS] = 1.0 - total / (rows * units)
-            if dead:
-                numbers[DEAD] = 1.0 - living / units
-        self._waiting, self._offsets, self._used = [], [], 0
+            numbers = entry[0]
+            numbers[ZEROS], numbers[DEAD] = share, dead_share
+        self._waiting, self._used = [], 0
 
     def _views(self, rows: int, units: int) -> tuple[Tensor, Tensor]:
         """The scratch bools for one shape, flat and as (rows, units/8) int64."""
@@ -84,16 +94,15 @@ class ZeroCounts:
         self._bools[rows, units] = views
         return views
 
-    def _slot(self, used: int, units: int) -> Tensor:
+    def _slot(self, units: int) -> Tensor:
         """The counters of the next output, as int64."""
-        if used + units > self._counters.numel():
+        if self._used + units > self._counters.numel():
             self.finish()
-            used = 0
             if units > self._counters.numel() or self._counters.numel() < LARGEST // 8:
                 size = max(units, 2 * self._counters.numel())
                 self._counters = torch.empty(size, dtype=torch.uint8, device="cpu")
                 self._slots = []
         del self._slots[len(self._waiting) :]
-        slot = self._counters[used : used + units].view(torch.int64)
-        self._slots.append((used, units, slot))
+        slot = self._counters[self._used : self._used + units].view(torch.int64)
+        self._slots.append((self._used, units, slot))
         return slot
