@@ -147,10 +147,13 @@ def test_saturated_share_is_the_share_of_slopes_below_five_percent(activation, s
     assert 0.05 < float(expected) < 0.95
 
 
-@pytest.mark.parametrize("shape", [(6, 50), (4, 3, 5, 7), (2, 3 * CHUNK)])
+@pytest.mark.parametrize(
+    "shape", [(6, 50), (6, 48), (256, 8), (700, 16), (4, 3, 5, 7), (2, 3 * CHUNK)]
+)
 def test_dead_share_is_the_share_of_units_that_are_zero_for_the_whole_batch(shape):
     relu = nn.ReLU()
     x = torch.randn(shape, generator=cu.seeded(0))
+    x[:, ::3] = -1.0  # dead in a batch of any size
     with cu.record(relu) as recorder:
         relu(x)
     record, y = recorder.record, F.relu(x)

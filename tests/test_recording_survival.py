@@ -462,6 +462,45 @@ def test_reentrant_checkpoint_inside_a_checkpoint_has_one_row_per_layer():
     close(recorder.record.grad_rms[0], [rms(g) for g in grads])
 
 
+def test_plain_checkpoint_inside_two_reentrant_ones_has_one_row_per_call_of_a_shared_layer():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(5, 5)), batch()[0].requires_grad_()
+    layer, z, h = model[0], [], x
+    for _ in range(4):
+        z.append(layer(h))
+        h = torch.tanh(z[-1])
+    grads = torch.autograd.grad(h.square().mean(), z)
+
+    def apply(value):
+        return torch.tanh(layer(value))
+
+    def outer(value):
+        return checkpoint(apply, apply(value), use_reentrant=False)
+
+    with cu.record(model) as recorder:
+        h = x
+        for _ in range(2):
+            h = checkpoint(outer, h, use_reentrant=True)
+        h.square().mean().backward()
+    assert recorder.record.layers == ("0", "0#2", "0#3", "0#4")
+    close(recorder.record.grad_rms[0], [rms(g) for g in grads])
+
+
+@pytest.mark.parametrize("optimizer", [False, True])
+def test_parameter_gradients_are_those_before_clipping_and_before_zero_grad(optimizer):
+    model, (x, y) = net(), batch()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss = F.cross_entropy(model(x), y)
+    grads = torch.autograd.grad(loss, list(model.parameters()))
+    with cu.record(model, optimizer=sgd if optimizer else None) as recorder:
+        F.cross_entropy(model(x), y).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+        sgd.step()
+        sgd.zero_grad()
+        recorder.step()
+    close(recorder.record.parameter_grad_rms[0], [rms(g) for g in grads])
+
+
 @pytest.mark.parametrize("when", ["before the first call", "after the first call", "in place"])
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
 def test_compiled_model_is_recorded_with_a_warning(backend, when):
