@@ -1,14 +1,19 @@
 """Pictures of a record: gradients and outputs over depth, gradients and updates over steps."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ..recording import GradientRecord
 from .style import COLORS, series
+
+if TYPE_CHECKING:
+    from ..recording import GradientRecord
 
 MARKS = {
     "exactly 0": ("v", 0.03),
@@ -39,7 +44,7 @@ def gradient_profile(
         ax: Axes to draw on; the current ones when None.
         step: Row of the record, −1 for the last.
         layers: Names or column numbers; all layers when None.
-        line: Handed to `Axes.plot`, such as label or color.
+        **line: Handed to `Axes.plot`, such as label or color.
 
     Returns:
         The Axes.
@@ -67,7 +72,7 @@ def output_profile(
         ax: Axes to draw on; the current ones when None.
         step: Row of the record, −1 for the last.
         layers: Names or column numbers; all layers when None.
-        line: Handed to `Axes.plot`, such as label or color.
+        **line: Handed to `Axes.plot`, such as label or color.
 
     Returns:
         The Axes, marked as in `gradient_profile`.
@@ -149,7 +154,7 @@ def update_ratios(
 def _columns(
     record: GradientRecord, layers: Sequence[str | int] | None, default: Sequence[int]
 ) -> list[int]:
-    if not isinstance(record, GradientRecord):
+    if not hasattr(record, "grad_rms"):
         raise TypeError(
             f"record={record!r} is a {type(record).__name__}: expected what `recorder.record` is."
         )
