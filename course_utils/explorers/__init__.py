@@ -1,5 +1,6 @@
 """Explorers: every slider setting measured beforehand, drawn in the browser."""
 
+from .activations import activations_explorer
 from .chain_rule import chain_rule_explorer
 from .eigenvalues import eigenvalues_explorer
 from .gradient_descent import gradient_descent_explorer
@@ -15,6 +16,7 @@ __all__ = [
     "Readout",
     "Slider",
     "Text",
+    "activations_explorer",
     "chain_rule_explorer",
     "eigenvalues_explorer",
     "gradient_descent_explorer",
