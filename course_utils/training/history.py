@@ -1,0 +1,109 @@
+"""What happened in a training run: plain numbers that draw, print and store themselves."""
+
+import html
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """What happened in a training run. Plain numbers: no model, no graph.
+
+    Attributes:
+        loss: 𝓛 of the batch before each step, float64, (steps,).
+        accuracy: Share of right answers in that batch; NaN where labels are not classes.
+        grad_norm: Length of the whole gradient before clipping.
+        lr: η of each step.
+        epoch_loss: Mean of `loss` over the samples of each complete epoch, (epochs,).
+        epoch_accuracy: The same of `accuracy`.
+        test_loss: 𝓛 on the test set after each epoch; NaN without a test set.
+        test_accuracy: Share of right answers on the test set; NaN likewise.
+        steps_per_epoch: Batches in an epoch; 0 where no epoch was completed and it is not known.
+        stopped: "finished", "interrupted", "non-finite loss" or "non-finite gradient".
+        layer: Where the first NaN or Inf arose; None where there was none.
+        message: The same in a sentence; empty for a finished run.
+    """
+
+    loss: Tensor
+    accuracy: Tensor
+    grad_norm: Tensor
+    lr: Tensor
+    epoch_loss: Tensor
+    epoch_accuracy: Tensor
+    test_loss: Tensor
+    test_accuracy: Tensor
+    steps_per_epoch: int = 0
+    stopped: str = "finished"
+    layer: str | None = None
+    message: str = ""
+
+    @property
+    def steps(self) -> int:
+        """Number of steps with a loss."""
+        return len(self.loss)
+
+    @property
+    def epochs(self) -> int:
+        """Number of complete epochs."""
+        return len(self.epoch_loss)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Lists and strings that JSON can hold; NaN and Inf become "nan", "inf" and "-inf"."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: [x if math.isfinite(x) else str(x) for x in value.tolist()]
+            if isinstance(value, Tensor)
+            else value
+            for name, value in values.items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "History":
+        """The history that `to_dict` wrote down.
+
+        Raises:
+            ValueError: If a field is missing, unknown or not a list of numbers.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            raise ValueError(f"values must be a dict with the keys {', '.join(sorted(names))}.")
+        try:
+            return cls(
+                **{
+                    name: torch.tensor([float(x) for x in value], dtype=torch.float64)
+                    if isinstance(value, list)
+                    else value
+                    for name, value in values.items()
+                }
+            )
+        except (TypeError, ValueError):
+            raise ValueError("values holds a list with something else than numbers.") from None
+
+    def _summary(self) -> list[tuple[str, str]]:
+        ended = self.stopped + (f" in {self.layer}" if self.layer else "")
+        rows = [("steps", str(self.steps)), ("epochs", str(self.epochs)), ("ended", ended)]
+        if self.steps:
+            rows.append(("loss", f"{self.loss[0]:.3g} → {self.loss[-1]:.3g}"))
+        if self.epochs:
+            for label, values in (
+                ("training accuracy", self.epoch_accuracy),
+                ("test accuracy", self.test_accuracy),
+            ):
+                if values[-1].isfinite():
+                    rows.append((label, f"{values[-1]:.3f}"))
+        return rows
+
+    def __repr__(self) -> str:
+        text = ", ".join(f"{name} {value}" for name, value in self._summary())
+        return f"History({text})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in self._summary()
+        )
+        return f"<table>{rows}</table>"
