@@ -130,6 +130,9 @@ ARMS = {
 }
 
 
+WORKLOADS = (("MLP", mlp, 40), ("CNN", resnet20, 12))  # the last is the number of rounds
+
+
 def measure(build: Callable, rounds: int) -> dict[str, list[float]]:
     """Seconds of process time per step, per arm and round."""
     torch.manual_seed(0)
@@ -158,6 +161,24 @@ def measure(build: Callable, rounds: int) -> dict[str, list[float]]:
     return times
 
 
+def rows(quick: bool = False) -> Iterator:
+    """One row per arm and workload: the median ratio to the bare step of the same round."""
+    from benchmarks import Row  # not there when this file runs as a script
+
+    torch.set_num_threads(1)
+    for name, build, rounds in WORKLOADS:
+        times = measure(build, max(2, rounds // 5) if quick else rounds)
+        bare = times["bare"]
+        yield Row(f"{name}: bare step", 1e3 * statistics.median(bare), "ms")
+        for arm, seconds in times.items():
+            if arm != "bare":
+                ratios = [s / b for s, b in zip(seconds, bare, strict=True)]
+                low, middle, high = statistics.quantiles(ratios, n=4)
+                ceiling = CEILINGS[name].get(arm)
+                note = f"quartiles {low:.3f} to {high:.3f}"
+                yield Row(f"{name}: {arm}", middle, at_most=ceiling, note=note)
+
+
 def main() -> int:
     """Measure both workloads, print a table, compare with the ceilings."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -166,7 +187,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     failed = False
-    for name, build, rounds in (("MLP", mlp, 40), ("CNN", resnet20, 12)):
+    for name, build, rounds in WORKLOADS:
         if options.only not in (None, name):
             continue
         times = measure(build, max(2, rounds // 5) if options.quick else rounds)
