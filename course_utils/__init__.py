@@ -46,6 +46,8 @@ _NAMES = {
     "GradientRecord": "recording",
     "through_time": "recording",
     "fit": "training",
+    "fit_many": "training",
+    "Histories": "training",
     "History": "training",
     "compare": "claims",
     "Comparison": "claims",

@@ -42,7 +42,7 @@ _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": _cross_entropy,
     "mse": _mse,
 }
-_OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], float]] = {  # with its usual lr
+OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], float]] = {  # with its usual lr
     "sgd": (torch.optim.SGD, 0.1),
     "adam": (torch.optim.Adam, 1e-3),
     "adamw": (torch.optim.AdamW, 1e-3),
@@ -124,22 +124,45 @@ def check_numbers(epochs: Any, clip: Any, recorder: Any) -> None:
     """Refuse epochs, a clip or a recorder that cannot be used."""
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs={epochs!r} must be an integer, at least 1.")
-    if clip is not None and (not is_number(clip) or not 0 < clip < math.inf):
-        raise ValueError(
-            f"clip={clip!r} must be a positive length, for example 1.0, or None for no clipping."
-        )
+    check_clip(clip)
     if recorder is not None and not callable(getattr(recorder, "step", None)):
         raise TypeError(
             f"recorder={recorder!r} must have a step(): use `with cu.record(model) as recorder`."
         )
 
 
+def check_clip(clip: Any) -> None:
+    """Refuse a longest gradient that is no positive number, nor None for any length."""
+    if clip is not None and (not is_number(clip) or not 0 < clip < math.inf):
+        raise ValueError(
+            f"clip={clip!r} must be a positive length, for example 1.0, or None for no clipping."
+        )
+
+
+def check_momentum(momentum: Any) -> None:
+    """Refuse a momentum outside of [0, 1)."""
+    if not is_number(momentum) or not 0 <= momentum < 1:
+        raise ValueError(f"momentum={momentum!r} must be at least 0 and below 1, for example 0.9.")
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """Refuse a number of samples per batch that is no integer, at least 1."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(
+            f"batch_size={batch_size!r} must be an integer, at least 1, or None for all at once."
+        )
+
+
+def pure_loss(checked: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss without the checks of its arguments, which read values and so cannot be mapped."""
+    return {_cross_entropy: F.cross_entropy, _mse: F.mse_loss}.get(checked, checked)
+
+
 def updater_and_schedule(
     optimizer: Any, parameters: list[Tensor], lr: Any, momentum: Any
 ) -> tuple[torch.optim.Optimizer, Callable[[int], float] | None]:
     """The optimizer, and the schedule of its learning rate if there is one."""
-    if not is_number(momentum) or not 0 <= momentum < 1:
-        raise ValueError(f"momentum={momentum!r} must be at least 0 and below 1, for example 0.9.")
+    check_momentum(momentum)
     if momentum and optimizer != "sgd":
         raise ValueError(
             f"momentum={momentum} belongs to optimizer='sgd': set it in your optimizer instead."
@@ -148,12 +171,12 @@ def updater_and_schedule(
     if schedule is None and lr is not None:
         check_lr(lr)
     if isinstance(optimizer, str):
-        if optimizer not in _OPTIMIZERS:
+        if optimizer not in OPTIMIZERS:
             raise ValueError(
-                unknown("optimizer", optimizer, _OPTIMIZERS)
+                unknown("optimizer", optimizer, OPTIMIZERS)
                 + " A function of the parameters that returns a torch optimizer will do too."
             )
-        kind, usual = _OPTIMIZERS[optimizer]
+        kind, usual = OPTIMIZERS[optimizer]
         options = {"momentum": momentum} if optimizer == "sgd" else {}
         return kind(parameters, lr=usual if lr is None or schedule else lr, **options), schedule
     if isinstance(optimizer, torch.optim.Optimizer):
@@ -166,7 +189,7 @@ def updater_and_schedule(
         made = optimizer
     if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):
         raise TypeError(
-            f"optimizer={name_of(optimizer)} must be a name ({', '.join(_OPTIMIZERS)}), a torch "
+            f"optimizer={name_of(optimizer)} must be a name ({', '.join(OPTIMIZERS)}), a torch "
             "optimizer that steps without a closure, or a function of the parameters that returns "
             "one."
         )
@@ -230,10 +253,7 @@ def _shuffled(
     """Batches of a pair of tensors, in an order drawn on the CPU for each epoch."""
     if batch_size is None:
         return lambda: iter([(x, y)]), 1
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(
-            f"batch_size={batch_size!r} must be an integer, at least 1, or None for all at once."
-        )
+    check_batch_size(batch_size)
     check_generator(generator)
 
     def epoch() -> Iterator[tuple[Tensor, Tensor]]:

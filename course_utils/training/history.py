@@ -102,8 +102,101 @@ class History:
         return f"History({text})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td>{html.escape(value)}</td></tr>"
-            for name, value in self._summary()
+        return _table(self._summary())
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """What happened when many models were trained at once. Plain numbers, models first.
+
+    Indexing and iterating give the `History` of one model. What a model did not live to see is
+    NaN: steps after it diverged, and epochs that it did not complete.
+
+    Attributes:
+        loss: 𝓛 of each model's batch before each step, float64, (models, steps).
+        accuracy: Share of right answers in that batch; NaN where labels are not classes.
+        grad_norm: Length of the whole gradient before clipping.
+        lr: η of each step.
+        epoch_loss: Mean of `loss` over the samples of each complete epoch, (models, epochs).
+        epoch_accuracy: The same of `accuracy`.
+        test_loss: 𝓛 on the test set after each epoch; NaN without a test set.
+        test_accuracy: Share of right answers on the test set; NaN likewise.
+        steps_per_epoch: Batches in an epoch.
+        stopped: Of each model: "finished", "interrupted", "non-finite loss" or "non-finite
+            gradient".
+        layer: Where its first NaN or Inf arose; None where there was none.
+        message: The same in a sentence; empty for a finished run.
+    """
+
+    loss: Tensor
+    accuracy: Tensor
+    grad_norm: Tensor
+    lr: Tensor
+    epoch_loss: Tensor
+    epoch_accuracy: Tensor
+    test_loss: Tensor
+    test_accuracy: Tensor
+    steps_per_epoch: int
+    stopped: tuple[str, ...]
+    layer: tuple[str | None, ...]
+    message: tuple[str, ...]
+
+    @property
+    def diverged(self) -> Tensor:
+        """Which models ended at a loss or gradient that is NaN or Inf; bool, (models,)."""
+        return torch.tensor([why.startswith("non-finite") for why in self.stopped])
+
+    def __len__(self) -> int:
+        return len(self.stopped)
+
+    def __getitem__(self, model: int) -> History:
+        """The history of one model, as `cu.fit` would have returned it."""
+        if not -len(self) <= model < len(self):
+            raise IndexError(
+                f"model {model} is not among the {len(self)} models, 0 to {len(self) - 1}."
+            )
+        steps = ~self.lr[model].isnan()
+        epochs = ~self.epoch_loss[model].isnan()
+        return History(
+            *(
+                getattr(self, field.name)[model][steps if at < 4 else epochs]
+                for at, field in enumerate(fields(History)[:8])
+            ),
+            self.steps_per_epoch,
+            self.stopped[model],
+            self.layer[model],
+            self.message[model],
         )
-        return f"<table>{rows}</table>"
+
+    def _summary(self) -> list[tuple[str, str]]:
+        ended = [f"{self.stopped.count(why)} {why}" for why in dict.fromkeys(self.stopped)]
+        rows = [
+            ("models", str(len(self))),
+            ("steps", str(self.loss.shape[1])),
+            ("epochs", str(self.epoch_loss.shape[1])),
+            ("ended", ", ".join(ended)),
+        ]
+        for label, values in (
+            ("training accuracy", self.epoch_accuracy),
+            ("test accuracy", self.test_accuracy),
+        ):
+            last = values[:, -1:]
+            last = last[last.isfinite()]
+            if len(last):
+                rows.append((label, f"{last.min():.3f} to {last.max():.3f}"))
+        return rows
+
+    def __repr__(self) -> str:
+        text = ", ".join(f"{name} {value}" for name, value in self._summary())
+        return f"Histories({text})"
+
+    def _repr_html_(self) -> str:
+        return _table(self._summary())
+
+
+def _table(summary: list[tuple[str, str]]) -> str:
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{name}</th><td>{html.escape(value)}</td></tr>"
+        for name, value in summary
+    )
+    return f"<table>{rows}</table>"

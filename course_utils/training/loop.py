@@ -112,7 +112,7 @@ def fit(
                 if schedule is not None:
                     set_lr(updater, schedule(log.steps))
                 output = forward(model, x)
-                value = _scalar(loss_function(output, y), loss)
+                value = scalar(loss_function(output, y), loss)
                 log.begin_step(value, output, y, updater.param_groups[0]["lr"])
                 if not value.isfinite():
                     log.stop("non-finite loss", *first_nonfinite_output(model, x))
@@ -163,7 +163,7 @@ class _Log:
         return len(self.rows)
 
     def begin_step(self, loss: Tensor, output: Any, y: Tensor, lr: float) -> None:
-        self.rows.append([loss.item(), _accuracy(output, y), float(lr), math.nan])
+        self.rows.append([loss.item(), right_answers(output, y).item(), float(lr), math.nan])
         self.sizes.append(len(y))
 
     def end_step(self, grad_norm: Tensor) -> None:
@@ -225,7 +225,8 @@ def forward(model: nn.Module, x: Tensor) -> Any:
         ) from None
 
 
-def _scalar(value: Any, loss: Any) -> Tensor:
+def scalar(value: Any, loss: Any) -> Tensor:
+    """The loss as a tensor without axes, or an error if it cannot be descended."""
     if not isinstance(value, Tensor) or value.numel() != 1:
         got = tuple(value.shape) if isinstance(value, Tensor) else repr(value)
         raise ValueError(
@@ -240,11 +241,12 @@ def _scalar(value: Any, loss: Any) -> Tensor:
     return value.reshape(())
 
 
-def _accuracy(output: Any, y: Tensor) -> float:
+def right_answers(output: Any, y: Tensor) -> Tensor:
     """Share of right answers; NaN where y holds no class numbers."""
     if not isinstance(output, Tensor) or y.is_floating_point() or output.ndim != y.ndim + 1:
-        return math.nan
-    return (output.argmax(1) == y).double().mean().item()
+        return torch.tensor(math.nan)
+    right = output.argmax(1) == y
+    return right.sum() / right.numel()
 
 
 def _grad_norm(parameters: list[Tensor]) -> Tensor:
@@ -271,7 +273,9 @@ def _evaluate(
             for x, y in zip(*(part.split(EVALUATION_BATCH) for part in test_set), strict=True):
                 output = forward(model, x)
                 value = float(loss(output, y))
-                total += len(y) * torch.tensor([value, _accuracy(output, y)], dtype=torch.float64)
+                total += len(y) * torch.tensor(
+                    [value, right_answers(output, y).item()], dtype=torch.float64
+                )
     finally:
         model.train()
     return tuple((total / len(test_set[1])).tolist())
