@@ -1,8 +1,16 @@
 """Closed forms and quadrature in float64: what a gradient will do, before anything runs.
 
-One file per subject: `descent` (notebook 01), `matrices` (03), `mean_field` (04 and 05).
+One file per subject: `descent` (notebook 01), `matrices` (03), `mean_field` (04 and 05),
+`clipping` (06).
 """
 
+from .clipping import (
+    cliff_bias,
+    cliff_slope,
+    pinned_gradient_factor,
+    quartic_stable_lr,
+    value_clip_cosine,
+)
 from .descent import (
     best_heavy_ball,
     best_lr,
@@ -28,11 +36,15 @@ from .mean_field import (
     mean_square_output,
     mean_square_slope,
 )
+from .normalization import batchnorm_gradient_factor
 
 __all__ = [
+    "batchnorm_gradient_factor",
     "best_heavy_ball",
     "best_lr",
     "chain_training_steps",
+    "cliff_bias",
+    "cliff_slope",
     "critical_weight_variance",
     "dead_network_probability",
     "depth_scale",
@@ -46,7 +58,10 @@ __all__ = [
     "mean_square_output",
     "mean_square_slope",
     "operator_norm",
+    "pinned_gradient_factor",
+    "quartic_stable_lr",
     "rate_per_step",
     "sgd_variance",
     "spectral_radius",
+    "value_clip_cosine",
 ]
