@@ -48,7 +48,7 @@ CHAPTERS = (
     ),
     Chapter("06", "Clip the\nexplosion", "what if it is\ntoo long?", (3, 1), ("03",)),
     Chapter("07", "Normalize\nthe batch", "does batch norm\ntame it?", (4, 2), ("05",)),
-    Chapter("08", "Skip ahead", "why does adding x\nmake depth trainable?", (3, 2), ("07",)),
+    Chapter("08", "Skip ahead", "why does adding x\nhelp at depth?", (3, 2), ("07",)),
     Chapter(
         "12", "Run a gradient\nclinic", "my network does\nnot learn: why?", (2, 2), ("06", "08")
     ),
@@ -84,8 +84,8 @@ def course_map(ready: Collection[str], ax: Axes | None = None) -> Axes:
         column, row = chapter.place
         boxes[chapter.number] = ax.add_patch(
             FancyBboxPatch(
-                (column - 0.38, -row - 0.34),
-                0.76,
+                (column - 0.42, -row - 0.34),
+                0.84,
                 0.68,
                 boxstyle="round,pad=0,rounding_size=0.06",
                 facecolor="#dbeaf5" if there else "white",
@@ -118,7 +118,7 @@ def course_map(ready: Collection[str], ax: Axes | None = None) -> Axes:
                 )
             )
     columns, rows = zip(*(chapter.place for chapter in CHAPTERS), strict=True)
-    ax.set(xlim=(-0.45, max(columns) + 0.45), ylim=(-max(rows) - 0.4, 0.4))
+    ax.set(xlim=(-0.46, max(columns) + 0.46), ylim=(-max(rows) - 0.4, 0.4))
     ax.axis("off")
     return ax
 
