@@ -6,6 +6,7 @@ case is a plain float32 CPU tensor in a forward pass that is recorded.
 
 import contextlib
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from .recompute import builds_the_graph, first_of_two, in_backward
-from .reduce import rms_of, rms_on_device
-from .row import GRAD_MODE, GRAD_ORDER, GRAD_RMS, Row
+from .reduce import rms_on_device
+from .row import GRAD_MODE, GRAD_ORDER, GRAD_RMS, PENDING, Row
 from .selection import can_die, saturation_of, tensors_in
 
 if TYPE_CHECKING:
@@ -136,8 +137,25 @@ class ForwardTap(Traceless):
         numbers += _NO_GRADIENT
         outputs.append((path, numbers))
         if builds_graph and tensor.requires_grad:
-            handle = tensor.register_hook(_gradient_hook(row, numbers))
-            (row.leaf_handles if tensor.is_leaf else row.handles).append(handle)
+            hang(tensor, _gradient_hook(row, numbers), row)
+
+
+def hang(tensor: Tensor, hook: Callable[[Tensor | None], None], row: Row) -> None:
+    """Have `hook` called with the gradient of a tensor, and tell the row how to take it off.
+
+    This is `Tensor.register_hook` without its handle, which costs more than the rest: the graph
+    dies with the step and takes the hook along.
+    """
+    if tensor.is_leaf:
+        handle = tensor.register_hook(hook)
+        row.leaf_hooks.append((tensor._backward_hooks, handle.id))
+        return
+    hooks = tensor._backward_hooks
+    if hooks is None:
+        tensor._backward_hooks = hooks = OrderedDict()
+        tensor.grad_fn._register_hook_dict(tensor)
+    hooks[hook] = hook
+    row.hooks.append((hooks, hook))
 
 
 def _gradient_hook(row: Row, numbers: list) -> Callable[[Tensor | None], None]:
@@ -150,14 +168,13 @@ def _gradient_hook(row: Row, numbers: list) -> Callable[[Tensor | None], None]:
         if grad is None:
             return
         row.arrivals = arrivals = row.arrivals + 1.0
-        if grad.dtype is torch.float32 and grad.is_cpu and grad.is_contiguous():
-            count, values = grad.numel(), grad.view(-1)
-            square_sum = torch.dot(values, values).item()
-            if count * 1e-32 < square_sum < 1e37:
-                numbers[GRAD_RMS] = (square_sum / count) ** 0.5
-                numbers[GRAD_ORDER], numbers[GRAD_MODE] = arrivals, row.mode
-                return
-        rms, nan, inf = rms_of(grad) if grad.is_cpu else rms_on_device(grad.detach())
-        numbers[GRAD_RMS:] = rms, nan, inf, arrivals, row.mode
+        numbers[GRAD_ORDER], numbers[GRAD_MODE] = arrivals, row.mode
+        if grad.is_cpu:
+            row.gradients.append((grad, numbers))
+            row.pending += grad.numel()
+            if row.pending > PENDING:
+                row.measure_gradients()
+        else:
+            numbers[GRAD_RMS : GRAD_RMS + 3] = rms_on_device(grad.detach())
 
     return hook

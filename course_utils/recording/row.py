@@ -7,11 +7,16 @@ from collections.abc import Callable
 
 import torch
 
+from .reduce import rms_of
+
 GRAD_RMS, GRAD_NAN, GRAD_INF, GRAD_ORDER, GRAD_MODE = 7, 8, 9, 10, 11
 """Places in the list of numbers of one output, after the seven of the output itself."""
 
 QUANTITIES = 11
 """Numbers kept per output: seven of the output, three of its gradient, order of arrival."""
+
+PENDING = 1 << 18
+"""Entries of gradients that wait to be measured together: 1 MB, still in the cache."""
 
 MEASURED, ACCUMULATED = 1, 2
 """A gradient asked for by `torch.autograd.grad`, and one that also went into `.grad`."""
@@ -38,8 +43,10 @@ class Row:
         self.task = -2
         self.mode = 0
         self.arrivals = 0.0
-        self.handles: list = []
-        self.leaf_handles: list = []
+        self.hooks: list[tuple[dict, object]] = []
+        self.leaf_hooks: list[tuple[dict, object]] = []
+        self.gradients: list[tuple[torch.Tensor, list]] = []
+        self.pending = 0
         self.parameter_rms: list | None = None
         self.parameter_grad_rms: list | None = None
         self.scale: object = 1.0
@@ -129,9 +136,18 @@ class Row:
     def release(self) -> None:
         """Take the gradient hooks off."""
         self.closed, self.task = True, -2
-        for handle in (*self.handles, *self.leaf_handles):
-            handle.remove()
-        self.handles, self.leaf_handles = [], []
+        for hooks, key in (*self.hooks, *self.leaf_hooks):
+            hooks.pop(key, None)
+        self.hooks, self.leaf_hooks = [], []
+
+    def measure_gradients(self) -> None:
+        """Write the sizes of the gradients that wait.
+
+        Several in a row take half the time of one after the other between other work.
+        """
+        gradients, self.gradients, self.pending = self.gradients, [], 0
+        for grad, numbers in gradients:
+            numbers[GRAD_RMS : GRAD_RMS + 3] = rms_of(grad)
 
     def close(self) -> tuple[tuple[tuple[str, int, str], ...], "Packed"]:
         """Pack the numbers of the outputs.
@@ -142,8 +158,9 @@ class Row:
         Returns:
             Module, call and path of the outputs in forward order, and `QUANTITIES` numbers of each.
         """
-        self.handles = []
+        self.hooks = []
         self.release()
+        self.measure_gradients()
         self._finish()
         self.match_second_calls()
         keys, numbers = [], []
