@@ -51,8 +51,8 @@ def initialize(
     | ReLU | 0.707 | 1 |
     | tanh | 1, while E h² fades like 1/(2l) | 1.051 |
     | sigmoid | 0.236 | 0.318 |
-    | GELU, SiLU | 0.5 | 0.707 |
-    | SELU | 1.035 | 1.051, while E h² grows without end |
+    | GELU, SiLU | 0.5 | 0.707, once the signal has died |
+    | SELU | 1.035 | 1.13 at first, 1.051 in the end; E h² grows without end |
 
     Weights of linear, convolutional, transposed convolutional and recurrent layers are drawn in
     the order of `module.modules()`, group by group and gate by gate, with the fans of `fans`. The
