@@ -1,0 +1,290 @@
+"""Vanishing and exploding over the depth: the slope, and whose fault it is."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from .. import theory
+from . import remedies
+from .graph import activation_name, as_function, slopes, transmitted
+from .measure import Pass
+from .probe import Call, rms
+from .report import Finding
+from .slope import Slope, fit
+
+AGREES = 0.25
+"""Where measured and predicted differ by more, the finding says that it is not explained."""
+
+
+def over_depth(found: Pass) -> Slope:
+    """Slope of log‖∂L/∂h‖ at the inputs of the layers.
+
+    Inputs, not preactivations: before a batch norm the gradient is inversely proportional to
+    the scale of the weights, which means nothing.
+    """
+    points = [(i, c) for i, c in enumerate(found.trunk) if not math.isnan(c.grad_in)]
+    return fit(
+        [call.grad_in * math.sqrt(math.prod(call.in_shape)) for _, call in points],
+        [i for i, _ in points],
+        [call.in_shape for _, call in points],
+        len(found.trunk) - 1,
+    )
+
+
+@dataclass
+class Factors:
+    """A factor per layer, taken apart.
+
+    Attributes:
+        activation: Name of the activation between most layers, "linear" for none, None if
+            unknown.
+        function: The same for `cu.theory`.
+        functional: Whether no module of that activation is in the model.
+        between: What the path between two layers multiplies the gradient by: rms φ′, times γ/σ
+            where a batch norm stands.
+        slope: rms φ′ alone.
+        weights: ‖W‖_F/√fan_in.
+        measured_between: The same as measured in the backward pass.
+        measured_weights: Likewise.
+    """
+
+    activation: str | None
+    function: object
+    functional: bool
+    between: float
+    slope: float
+    weights: float
+    measured_between: float
+    measured_weights: float
+
+
+def explain(found: Pass, slope: Slope) -> Finding:
+    """The finding for a gradient that vanishes or explodes over the depth."""
+    kind = slope.verdict
+    layers = tuple(call.name for call in found.trunk)
+    edges = [(call, found.paths[call]) for call in found.trunk if call in found.paths]
+    edges = [(call, path) for call, path in edges if path.parents]
+    plain = [(c, p) for c, p in edges if p.chain and not p.norms]
+    batch = [(c, p) for c, p in edges if p.chain and "batch" in p.norms]
+    normed = [(c, p) for c, p in edges if p.chain and p.norms and "batch" not in p.norms]
+    skips = [(c, p) for c, p in edges if p.skip]
+    quantity = "factor of ∂L/∂h per layer"
+    size = _size(slope, found)
+    most = len(edges) / 2
+    predicted, cause, remedy, chapter = math.nan, "", "", 12
+    if edges and len(plain) >= most:
+        factors = take_apart(plain, found)
+        predicted, cause = _plain(kind, slope, factors, plain)
+        width = plain[0][0].in_shape[-1] if len(plain[0][0].in_shape) == 2 else None
+        remedy = remedies.initialize(factors.activation, factors.functional, width)
+        chapter = 4 if factors.activation in ("sigmoid", "hardsigmoid") else 5
+    elif edges and len(batch) >= most:
+        factors = take_apart(batch, found)
+        predicted, cause = _batch_norm(slope, factors, batch)
+        remedy, chapter = remedies.add_skips(found.model), 7
+    elif edges and len(skips) >= most / 2:
+        predicted, cause, remedy = _residual(kind, slope, edges, found)
+        chapter = 8
+    elif edges and len(normed) >= most:
+        factors = take_apart(normed, found)
+        predicted = factors.between * factors.weights
+        cause = (
+            f"Between layers stands a {normed[0][1].norms[0]} norm: rms φ′ times γ/σ is "
+            f"{factors.between:.3g}, ‖W‖_F/√fan_in {factors.weights:.3g}, product {predicted:.3g}."
+        )
+        remedy, chapter = remedies.add_skips(found.model), 8
+    if not cause:
+        cause = (
+            "The layers are connected in more than one way, and no theory here covers the whole: "
+            "the evidence does not decide the cause. Measure next: "
+            "cu.plots.gradient_profile(diagnosis.record) shows where the profile bends, and "
+            "cu.record(model, layers='all') has a row for each block."
+        )
+        remedy = "# look for the layer where the profile bends: see the cause"
+    elif not abs(predicted / slope.factor - 1) < AGREES:
+        cause += (
+            f" The product is not what was measured ({slope.factor:.3g}), so this is not the whole "
+            "cause: compare the layers one by one with cu.plots.gradient_profile(diagnosis.record)."
+        )
+    return Finding(
+        kind,
+        layers,
+        quantity,
+        slope.factor,
+        predicted,
+        f"{size} {cause}",
+        remedy,
+        remedies.CHAPTERS[chapter],
+    )
+
+
+def _size(slope: Slope, found: Pass) -> str:
+    decades = slope.log_total / math.log(10)
+    text = (
+        f"From the last layer to the first ∂L/∂h is multiplied by 10^{decades:.1f} over "
+        f"{slope.span} layers."
+    )
+    if slope.underflow:
+        text += " In the layers nearest to the input it is exactly 0: it underflows."
+    if not found.own_gradient:
+        text += (
+            " The loss has no gradient on this batch (every answer is certain), so random numbers "
+            "stood in for ∂L/∂(output)."
+        )
+    return text
+
+
+def take_apart(edges: list[tuple[Call, object]], found: Pass) -> Factors:
+    """Take apart: rms φ′ and ‖W‖_F/√fan_in of chains of layers, predicted and measured."""
+    generator = torch.Generator().manual_seed(0)
+    nodes = [node for _, path in edges for node in path.activations]
+    names = [activation_name(node) for node in nodes]
+    common = max(set(names), key=names.count) if names else "linear"
+    chosen = [node for node in nodes if activation_name(node) == common]
+    modules = {type(m).__name__.lower() for m in found.model.modules()}
+    between, weights, measured_between, measured_weights, slope = [], [], [], [], []
+    for call, path in edges:
+        parent = path.parents[0]
+        between.append(transmitted(path, generator))
+        measured_between.append(_ratio(parent.grad_out, call.grad_in))
+        weights.append(parent.weight_factor())
+        measured_weights.append(_ratio(parent.grad_in, parent.grad_out))
+    for node in chosen:
+        values = slopes(node)
+        if values is not None:
+            slope.append(rms(values))
+    return Factors(
+        common,
+        as_function(chosen[0]) if chosen else "linear",
+        common != "linear" and common.replace("_", "") not in modules,
+        typical(between),
+        typical(slope) if slope else 1.0,
+        typical(weights),
+        typical(measured_between),
+        typical(measured_weights),
+    )
+
+
+def _plain(kind: str, slope: Slope, factors: Factors, edges: list) -> tuple[float, str]:
+    product = factors.between * factors.weights
+    predicted, matched = _theory(factors, edges)
+    weights, between = factors.weights, factors.between
+    parts = f"rms φ′ × ‖W‖_F/√fan_in = {between:.3g} × {weights:.3g} = {product:.3g} per layer"
+    sign = -1 if kind == "vanishing" else 1
+    by_weights = sign * math.log(weights) >= sign * math.log(between)
+    name = factors.activation or "the activation"
+    if by_weights:
+        whose = f"The weights are too {'small' if kind == 'vanishing' else 'large'}"
+        need = 1 / between
+        ratio = need / weights if kind == "vanishing" else weights / need
+        whose += f" for {name} by a factor of {ratio:.3g}: {parts}"
+        if kind == "exploding" and name in ("tanh", "sigmoid"):
+            whose += ", in spite of the saturation"
+    else:
+        whose = f"The activation: {name} passes {between:.3g} of the gradient, and {parts}"
+    if not math.isnan(predicted):
+        whose += f". {matched}"
+        if abs(predicted / slope.factor - 1) < 0.1 or not abs(product / slope.factor - 1) < 0.1:
+            return predicted, f"{whose}."
+    return product, f"{whose}."
+
+
+def _theory(factors: Factors, edges: list) -> tuple[float, str]:
+    """cu.theory.gradient_factor of these weights and this activation, and a sentence."""
+    variances = [path.parents[0].variances() for _, path in edges]
+    known = [(w, b) for w, b in variances if not math.isnan(w)]
+    if factors.function is None or not known:
+        return math.nan, ""
+    weight_variance = _median(w for w, _ in known)
+    bias_variance = _median(b for _, b in known)
+    try:
+        value = theory.gradient_factor(factors.function, weight_variance, bias_variance)
+    except (ValueError, TypeError):
+        return math.nan, ""
+    name = factors.activation
+    parents = [path.parents[0] for _, path in edges]
+    default = sum(call.default_initialized() for call in parents) > len(parents) / 2
+    if default and name == "relu":
+        return value, (
+            f"{type(parents[0].module).__name__}'s default init with ReLU predicts "
+            f"√(1/6) = {value:.3f}"
+        )
+    source = "nn.Linear's default init" if default else f"σ_w² = {weight_variance:.3g}"
+    return value, f"{source} with {name} predicts √χ₁ = {value:.3g}"
+
+
+def _batch_norm(slope: Slope, factors: Factors, edges: list) -> tuple[float, str]:
+    product = factors.between * factors.weights
+    predicted, said = product, ""
+    batch_size = edges[0][0].in_shape[0] if len(edges[0][0].in_shape) == 2 else None
+    if factors.function is not None:
+        try:
+            predicted = theory.batchnorm_gradient_factor(factors.function, batch_size)
+            said = f"; batch norm with {factors.activation} predicts {predicted:.4g}"
+            if factors.activation == "relu":
+                said += " (√(π/(π−1)) = 1.211 in a large batch)"
+        except (ValueError, TypeError, AttributeError):
+            predicted = product
+    return predicted, (
+        "Batch norm without a skip connection: it sets the signal to variance 1 in every layer, "
+        "and on the way back divides by the standard deviation that it took out. rms φ′ × γ/σ × "
+        f"‖W‖_F/√fan_in = {factors.between:.3g} × {factors.weights:.3g} = {product:.4g} per "
+        f"layer{said}. Other weights change nothing: σ grows with them."
+    )
+
+
+def _residual(kind: str, slope: Slope, edges: list, found: Pass) -> tuple[float, str, str]:
+    """√(1 + a²) per block, a being what the branch alone multiplies the gradient by."""
+    branches: list[list[Call]] = []
+    for call, path in edges:
+        if path.skip or not branches:
+            branches.append([])
+        branches[-1].append(call)
+    gains = []
+    for branch in branches:
+        gain = 1.0
+        for call in branch:
+            gain *= call.weight_factor()
+            for node in found.paths[call].activations[:1]:
+                values = slopes(node)
+                gain *= rms(values) if values is not None else math.nan
+        gains.append(gain)
+    gain = typical(gains)
+    length = sum(map(len, branches)) / len(branches)
+    per_block = math.sqrt(1 + gain**2)
+    norms = {norm for _, path in edges for norm in path.norms}
+    where = "without a norm" if not norms else f"with {', '.join(sorted(norms))} norm"
+    cause = (
+        f"{len(branches)} residual blocks {where}: the branch multiplies the gradient by "
+        f"a = {gain:.3g}, the skip by 1, together √(1 + a²) = {per_block:.3g} per block"
+    )
+    if kind == "exploding" and not norms:
+        cause += f", and a = 1 (He) gives √2. Scaled by 1/√{len(branches)} the blocks grow to e"
+    last = branches[0][-1]
+    remedy = (
+        f"# scale each branch by 1/√(number of blocks): x + branch(x) / {len(branches)} ** 0.5, "
+        "which its last layer can carry:\n"
+        "with torch.no_grad():\n"
+        f"    for name in {[branch[-1].name for branch in branches]!r}:\n"
+        f"        model.get_submodule(name).weight.mul_({len(branches)} ** -0.5)"
+    )
+    if not isinstance(getattr(last.module, "weight", None), torch.Tensor):
+        remedy = "# scale each branch: x + branch(x) / number_of_blocks ** 0.5"
+    return per_block ** (1 / length), cause + ".", remedy
+
+
+def typical(values: Iterable[float]) -> float:
+    """Geometric mean of the positive finite values; NaN without any."""
+    logs = [math.log(value) for value in values if 0 < value < math.inf]
+    return math.exp(math.fsum(logs) / len(logs)) if logs else math.nan
+
+
+def _ratio(upper: float, lower: float) -> float:
+    return upper / lower if lower and not math.isnan(lower) else math.nan
+
+
+def _median(values: Iterable[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]

@@ -1,0 +1,214 @@
+"""Hooks on the layers with weights: the gradient at the input and at the output of each call."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from ..recording.reduce import rms_of, rms_on_device
+from ..recording.selection import has_weight, is_layer, tensors_in
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a layer with weights.
+
+    Attributes:
+        name: Its module's name, with "#2" at the second call and so on.
+        module: The module.
+        input: The floating tensor it was called with, kept for recurrent modules only.
+        state: The second argument of a recurrent module.
+        in_node: Autograd node that made the input; None for data.
+        out_node: Autograd node that made the output.
+        in_shape: Shape of the input.
+        out_shape: Shape of the first output.
+        out_rms: RMS of the first output.
+        out_spread: RMS over the batch of the deviation from the batch mean, as a share of RMS.
+        grad_in: RMS of ∂L/∂(input), NaN without one.
+        grad_out: RMS of ∂L/∂(first output), NaN without one.
+        cotangents: ∂L/∂(output) of a recurrent module, by path.
+    """
+
+    name: str
+    module: nn.Module
+    in_node: object = None
+    out_node: object = None
+    in_shape: tuple[int, ...] = ()
+    out_shape: tuple[int, ...] = ()
+    input: Tensor | None = None
+    state: object = None
+    output: Tensor | None = None
+    grad_in: object = math.nan
+    grad_out: object = math.nan
+    cotangents: dict[str, Tensor] = field(default_factory=dict)
+    arrived_in: bool = False
+    arrived_out: bool = False
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether it is a fused nn.RNN, nn.LSTM or nn.GRU."""
+        return isinstance(self.module, nn.RNNBase)
+
+    def weight_factor(self) -> float:
+        """What a random gradient's RMS is multiplied by on its way from output to input.
+
+        ‖W‖_F/√fan_in for a linear layer: E‖Wᵀδ‖² = ‖W‖_F² E δ² for entries of δ with mean 0 and
+        independent of each other. For a convolution ‖W‖_F² counts once per pair of a position of
+        the output and a tap that falls inside the image, over the entries of the input.
+        NaN for other layers.
+        """
+        weight = getattr(self.module, "weight", None)
+        if not isinstance(weight, Tensor) or weight.is_meta:
+            return math.nan
+        square = float(weight.detach().double().square().sum())
+        if isinstance(self.module, nn.Linear):
+            return math.sqrt(square / weight.shape[1])
+        if not isinstance(self.module, _CONVOLUTIONS):
+            return math.nan
+        pairs, taps = 1.0, math.prod(weight.shape[2:])
+        spatial = self.in_shape[-(weight.dim() - 2) :]
+        for i, size in enumerate(spatial):
+            pairs *= self._taps_inside(i, size)
+        entries = self.in_shape[-(weight.dim() - 1)] * math.prod(spatial)
+        return math.sqrt(square / taps * pairs / entries)
+
+    def _taps_inside(self, axis: int, size: int) -> int:
+        conv = self.module
+        length = conv.kernel_size[axis]
+        stride, dilation = conv.stride[axis], conv.dilation[axis]
+        total = dilation * (length - 1)
+        pad = conv.padding[axis] if not isinstance(conv.padding, str) else None
+        if pad is None:
+            pad = 0 if conv.padding == "valid" else total // 2
+            outputs = size if conv.padding == "same" else size - total
+        else:
+            outputs = (size + 2 * pad - total - 1) // stride + 1
+        if conv.padding_mode != "zeros":
+            return outputs * length
+        places = (o * stride + t * dilation - pad for o in range(outputs) for t in range(length))
+        return sum(0 <= place < size for place in places)
+
+    def variances(self) -> tuple[float, float]:
+        """σ_w² = fan_in × mean W² and σ_b² = mean b², as `cu.theory` has them; NaN for others."""
+        weight = getattr(self.module, "weight", None)
+        if not isinstance(self.module, (nn.Linear, *_CONVOLUTIONS)):
+            return math.nan, math.nan
+        fan_in = weight[0].numel()
+        bias = self.module.bias
+        bias_variance = 0.0 if bias is None else float(bias.detach().double().square().mean())
+        return fan_in * float(weight.detach().double().square().mean()), bias_variance
+
+    def default_initialized(self) -> bool:
+        """Whether the weights look like torch's default: uniform in ±1/√fan_in."""
+        weight = getattr(self.module, "weight", None)
+        if not isinstance(self.module, (nn.Linear, *_CONVOLUTIONS)) or weight.numel() < 50:
+            return False
+        scaled = weight.detach().abs() * math.sqrt(weight[0].numel())
+        largest, mean = float(scaled.max()), float(scaled.mean())
+        few = 6 / math.sqrt(weight.numel())  # standard error of the mean is 0.29/√numel
+        return 1 - 2 * few < largest <= 1.0 + 1e-3 and abs(mean - 0.5) < few
+
+
+class Probe:
+    """Hooks on every layer with weights, for one forward and backward pass."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.calls: list[Call] = []
+        self._handles: list = []
+        self._counts: dict[str, int] = {}
+        for name, module in model.named_modules():
+            embedding = isinstance(module, nn.Embedding | nn.EmbeddingBag)
+            if is_layer(name, module) and has_weight(module) and not embedding:
+                self._watch(name or "(model)", module)
+
+    def _watch(self, name: str, module: nn.Module) -> None:
+        open_calls: list[Call] = []
+
+        def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            self._counts[name] = count = self._counts.get(name, 0) + 1
+            call = Call(name if count == 1 else f"{name}#{count}", module)
+            values = (*args, *kwargs.values())
+            tensor = next((t for v in values for _, t in tensors_in(v)), None)
+            given = [t for v in values for _, t in tensors_in(v) if t.requires_grad]
+            if tensor is not None and not tensor.requires_grad and given:
+                tensor = given[0]
+            if tensor is not None:
+                call.in_shape, call.in_node = tuple(tensor.shape), tensor.grad_fn
+                if call.recurrent:
+                    call.input = args[0] if args else tensor
+                    call.state = args[1] if len(args) > 1 else kwargs.get("hx")
+                if tensor.requires_grad:
+                    handle = tensor.register_hook(_writer(call, "grad_in"))
+                    self._handles.append(handle)
+            open_calls.append(call)
+
+        def after(module: nn.Module, args: tuple, output: object) -> None:
+            call = open_calls.pop()
+            found = list(tensors_in(output))
+            if found:
+                _, first = found[0]
+                call.out_node, call.out_shape = first.grad_fn, tuple(first.shape)
+                call.output = first.detach() if call.recurrent else None
+                if first.requires_grad:
+                    self._handles.append(first.register_hook(_writer(call, "grad_out")))
+            if call.recurrent:
+                for path, tensor in found:
+                    if tensor.requires_grad:
+                        tensor.register_hook(_keeper(call, path))
+            self.calls.append(call)
+
+        self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+        self._handles.append(module.register_forward_hook(after))
+
+    def close(self) -> None:
+        """Take the hooks off and read what still waits on a device."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        for call in self.calls:
+            call.grad_in, call.grad_out = float(call.grad_in), float(call.grad_out)
+
+
+def _writer(call: Call, place: str) -> Callable[[Tensor], None]:
+    seen = "arrived" + place.removeprefix("grad")
+
+    def hook(grad: Tensor | None) -> None:
+        if grad is None or getattr(call, seen):
+            return
+        setattr(call, seen, True)
+        measure = rms_of if grad.device.type == "cpu" else rms_on_device
+        setattr(call, place, measure(grad.detach())[0])
+
+    return hook
+
+
+def _keeper(call: Call, path: str) -> Callable[[Tensor], None]:
+    def hook(grad: Tensor | None) -> None:
+        if grad is not None and path not in call.cotangents:
+            call.cotangents[path] = grad.detach()
+
+    return hook
+
+
+def spread_over_batch(output: Tensor) -> float:
+    """RMS of the deviation from the mean over the batch, as a share of the RMS.
+
+    Args:
+        output: (B, …), B at least 2.
+
+    Returns:
+        The share, NaN for an output that is 0 or not finite.
+    """
+    value = output.detach().double() if output.device.type != "mps" else output.detach()
+    whole = float(value.square().mean().sqrt())
+    if not 0 < whole < math.inf:
+        return math.nan
+    return float((value - value.mean(0, keepdim=True)).square().mean().sqrt()) / whole
+
+
+def rms(value: Tensor) -> float:
+    """RMS of a tensor, careful with tiny and huge entries."""
+    return float((rms_of if value.device.type == "cpu" else rms_on_device)(value)[0])

@@ -1,0 +1,209 @@
+"""The smallest change that helps, as code on `model`."""
+
+import torch
+from torch import nn
+
+CHAPTERS = {
+    2: "02 · Follow the chain rule backwards",
+    3: "03 · Watch eigenvalues explode",
+    4: "04 · Differentiate the activations",
+    5: "05 · Start from the right scale",
+    6: "06 · Clip the explosion",
+    7: "07 · Normalize the batch",
+    8: "08 · Skip ahead",
+    12: "12 · Run a gradient clinic",
+}
+
+_KAIMING = {"relu": "relu", "leaky_relu": "leaky_relu", "relu6": "relu", "prelu": "relu"}
+_GAIN_ONE = ("tanh", "selu", "elu", "linear", "hardtanh")
+
+_CLASSES = {
+    "sigmoid": "nn.Sigmoid",
+    "hardsigmoid": "nn.Hardsigmoid",
+    "softplus": "nn.Softplus",
+    "gelu": "nn.GELU",
+    "silu": "nn.SiLU",
+    "mish": "nn.Mish",
+    "hardswish": "nn.Hardswish",
+}
+
+_LOOP = (
+    "for layer in model.modules():\n"
+    "    if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):\n"
+)
+_ZERO_BIAS = "        if layer.bias is not None:\n            nn.init.zeros_(layer.bias)"
+
+
+def initialize(activation: str | None, functional: bool = False, width: int | None = None) -> str:
+    """Weights at which this activation passes the gradient on; another activation if none do.
+
+    Args:
+        activation: Its name; "linear" for none, None if it is not known.
+        functional: Whether it is called as a function, so that no module can be replaced.
+        width: Features of a layer where a layer norm has to stand before the activation.
+    """
+    if activation in _KAIMING:
+        return kaiming(_KAIMING[activation])
+    if activation in _GAIN_ONE:
+        return (
+            _LOOP + "        nn.init.xavier_normal_(layer.weight)  # σ_w² = 1: critical for "
+            f"{activation}\n" + _ZERO_BIAS
+        )
+    if activation in ("sigmoid", "hardsigmoid", "softplus"):
+        if functional:
+            return (
+                f"# in model.forward: replace {activation}(...) by F.relu(...), and then\n"
+                + kaiming("relu")
+            )
+        return replace(activation) + kaiming("relu")
+    if activation in _CLASSES:
+        if functional or width is None:
+            return f"# in model.forward: {activation}(F.layer_norm(z, z.shape[-1:]))"
+        return (
+            "for parent in list(model.modules()):\n"
+            "    for name, child in list(parent.named_children()):\n"
+            f"        if isinstance(child, {_CLASSES[activation]}):\n"
+            f"            setattr(parent, name, nn.Sequential(nn.LayerNorm({width}), child))"
+        )
+    return "# put a layer norm before each activation, or scale the weights until the factor is 1"
+
+
+def kaiming(nonlinearity: str) -> str:
+    """He initialization with zero biases."""
+    return (
+        _LOOP
+        + f'        nn.init.kaiming_normal_(layer.weight, nonlinearity="{nonlinearity}")\n'
+        + _ZERO_BIAS
+    )
+
+
+def replace(activation: str) -> str:
+    """Replace an activation by ReLU."""
+    return (
+        "for parent in list(model.modules()):\n"
+        "    for name, child in list(parent.named_children()):\n"
+        f"        if isinstance(child, {_CLASSES[activation]}):\n"
+        "            setattr(parent, name, nn.ReLU())\n"
+    )
+
+
+_RESIDUAL = (
+    "class Residual(nn.Sequential):\n"
+    "    def forward(self, x):\n"
+    "        return x + super().forward(x)\n\n"
+)
+
+
+def add_skips(model: nn.Module) -> str:
+    """Skip connections around each norm → activation → layer of equal width.
+
+    For a plain nn.Sequential of repeating layers the code runs as it is.
+    """
+    children = list(model.children())
+    starts = _repeats(children) if type(model) is nn.Sequential else []
+    if len(starts) < 2:
+        return (
+            _RESIDUAL + "# wrap each group of equal width, for example\n"
+            "# Residual(nn.BatchNorm1d(n), nn.ReLU(), nn.Linear(n, n))"
+        )
+    first, period = starts[0], starts[1] - starts[0]
+    return (
+        _RESIDUAL + "layers = list(model)\n"
+        f"blocks = [Residual(*layers[i : i + {period}]) "
+        f"for i in range({first}, {starts[-1] + 1}, {period})]\n"
+        f"model = nn.Sequential(*layers[:{first}], *blocks, *layers[{starts[-1] + period}:])"
+    )
+
+
+def _repeats(children: list[nn.Module]) -> list[int]:
+    """Starts of consecutive norm → … → layer groups that keep the shape."""
+    norms = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+    places = [i for i, child in enumerate(children) if isinstance(child, norms)]
+    if len(places) < 2:
+        return []
+    period = places[1] - places[0]
+    kinds = [type(child) for child in children]
+    good = []
+    for i in places:
+        group = children[i : i + period]
+        same = kinds[i : i + period] == kinds[places[0] : places[0] + period]
+        if not same or len(group) < period:
+            break
+        layers = [m for m in group if isinstance(m, nn.Linear | nn.Conv2d)]
+        if len(layers) != 1 or layers[0].weight.shape[0] != layers[0].weight.shape[1]:
+            if good:
+                break
+            continue
+        if isinstance(layers[0], nn.Conv2d) and layers[0].stride != (1, 1):
+            if good:
+                break
+            continue
+        if good and i != good[-1] + period:
+            break
+        good.append(i)
+    return good
+
+
+def remove(model: nn.Module, node_kind: str) -> str:
+    """Take the last softmax or sigmoid out of the model."""
+    wanted = {"softmax": (nn.Softmax, nn.Softmax2d), "sigmoid": (nn.Sigmoid,)}[node_kind]
+    names = [name for name, module in model.named_modules() if isinstance(module, wanted)]
+    if not names:
+        return f"# in model.forward: return the logits, without {node_kind}(...)"
+    *path, last = names[-1].split(".")
+    parent = "model" + "".join(_access(part) for part in path)
+    if last.isdigit():
+        return f"{parent}[{last}] = nn.Identity()  # the loss applies {node_kind} itself"
+    return f"{parent}.{last} = nn.Identity()  # the loss applies {node_kind} itself"
+
+
+def _access(part: str) -> str:
+    return f"[{part}]" if part.isdigit() else f".{part}"
+
+
+def clip(parameter_norm: float) -> str:
+    """Norm clipping, between backward and the optimizer's step."""
+    del parameter_norm
+    return (
+        "# in the training step, between loss.backward() and optimizer.step():\n"
+        "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)"
+    )
+
+
+def recurrent(module: nn.Module, name: str, kind: str, steps: int) -> str:
+    """For a gradient that vanishes or explodes through time."""
+    place = "model" + "".join(_access(part) for part in name.split(".") if part != "(model)")
+    if kind == "exploding":
+        return (
+            "# in the training step, between loss.backward() and optimizer.step():\n"
+            "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)\n"
+            "# and, to start without the explosion: recurrent weights with spectral radius 1\n"
+            f"for name, weight in {place}.named_parameters():\n"
+            '    if "weight_hh" in name:\n'
+            "        for gate in weight.chunk(max(1, weight.shape[0] // weight.shape[1])):\n"
+            "            nn.init.orthogonal_(gate)"
+        )
+    if isinstance(module, nn.LSTM):
+        return (
+            f"# open the forget gate for about {steps} steps (Tallec and Ollivier, ICLR 2018)\n"
+            f"for name, bias in {place}.named_parameters():\n"
+            '    if name.startswith("bias"):\n'
+            "        forget = bias.data.chunk(4)[1]\n"
+            f"        forget.fill_({float(torch.tensor(max(steps - 1, 2)).log()):.2f} "
+            'if "bias_ih" in name else 0.0)'
+        )
+    if isinstance(module, nn.GRU):
+        return (
+            f"# keep the state for about {steps} steps (Tallec and Ollivier, ICLR 2018)\n"
+            f"for name, bias in {place}.named_parameters():\n"
+            '    if name.startswith("bias"):\n'
+            "        keep = bias.data.chunk(3)[1]\n"
+            f"        keep.fill_({float(torch.tensor(max(steps - 1, 2)).log()):.2f} "
+            'if "bias_ih" in name else 0.0)'
+        )
+    return (
+        f"for name, weight in {place}.named_parameters():\n"
+        '    if "weight_hh" in name:\n'
+        "        nn.init.orthogonal_(weight)  # spectral radius 1\n"
+        "# for more steps than that carries, replace nn.RNN by nn.LSTM or nn.GRU"
+    )

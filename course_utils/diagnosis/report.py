@@ -1,0 +1,179 @@
+"""What a diagnosis says: findings with evidence, cause and remedy."""
+
+import html
+import math
+from dataclasses import dataclass
+
+from ..recording import GradientRecord
+from ..runtime import unknown
+
+KINDS = (
+    "non_finite",
+    "not_connected",
+    "batch_too_small_for_norm",
+    "dead",
+    "double_softmax",
+    "exploding",
+    "vanishing",
+    "saturated",
+    "shattered",
+    "constant_output",
+    "unbalanced_update",
+    "healthy",
+)
+"""Every kind of finding, most urgent first."""
+
+_SHOWN = 6
+
+
+class DiagnosisError(AssertionError):
+    """Raised by `raise_if`: the network has what it must not have."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with a gradient, or "healthy".
+
+    Attributes:
+        kind: One of `KINDS`.
+        layers: Names of the layers concerned, input side first.
+        quantity: What `measured` and `predicted` are, in words.
+        measured: The measured figure; NaN where there is none.
+        predicted: What theory says for this network; NaN where it says nothing.
+        cause: Why, with the numbers that decide it.
+        remedy: The smallest change that helps, as code on `model`; comments where it is a choice.
+        notebook: The notebook that teaches it.
+    """
+
+    kind: str
+    layers: tuple[str, ...]
+    quantity: str
+    measured: float
+    predicted: float
+    cause: str
+    remedy: str
+    notebook: str
+
+    def to_dict(self) -> dict:
+        """Strings, lists and numbers that strict JSON can hold; NaN is None, Inf a string."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values["layers"] = list(self.layers)
+        for name in ("measured", "predicted"):
+            values[name] = _plain(values[name])
+        return values
+
+    def __str__(self) -> str:
+        lines = [f"{self.kind.upper()}: {_layers(self.layers)}"]
+        lines += [f"  measured   {self.evidence}"] if self.evidence else []
+        lines += [f"  cause      {self.cause}"]
+        if self.remedy:
+            lines += ["  remedy", *(f"      {line}" for line in self.remedy.splitlines())]
+        lines += [f"  read       {self.notebook}"] if self.notebook else []
+        return "\n".join(lines)
+
+    @property
+    def evidence(self) -> str:
+        """The measured figure beside the predicted one, in a line."""
+        if math.isnan(self.measured):
+            return ""
+        text = f"{self.measured:.3g} {self.quantity}"
+        return text if math.isnan(self.predicted) else f"{text}, predicted {self.predicted:.3g}"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` found.
+
+    Attributes:
+        findings: Most urgent first; one finding of kind "healthy" where nothing is wrong.
+        record: The record of the pass it rests on; None where the model could not run through.
+        notes: What was not decided, and what to measure next.
+    """
+
+    findings: tuple[Finding, ...]
+    record: GradientRecord | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> set[str]:
+        """Kinds of all findings."""
+        return {finding.kind for finding in self.findings}
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing was found."""
+        return self.kinds == {"healthy"}
+
+    def raise_if(self, *kinds: str) -> None:
+        """Raise if one of these kinds was found; without a kind, if anything was.
+
+        Args:
+            *kinds: Names in `KINDS`.
+
+        Raises:
+            DiagnosisError: If one was found. It is an AssertionError, and its text is the finding.
+            ValueError: If a kind is unknown.
+        """
+        for kind in kinds:
+            if kind not in KINDS:
+                raise ValueError(unknown("kind", kind, KINDS))
+        wanted = set(kinds) or set(KINDS) - {"healthy"}
+        found = [finding for finding in self.findings if finding.kind in wanted]
+        if found:
+            raise DiagnosisError("\n".join(str(finding) for finding in found))
+
+    def to_dict(self) -> dict:
+        """Findings, kinds and notes for JSON; the record has its own `to_dict`."""
+        return {
+            "healthy": self.healthy,
+            "kinds": [kind for kind in KINDS if kind in self.kinds],
+            "findings": [finding.to_dict() for finding in self.findings],
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        parts = [str(finding) for finding in self.findings]
+        parts += [f"Not decided: {note}" for note in self.notes]
+        return "\n\n".join(parts)
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(kind for kind in KINDS if kind in self.kinds)
+        return f"Diagnosis({kinds})"
+
+    def _repr_html_(self) -> str:
+        parts = []
+        for finding in self.findings:
+            rows = [("where", _layers(finding.layers)), ("measured", finding.evidence)]
+            rows += [("cause", finding.cause)]
+            cells = "".join(
+                f"<tr><th style='text-align:left;vertical-align:top'>{name}</th>"
+                f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
+                for name, text in rows
+                if text
+            )
+            if finding.remedy:
+                code = html.escape(finding.remedy)
+                cells += (
+                    "<tr><th style='text-align:left;vertical-align:top'>remedy</th>"
+                    f"<td style='text-align:left'><pre>{code}</pre></td></tr>"
+                )
+            if finding.notebook:
+                cells += (
+                    "<tr><th style='text-align:left'>read</th>"
+                    f"<td style='text-align:left'>{html.escape(finding.notebook)}</td></tr>"
+                )
+            parts.append(f"<p><b>{finding.kind}</b></p><table>{cells}</table>")
+        parts += [f"<p>Not decided: {html.escape(note)}</p>" for note in self.notes]
+        return "".join(parts)
+
+
+def _layers(names: tuple[str, ...]) -> str:
+    if len(names) <= _SHOWN:
+        return ", ".join(names) or "the whole network"
+    return f"{names[0]}, {names[1]}, … {names[-2]}, {names[-1]} ({len(names)} layers)"
+
+
+def _plain(value: float) -> float | str | None:
+    if math.isnan(value):
+        return None
+    return value if math.isfinite(value) else str(value)
