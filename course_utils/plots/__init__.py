@@ -1,6 +1,12 @@
 """Pictures: arrays or a record in, Axes out. No model, no training, no `plt.show()` inside."""
 
-from .activations import function_and_slope, share_by_layer, slope_histogram, width_phases
+from .activations import (
+    function_and_slope,
+    share_by_layer,
+    share_by_rate,
+    slope_histogram,
+    width_phases,
+)
 from .backprop import (
     expected_losses,
     graph_diagram,
@@ -12,6 +18,7 @@ from .backprop import (
 from .course_map import course_map
 from .descent import contour_path, loss_curves, rate_curve, sharpness_curves, training_time
 from .matrices import eigenvalue_plane, log_norm_paths, matrix_ellipse, norm_growth
+from .normalization import factor_by_batch, shared_statistics
 from .records import gradient_history, gradient_profile, output_profile, update_ratios
 from .training import accuracy_curves, training_curves
 
@@ -21,6 +28,7 @@ __all__ = [
     "course_map",
     "eigenvalue_plane",
     "expected_losses",
+    "factor_by_batch",
     "function_and_slope",
     "gradient_history",
     "gradient_profile",
@@ -35,6 +43,8 @@ __all__ = [
     "output_profile",
     "rate_curve",
     "share_by_layer",
+    "share_by_rate",
+    "shared_statistics",
     "sharpness_curves",
     "slope_histogram",
     "step_errors",
