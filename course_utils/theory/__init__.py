@@ -1,7 +1,9 @@
 """Closed forms and quadrature in float64: what a gradient will do, before anything runs.
 
 One file per subject: `descent` (notebook 01), `matrices` (03), `mean_field` (04 and 05),
-`clipping` (06).
+`initialization` (05),
+`clipping` (06), `normalization` (07),
+`residual` (08).
 """
 
 from .clipping import (
@@ -21,6 +23,11 @@ from .descent import (
     rate_per_step,
     sgd_variance,
 )
+from .initialization import (
+    edge_of_chaos,
+    largest_singular_value_squared,
+    preactivation_variances,
+)
 from .matrices import (
     log_norm_variance,
     lyapunov_exponent,
@@ -37,6 +44,7 @@ from .mean_field import (
     mean_square_slope,
 )
 from .normalization import batchnorm_gradient_factor
+from .residual import gradient_correlation, residual_growth
 
 __all__ = [
     "batchnorm_gradient_factor",
@@ -48,10 +56,13 @@ __all__ = [
     "critical_weight_variance",
     "dead_network_probability",
     "depth_scale",
+    "edge_of_chaos",
     "fixed_point",
     "gd_rate",
+    "gradient_correlation",
     "gradient_factor",
     "heavy_ball_rate",
+    "largest_singular_value_squared",
     "largest_stable_lr",
     "log_norm_variance",
     "lyapunov_exponent",
@@ -60,7 +71,9 @@ __all__ = [
     "operator_norm",
     "pinned_gradient_factor",
     "quartic_stable_lr",
+    "preactivation_variances",
     "rate_per_step",
+    "residual_growth",
     "sgd_variance",
     "spectral_radius",
     "value_clip_cosine",
