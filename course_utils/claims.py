@@ -249,14 +249,18 @@ def _holds(kind: str, size: float, theory: float, mean: float, standard_error: f
     }[kind]
 
 
+def _standard_error(row: Comparison) -> float:
+    return row.spread / math.sqrt(row.count)
+
+
 def _digits(row: Comparison, kind: str, size: float) -> int:
     """Significant digits that the tolerance supports."""
     if kind == "factor":
         return 2
     if kind == "absolute":
-        size = size / abs(row.theory) if row.theory else 1.0
+        size = size / (abs(row.theory) or 1.0)
     elif kind == "s.e.":
-        size = size * row.spread / math.sqrt(row.count) / (abs(row.theory) or 1.0)
+        size = size * _standard_error(row) / (abs(row.theory) or 1.0)
     # the last digit shown is a step of about the tolerance: finer ones differ between machines
     return min(12, max(2, 1 + math.ceil(-math.log10(2 * size)))) if size > 0 else 6
 
@@ -265,8 +269,6 @@ def _number(value: float, digits: int) -> str:
     """`value` with `digits` significant digits; plain between 1e-4 and 1e7, else with exponent."""
     if value == 0:
         return "0"
-    if float(value).is_integer() and abs(value) < 10 ** (digits - 1):
-        digits = max(digits, 1)
     rounded = float(f"{value:.{digits - 1}e}")
     exponent = math.floor(math.log10(abs(rounded))) if rounded else 0
     if -5 < exponent < 7:
@@ -275,17 +277,39 @@ def _number(value: float, digits: int) -> str:
 
 
 def _measured(row: Comparison, kind: str, size: float) -> str:
-    """The measured mean, with its spread rounded to the same decimal place."""
+    """The measured mean and its spread."""
     if kind == "exact":
         mean = f"{row.measured:.6g}"
     else:
         mean = _number(row.measured, 2 if kind in _BOUNDS else _digits(row, kind, size))
+    if row.theory == 0 and kind in ("absolute", "s.e."):  # digits of a mean that is all round-off
+        mean = _near_zero(row.measured, size if kind == "absolute" else _standard_error(row) * size)
     if row.count == 1:
         return mean
-    if "e" in mean or row.measured == 0:
-        return f"{mean} ± {_number(row.spread, 1)} (n={row.count})"
-    decimals = len(mean.partition(".")[2])
-    return f"{mean} ± {row.spread:.{decimals}f} (n={row.count})"
+    return f"{mean} ± {_spread(row.spread, mean, kind)} (n={row.count})"
+
+
+def _near_zero(value: float, size: float) -> str:
+    """`value` to a decimal place finer than a tolerance of ± `size`, coarser than round-off."""
+    decimals = min(12, max(0, 1 + math.ceil(-math.log10(2 * size)))) if size > 0 else 12
+    text = f"{value:.{decimals}f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
+def _spread(spread: float, mean: str, kind: str) -> str:
+    """The spread to the last place of the mean as it is shown, below that as "<" that place.
+
+    No finer digit: the tolerance speaks for the mean only, and a spread made by round-off or by a
+    few last bits of a long training run differs from machine to machine.
+    """
+    figures, _, exponent = mean.partition("e")
+    decimals = len(figures.partition(".")[2])
+    place = 10.0 ** (int(exponent or 0) - decimals)
+    if kind == "exact":
+        return _number(spread, 1)
+    if spread < place / 2:
+        return f"<{place:.0e}" if exponent else f"<{place:.{decimals}f}"
+    return _number(spread, 1) if exponent else f"{spread:.{decimals}f}"
 
 
 def _html_table(rows: Sequence[Comparison]) -> str:
