@@ -2,9 +2,11 @@
 
 from .activations import activations_explorer
 from .chain_rule import chain_rule_explorer
+from .clipping import clipping_explorer
 from .eigenvalues import eigenvalues_explorer
 from .gradient_descent import gradient_descent_explorer
 from .grid import GridExplorer
+from .normalization import normalization_explorer
 from .spec import Bars, Line, Panel, Points, Readout, Slider, Text
 
 __all__ = [
@@ -18,6 +20,8 @@ __all__ = [
     "Text",
     "activations_explorer",
     "chain_rule_explorer",
+    "clipping_explorer",
     "eigenvalues_explorer",
     "gradient_descent_explorer",
+    "normalization_explorer",
 ]
