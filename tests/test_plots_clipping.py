@@ -1,0 +1,162 @@
+"""Pictures of clipping, by the data on their artists."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+from course_utils import plots
+
+W, B = np.linspace(0, 2, 5), np.linspace(-1, 1, 4)
+LOSS = W**2 + B[:, None] ** 2
+
+
+@pytest.fixture
+def ax():
+    figure, axes = plt.subplots()
+    yield axes
+    plt.close(figure)
+
+
+@pytest.fixture
+def ax3():
+    figure, axes = plt.subplots(subplot_kw={"projection": "3d"})
+    yield axes
+    plt.close(figure)
+
+
+def labelled(ax, start):
+    return [line for line in ax.lines if str(line.get_label()).startswith(start)]
+
+
+# ---------------------------------------------------------------------- cliff
+def test_cliff_surface_draws_the_paths_over_a_surface(ax3):
+    points, losses = np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([0.5, 1.0])
+    assert plots.cliff_surface(W, B, LOSS, {"run": (points, losses)}, ax3) is ax3
+    assert len(ax3.collections) == 1
+    assert tuple(ax3.xy_dataLim.intervalx) == (0, 2) and tuple(ax3.xy_dataLim.intervaly) == (-1, 1)
+    assert tuple(ax3.zz_dataLim.intervalx) == (LOSS.min(), LOSS.max())
+    x, y, z = labelled(ax3, "run")[0].get_data_3d()
+    np.testing.assert_array_equal(x, [0.5, 1.0])
+    np.testing.assert_array_equal(y, [0.5, 0.0])
+    lift = z - losses  # a little above the ground, the same everywhere
+    np.testing.assert_allclose(lift, lift[0])
+    assert 0 < lift[0] < 0.05 * LOSS.max()
+    assert ax3.get_xlabel() and ax3.get_ylabel() and ax3.get_zlabel()
+
+
+@pytest.mark.parametrize(
+    ("path", "end"),
+    [
+        ([[1, 0], [5, 0]], [2, 0]),
+        ([[1, 0], [1, -9]], [1, -1]),
+        ([[1, 0], [5, 2]], [2, 0.5]),
+        ([[1, 0], [1.5, 0], [-3, 3], [1, 0]], [1.5 - 4.5 / 3, 1.0]),
+    ],
+)
+def test_a_path_ends_on_the_border_where_it_leaves_the_surface(ax3, path, end):
+    path = np.array(path, dtype=float)
+    plots.cliff_surface(W, B, LOSS, {"run": (path, np.ones(len(path)))}, ax3)
+    x, y, _ = labelled(ax3, "run")[0].get_data_3d()
+    assert (x[-1], y[-1]) == pytest.approx(end)
+
+
+def test_a_path_that_starts_outside_is_not_drawn(ax3):
+    path = (np.array([[9.0, 0.0], [1.0, 0.0]]), np.ones(2))
+    plots.cliff_surface(W, B, LOSS, {"run": path}, ax3)
+    assert len(labelled(ax3, "run")[0].get_data_3d()[0]) == 0
+
+
+def test_cliff_map_holds_gradient_prediction_and_paths(ax):
+    path = np.array([[0.5, 0.5], [7.0, 0.0]])
+    assert plots.cliff_map(W, B, LOSS + 1, {"run": path}, ax, cliff=-W / 4) is ax
+    np.testing.assert_allclose(ax.collections[0].get_array().reshape(LOSS.shape), LOSS + 1)
+    np.testing.assert_array_equal(labelled(ax, "run")[0].get_xydata(), path)
+    np.testing.assert_array_equal(labelled(ax, "predicted")[0].get_ydata(), -W / 4)
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 2), (-1, 1))
+    assert ax.get_xlabel() and ax.get_ylabel()
+
+
+def test_cliff_map_shows_a_gradient_of_zero(ax):
+    gradient = LOSS.copy()
+    gradient[0, 0] = 0.0
+    plots.cliff_map(W, B, gradient, ax=ax)
+    shown = ax.collections[0].get_array()
+    assert (shown > 0).all() and shown.shape == gradient.shape
+
+
+# ---------------------------------------------------------------------- norms
+def test_norm_history_marks_steps_above_the_threshold_and_what_no_log_axis_shows(ax):
+    norms = [1.0, 3.0, 0.0, np.nan, 2.0, np.inf, 5.0]
+    assert plots.norm_history(norms, ax, max_norm=2.0) is ax
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), np.arange(1, 8))
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [1, 3, np.nan, np.nan, 2, np.nan, 5])
+    np.testing.assert_array_equal(labelled(ax, "above")[0].get_xydata(), [[2, 3], [7, 5]])
+    np.testing.assert_array_equal(labelled(ax, "exactly 0")[0].get_xdata(), [3])
+    np.testing.assert_array_equal(labelled(ax, "NaN or Inf")[0].get_xdata(), [4, 6])
+    assert list(labelled(ax, "max_norm")[0].get_ydata()) == [2, 2]
+    assert ax.get_yscale() == "log" and ax.get_xlabel() and ax.get_ylabel()
+
+
+def test_series_of_norms_differ_in_dash_and_name_their_marks(ax):
+    plots.norm_history({"a": [1.0, 4.0], "b": [2.0, 1.0]}, ax, max_norm=3.0)
+    assert len({labelled(ax, name)[0].get_linestyle() for name in "ab"}) == 2
+    assert labelled(ax, "a, above") and not labelled(ax, "b, above")
+
+
+# ---------------------------------------------------------------------- vectors
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [("norm", [[0.6, 0.8], [0.1, -0.2]]), ("value", [[1.0, 1.0], [0.1, -0.2]])],
+)
+def test_clipped_vectors_ends_where_clipping_ends(ax, by, expected):
+    vectors = np.array([[3.0, 4.0], [0.1, -0.2]])
+    assert plots.clipped_vectors(vectors, 1.0, ax, by=by) is ax
+    before = [line.get_xydata()[1] for line in ax.lines[1::3]]
+    after = [line.get_xydata()[1] for line in ax.lines[3::3]]
+    moves = [line.get_xydata() for line in ax.lines[2::3]]
+    np.testing.assert_array_equal(before, vectors)
+    np.testing.assert_allclose(after, expected)
+    np.testing.assert_allclose(moves, np.stack([vectors, expected], axis=1))
+    border = ax.lines[0].get_xydata()
+    size = np.linalg.norm(border, axis=1) if by == "norm" else np.abs(border).max(axis=1)
+    np.testing.assert_allclose(size, 1)
+    assert ax.get_aspect() == 1
+
+
+def test_clip_turn_holds_every_seed_and_the_limit_of_signs(ax):
+    predicted, measured = [0.8, 0.9], np.array([[0.81, 0.9], [0.79, 0.91], [0.8, 0.89]])
+    assert plots.clip_turn([0.1, 1.0], predicted, measured, ax) is ax
+    np.testing.assert_array_equal(labelled(ax, "predicted")[0].get_ydata(), predicted)
+    np.testing.assert_array_equal(labelled(ax, "measured")[0].get_ydata(), measured.ravel())
+    assert labelled(ax, "signs")[0].get_ydata()[0] == pytest.approx((2 / np.pi) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (lambda ax: plots.cliff_surface(W, B, LOSS, {}, ax), "flat"),
+        (lambda ax: plots.cliff_map(W, B, LOSS.T, ax=ax), "shape"),
+        (lambda ax: plots.cliff_map(W, B, LOSS - 9, ax=ax), "negative"),
+        (lambda ax: plots.cliff_map(W, B, LOSS * np.nan, ax=ax), "NaN"),
+        (lambda ax: plots.cliff_map(W, B, LOSS + 1, {"run": [1.0, 2.0]}, ax), "run"),
+        (lambda ax: plots.cliff_map(W, B, LOSS + 1, ax=ax, cliff=[1.0]), "cliff"),
+        (lambda ax: plots.norm_history({}, ax), "norms"),
+        (lambda ax: plots.norm_history([], ax), "norms"),
+        (lambda ax: plots.norm_history([1.0], ax, max_norm=0.0), "max_norm"),
+        (lambda ax: plots.clipped_vectors([1.0, 2.0], 1.0, ax), "vectors"),
+        (lambda ax: plots.clipped_vectors([[1.0, 2.0]], 0.0, ax), "threshold"),
+        (lambda ax: plots.clipped_vectors([[1.0, 2.0]], 1.0, ax, by="size"), "by="),
+        (lambda ax: plots.clip_turn([1.0, 2.0], [1.0], [1.0, 2.0], ax), "predicted"),
+    ],
+)
+def test_what_does_not_fit_is_an_error_that_names_it(ax, draw, said):
+    with pytest.raises(ValueError, match=said):
+        draw(ax)
+
+
+def test_a_path_without_a_loss_per_point_is_an_error(ax3):
+    with pytest.raises(ValueError, match="run"):
+        plots.cliff_surface(W, B, LOSS, {"run": (np.zeros((3, 2)), np.zeros(2))}, ax3)
