@@ -15,8 +15,16 @@ from .backprop import (
     lr_scan,
     step_errors,
 )
+from .clipping import cliff_map, cliff_surface, clip_turn, clipped_vectors, norm_history
 from .course_map import course_map
 from .descent import contour_path, loss_curves, rate_curve, sharpness_curves, training_time
+from .initialization import (
+    depth_accuracy,
+    layer_histograms,
+    phase_diagram,
+    scale_by_layer,
+    singular_spectrum,
+)
 from .matrices import eigenvalue_plane, log_norm_paths, matrix_ellipse, norm_growth
 from .normalization import factor_by_batch, shared_statistics
 from .records import gradient_history, gradient_profile, output_profile, update_ratios
@@ -24,8 +32,13 @@ from .training import accuracy_curves, training_curves
 
 __all__ = [
     "accuracy_curves",
+    "cliff_map",
+    "cliff_surface",
+    "clip_turn",
+    "clipped_vectors",
     "contour_path",
     "course_map",
+    "depth_accuracy",
     "eigenvalue_plane",
     "expected_losses",
     "factor_by_batch",
@@ -34,18 +47,23 @@ __all__ = [
     "gradient_profile",
     "graph_diagram",
     "layer_factors",
+    "layer_histograms",
     "log_norm_paths",
     "loss_curves",
     "loss_slopes",
     "lr_scan",
     "matrix_ellipse",
     "norm_growth",
+    "norm_history",
     "output_profile",
+    "phase_diagram",
     "rate_curve",
+    "scale_by_layer",
     "share_by_layer",
     "share_by_rate",
     "shared_statistics",
     "sharpness_curves",
+    "singular_spectrum",
     "slope_histogram",
     "step_errors",
     "training_curves",
