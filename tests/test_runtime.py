@@ -1,0 +1,137 @@
+"""Where to compute, and random numbers that are the same everywhere."""
+
+from collections import OrderedDict, namedtuple
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from course_utils.runtime import check_generator, device, seeded, to_device, unknown
+
+Point = namedtuple("Point", "x y")
+
+
+def pretend(monkeypatch, cuda=False, mps=False):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+@pytest.mark.parametrize("asked", [None, "", "auto", " AUTO "])
+@pytest.mark.parametrize("cuda", [False, True])
+@pytest.mark.parametrize("mps", [False, True])
+def test_auto_takes_cuda_where_it_is_and_the_cpu_otherwise(monkeypatch, asked, cuda, mps):
+    pretend(monkeypatch, cuda, mps)
+    if asked is None:
+        monkeypatch.delenv("COURSE_DEVICE", raising=False)
+    else:
+        monkeypatch.setenv("COURSE_DEVICE", asked)
+    assert device().type == ("cuda" if cuda else "cpu")
+
+
+@pytest.mark.parametrize("asked", ["cpu", "cuda", "mps", "CPU", " mps "])
+def test_a_device_that_is_asked_for_and_there_is_taken(monkeypatch, asked):
+    pretend(monkeypatch, True, True)
+    monkeypatch.setenv("COURSE_DEVICE", asked)
+    assert device().type == asked.strip().lower()
+
+
+@pytest.mark.parametrize("asked", ["cuda", "mps"])
+def test_a_device_that_is_asked_for_and_absent_is_an_error_with_a_way_out(monkeypatch, asked):
+    pretend(monkeypatch)
+    monkeypatch.setenv("COURSE_DEVICE", asked)
+    with pytest.raises(RuntimeError, match=f"COURSE_DEVICE={asked}.*COURSE_DEVICE=cpu"):
+        device()
+
+
+@pytest.mark.parametrize("asked", ["gpu", "cuda:0", "0"])
+def test_an_unknown_device_is_an_error_that_lists_the_known_ones(monkeypatch, asked):
+    monkeypatch.setenv("COURSE_DEVICE", asked)
+    with pytest.raises(ValueError, match=f"{asked!r} is unknown: use one of auto, cpu, cuda, mps"):
+        device()
+
+
+@given(st.integers(-(2**63), 2**64 - 1))
+def test_a_seed_gives_the_same_numbers_and_leaves_the_global_state_alone(seed):
+    before = torch.get_rng_state()
+    a = torch.randn(4, generator=seeded(seed))
+    assert torch.equal(a, torch.randn(4, generator=seeded(seed)))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_seeds_differ_and_are_those_of_torch():
+    first, second = (torch.randn(50, generator=seeded(seed)) for seed in (0, 1))
+    assert not (first == second).any()
+    assert torch.equal(first, torch.randn(50, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(seeded(torch.tensor(3)).get_state(), seeded(3).get_state())
+    assert seeded(0).device.type == "cpu"
+
+
+@pytest.mark.parametrize("seed", [1.0, "1", None, True, [1]])
+def test_a_seed_that_is_no_integer_is_refused(seed):
+    with pytest.raises(TypeError, match="seed="):
+        seeded(seed)
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1])
+def test_a_seed_of_more_than_64_bits_is_refused(seed):
+    with pytest.raises(ValueError, match=f"seed={seed}"):
+        seeded(seed)
+
+
+@pytest.mark.parametrize("wrong", [None, 0, torch, torch.random])
+def test_what_is_no_generator_is_refused(wrong):
+    with pytest.raises(TypeError, match=r"generator=.*cu\.seeded\(0\)"):
+        check_generator(wrong)
+
+
+def test_a_generator_elsewhere_than_on_the_cpu_is_refused():
+    class Elsewhere(torch.Generator):
+        device = torch.device("cuda")
+
+    with pytest.raises(ValueError, match="lives on cuda"):
+        check_generator(Elsewhere())
+
+
+@pytest.mark.parametrize(
+    ("given_name", "guess"),
+    [
+        ("hee", "he"),
+        ("XAVIER", "xavier"),
+        ("leaky-relu", "leaky_relu"),
+        ("LeakyReLU", "leaky_relu"),
+    ],
+)
+def test_a_slip_of_the_pen_gets_a_guess(given_name, guess):
+    text = unknown("init", given_name, ["he", "xavier", "leaky_relu"])
+    assert f"init={given_name!r}" in text and f"did you mean {guess!r}?" in text
+    assert text.endswith("Known: he, xavier, leaky_relu.")
+
+
+def test_what_is_far_from_all_known_names_gets_no_guess():
+    assert "did you mean" not in unknown("init", 17, ["he", "xavier"])
+
+
+def test_nests_are_moved_and_keep_their_kinds():
+    tensor, module = torch.zeros(2), nn.Linear(2, 1)
+    nest = {
+        "list": [tensor, (tensor, 3)],
+        "named": Point(tensor, "y"),
+        "ordered": OrderedDict(a=tensor),
+        "none": None,
+        "module": module,
+    }
+    moved = to_device(nest, "meta")
+    assert [moved["list"][0].device.type, moved["list"][1][0].device.type] == ["meta", "meta"]
+    assert moved["list"][1][1] == 3 and moved["none"] is None
+    assert isinstance(moved["named"], Point) and moved["named"].x.is_meta
+    assert isinstance(moved["ordered"], OrderedDict) and moved["ordered"]["a"].is_meta
+    assert moved["module"] is module and module.weight.is_meta
+    assert not tensor.is_meta and nest["named"].x is tensor
+
+
+def test_without_a_target_things_go_to_the_device_of_the_course(monkeypatch):
+    monkeypatch.setenv("COURSE_DEVICE", "cpu")
+    tensor = torch.zeros(2)
+    assert to_device(tensor) is tensor
