@@ -74,7 +74,10 @@ def explain(found: Pass, slope: Slope) -> Finding:
     size = _size(slope, found)
     most = len(edges) / 2
     predicted, cause, remedy, chapter = math.nan, "", "", 12
-    if edges and len(plain) >= most:
+    if edges and len(skips) >= most / 2:
+        predicted, cause, remedy = _residual(kind, slope, edges, found)
+        chapter = 8
+    elif edges and len(plain) >= most:
         factors = take_apart(plain, found)
         predicted, cause = _plain(kind, slope, factors, plain)
         width = plain[0][0].in_shape[-1] if len(plain[0][0].in_shape) == 2 else None
@@ -84,9 +87,6 @@ def explain(found: Pass, slope: Slope) -> Finding:
         factors = take_apart(batch, found)
         predicted, cause = _batch_norm(slope, factors, batch)
         remedy, chapter = remedies.add_skips(found.model), 7
-    elif edges and len(skips) >= most / 2:
-        predicted, cause, remedy = _residual(kind, slope, edges, found)
-        chapter = 8
     elif edges and len(normed) >= most:
         factors = take_apart(normed, found)
         predicted = factors.between * factors.weights
@@ -139,6 +139,7 @@ def _size(slope: Slope, found: Pass) -> str:
 def take_apart(edges: list[tuple[Call, object]], found: Pass) -> Factors:
     """Take apart: rms φ′ and ‖W‖_F/√fan_in of chains of layers, predicted and measured."""
     generator = torch.Generator().manual_seed(0)
+    edges = [edge for edge in edges if not edge[1].pools] or edges
     nodes = [node for _, path in edges for node in path.activations]
     names = [activation_name(node) for node in nodes]
     common = max(set(names), key=names.count) if names else "linear"
@@ -242,6 +243,8 @@ def _residual(kind: str, slope: Slope, edges: list, found: Pass) -> tuple[float,
         if path.skip or not branches:
             branches.append([])
         branches[-1].append(call)
+    added = {parent for _, path in edges if path.skip for parent in path.parents}
+    branches = [branch for branch in branches if branch[-1] in added] or branches
     gains = []
     for branch in branches:
         gain = 1.0
@@ -260,19 +263,39 @@ def _residual(kind: str, slope: Slope, edges: list, found: Pass) -> tuple[float,
         f"{len(branches)} residual blocks {where}: the branch multiplies the gradient by "
         f"a = {gain:.3g}, the skip by 1, together √(1 + a²) = {per_block:.3g} per block"
     )
+    count = len(branches)
     if kind == "exploding" and not norms:
-        cause += f", and a = 1 (He) gives √2. Scaled by 1/√{len(branches)} the blocks grow to e"
-    last = branches[0][-1]
+        cause += (
+            f"; a = 1 (He) gives √2. With 1/√{count} before each branch, g² grows by e^(a²) at most"
+        )
+    ends = [branch[-1].name for branch in branches]
     remedy = (
-        f"# scale each branch by 1/√(number of blocks): x + branch(x) / {len(branches)} ** 0.5, "
-        "which its last layer can carry:\n"
+        f"# scale each of the {count} branches by 1/√{count}, here in its last layer:\n"
         "with torch.no_grad():\n"
-        f"    for name in {[branch[-1].name for branch in branches]!r}:\n"
-        f"        model.get_submodule(name).weight.mul_({len(branches)} ** -0.5)"
+        f"    for name in {remedies.listed(ends)}:\n"
+        "        for parameter in model.get_submodule(name).parameters():\n"
+        f"            parameter.mul_({count} ** -0.5)"
     )
-    if not isinstance(getattr(last.module, "weight", None), torch.Tensor):
-        remedy = "# scale each branch: x + branch(x) / number_of_blocks ** 0.5"
     return per_block ** (1 / length), cause + ".", remedy
+
+
+def batch_excess(found: Pass, values: int) -> float:
+    """What a small batch alone adds to the growth of a gradient through batch norms.
+
+    Args:
+        found: The pass.
+        values: Values per channel that a norm sees, B.
+
+    Returns:
+        (factor of B / factor of an infinite batch) to the power of the number of norms that
+        stand in a chain; 1 where theory does not know the activation.
+    """
+    paths = [path for path in found.paths.values() if path.chain and "batch" in path.norms]
+    functions = [as_function(path.activations[0]) for path in paths if path.activations]
+    if not paths or len(functions) < len(paths) or functions[0] is None:
+        return 1.0
+    small = theory.batchnorm_gradient_factor(functions[0], values)
+    return (small / theory.batchnorm_gradient_factor(functions[0])) ** len(paths)
 
 
 def typical(values: Iterable[float]) -> float:

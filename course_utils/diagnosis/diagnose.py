@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from . import depth, remedies
 from .borrow import borrowed, runnable
-from .calling import Batch, Loss, take_apart
+from .calling import Loss, take_apart
 from .graph import squashed_twice
 from .measure import Pass, run
 from .nonfinite import NonFiniteSource, first_nonfinite
@@ -20,6 +20,7 @@ from .units import dead, saturated
 from .updates import unbalanced
 
 _FEWEST_FOR_NORM = 4
+_MANY = 64  # values per norm beyond which a batch adds nothing to speak of
 
 
 def diagnose(
@@ -83,7 +84,7 @@ def diagnose(
         except ValueError:
             if not any(count < 2 for _, count in counts):
                 raise
-            return Diagnosis((_small_batch(counts, 0, parts),), None)
+            return Diagnosis((_small_batch(counts),), None)
         finally:
             for handle in handles:
                 handle.remove()
@@ -104,7 +105,7 @@ def _examine(
         return [_nothing_connected(found)], notes
     findings = [f for f in (_not_connected(found), _double(found)) if f]
     if counts and min(count for _, count in counts) < _FEWEST_FOR_NORM:
-        findings.append(_small_batch(counts, 1, found.batch))
+        findings.append(_small_batch(counts))
         notes.append(
             "with so few values per norm the gradient says nothing about depth or scale. Measure "
             "again with a batch of 16 or more."
@@ -124,6 +125,10 @@ def _examine(
         notes += unseen
         if slope.verdict:
             findings.append(depth.explain(found, slope))
+            fewest = min((count for _, count in counts), default=_MANY)
+            if slope.verdict == "exploding" and fewest < _MANY:
+                if (excess := depth.batch_excess(found, fewest)) > LIMIT:
+                    findings.append(_small_batch(counts, excess))
         elif slope.close:
             notes.append(
                 "over the depth the gradient changes by a factor of "
@@ -375,15 +380,14 @@ def _count_values(model: nn.Module) -> tuple[list[tuple[str, int]], list]:
     return counts, [watch(n, m) for n, m in model.named_modules() if isinstance(m, kind)]
 
 
-def _small_batch(counts: list[tuple[str, int]], least: int, parts: Batch) -> Finding:
-    del parts, least
+def _small_batch(counts: list[tuple[str, int]], excess: float = 1.0) -> Finding:
     fewest = min(count for _, count in counts)
     names = tuple(dict.fromkeys(name for name, count in counts if count == fewest))
     what = {
         1: "the norm has no variance to divide by, and torch refuses to train on it",
         2: "every normalized value is ±1 whatever the input, and the gradient is 0",
         3: "the mean square of the gradient, (B−2)/(B−3) per layer, is infinite",
-    }[fewest]
+    }.get(fewest, f"over the depth that alone multiplies the gradient by {excess:.3g}")
     return Finding(
         "batch_too_small_for_norm",
         names,

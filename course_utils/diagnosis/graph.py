@@ -60,6 +60,11 @@ class Path:
         """One parent and no branch."""
         return len(self.parents) == 1 and not self.skip and not self.unknown
 
+    @property
+    def pools(self) -> bool:
+        """Whether a pooling or a mean stands on the way, which thins the gradient out once."""
+        return any("Pool" in n.name() or n.name().startswith("Mean") for n in self.nodes)
+
 
 def follow(node: object, ends: dict[object, Call]) -> Path:
     """Walk from a node toward the input until outputs of layers are met.

@@ -148,7 +148,7 @@ def _loop(calls: list[Call], findings: list[Finding]) -> None:
             f"{name} is called {len(calls)} times, each time on what came of the last call, and "
             f"over these ∂L/∂h is multiplied by 10^{decades:.1f}.{said} The same weights at every "
             "step: the factor per step is the spectral radius times the slope of the activation.",
-            remedies.clip(math.nan)
+            remedies.clip()
             if slope.verdict == "exploding"
             else "# start from recurrent weights of spectral radius 1, or use gates:\n"
             + "for name, weight in model.named_parameters():\n"

@@ -1,5 +1,7 @@
 """The smallest change that helps, as code on `model`."""
 
+import re
+
 import torch
 from torch import nn
 
@@ -144,6 +146,26 @@ def _repeats(children: list[nn.Module]) -> list[int]:
     return good
 
 
+def listed(names: list[str]) -> str:
+    """Names as code: a list, or a comprehension where they only differ in one running number.
+
+    >>> listed(["block2.linear", "block3.linear", "block4.linear", "block5.linear"])
+    "[f'block{i}.linear' for i in range(2, 6)]"
+    """
+    parts = [re.split(r"(\d+)", name) for name in names]
+    if len(names) > 3 and len({len(part) for part in parts}) == 1:
+        columns = list(zip(*parts, strict=True))
+        running = [i for i, column in enumerate(columns) if len(set(column)) > 1]
+        if len(running) == 1 and all(value.isdigit() for value in columns[running[0]]):
+            numbers = [int(value) for value in columns[running[0]]]
+            step = numbers[1] - numbers[0]
+            if step and numbers == list(range(numbers[0], numbers[-1] + step, step)):
+                parts[0][running[0]] = "{i}"
+                stop = f"{numbers[-1] + 1}" if step == 1 else f"{numbers[-1] + 1}, {step}"
+                return f"[f{''.join(parts[0])!r} for i in range({numbers[0]}, {stop})]"
+    return repr(names)
+
+
 def remove(model: nn.Module, node_kind: str) -> str:
     """Take the last softmax or sigmoid out of the model."""
     wanted = {"softmax": (nn.Softmax, nn.Softmax2d), "sigmoid": (nn.Sigmoid,)}[node_kind]
@@ -161,9 +183,8 @@ def _access(part: str) -> str:
     return f"[{part}]" if part.isdigit() else f".{part}"
 
 
-def clip(parameter_norm: float) -> str:
+def clip() -> str:
     """Norm clipping, between backward and the optimizer's step."""
-    del parameter_norm
     return (
         "# in the training step, between loss.backward() and optimizer.step():\n"
         "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)"
@@ -175,9 +196,8 @@ def recurrent(module: nn.Module, name: str, kind: str, steps: int) -> str:
     place = "model" + "".join(_access(part) for part in name.split(".") if part != "(model)")
     if kind == "exploding":
         return (
-            "# in the training step, between loss.backward() and optimizer.step():\n"
-            "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)\n"
-            "# and, to start without the explosion: recurrent weights with spectral radius 1\n"
+            clip()
+            + "\n# and, to start without the explosion: recurrent weights with spectral radius 1\n"
             f"for name, weight in {place}.named_parameters():\n"
             '    if "weight_hh" in name:\n'
             "        for gate in weight.chunk(max(1, weight.shape[0] // weight.shape[1])):\n"

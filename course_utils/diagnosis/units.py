@@ -17,6 +17,14 @@ SURE = 5.0
 """Standard deviations above chance at which a share of dead units counts as evidence."""
 
 
+_LEAKY = (
+    "for parent in list(model.modules()):\n"
+    "    for name, child in list(parent.named_children()):\n"
+    "        if isinstance(child, nn.ReLU):\n"
+    "            setattr(parent, name, nn.LeakyReLU(0.1))"
+)
+
+
 def _nodes(found: Pass) -> list[tuple[str, object, bool]]:
     """Activations between layers: name of the layer before, node, whether that is a convolution."""
     result, seen = [], set()
@@ -76,7 +84,7 @@ def dead(found: Pass) -> tuple[Finding | None, bool]:
             f". Chance alone does that: a network with {len(shares)} ReLU layers of {narrow} units "
             f"has a silent layer with probability {by_chance:.2g} for one input"
         )
-        remedy = "# a wider network, or a ReLU that leaks:\n" + _leaky(found)
+        remedy = "# a wider network, or a ReLU that leaks:\n" + _LEAKY
     else:
         cause += (
             ". Symmetric weights silence at most half, so the biases (or the mean of the inputs) "
@@ -105,16 +113,6 @@ def dead(found: Pass) -> tuple[Finding | None, bool]:
 
 def _above_half(share: float, units: int) -> bool:
     return (share - 0.5) * 2 * math.sqrt(units) > SURE
-
-
-def _leaky(found: Pass) -> str:
-    del found
-    return (
-        "for parent in list(model.modules()):\n"
-        "    for name, child in list(parent.named_children()):\n"
-        "        if isinstance(child, nn.ReLU):\n"
-        "            setattr(parent, name, nn.LeakyReLU(0.1))"
-    )
 
 
 def saturated(found: Pass) -> Finding | None:

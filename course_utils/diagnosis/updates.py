@@ -4,6 +4,7 @@ import copy
 import math
 
 import torch
+from torch import nn
 
 from . import remedies
 from .measure import Pass
@@ -13,15 +14,17 @@ from .slope import LIMIT
 
 
 def update_ratios(found: Pass, optimizer: torch.optim.Optimizer | None) -> dict[str, float]:
-    """‖Δθ‖/‖θ‖ of every weight with two or more dimensions, or ‖∂L/∂θ‖/‖θ‖ without an optimizer.
+    """‖Δθ‖/‖θ‖ of every linear and convolutional weight, or ‖∂L/∂θ‖/‖θ‖ without an optimizer.
 
     With one, a copy of it makes one step on copies of the parameters.
     """
     named = dict(found.model.named_parameters())
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    weights = {id(m.weight) for m in found.model.modules() if isinstance(m, kinds)}
     chosen = {
         name: (named[name], grad)
         for name, grad in zip(found.names, found.grads, strict=True)
-        if grad is not None and named[name].dim() >= 2 and not grad.is_sparse
+        if grad is not None and id(named[name]) in weights
     }
     if optimizer is None:
         sizes = {n: (rms(p.detach()), rms(g.detach())) for n, (p, g) in chosen.items()}
@@ -45,7 +48,12 @@ def update_ratios(found: Pass, optimizer: torch.optim.Optimizer | None) -> dict[
 
 
 def unbalanced(found: Pass, optimizer: torch.optim.Optimizer | None) -> Finding | None:
-    """Layers of the same shape whose relative updates differ by more than 100×."""
+    """Layers of the same shape whose relative updates differ by more than 100×.
+
+    Behind each other, without a norm, layers have the same ⟨W, ∂L/∂W⟩ (Euler's identity for
+    homogeneous functions), so that relative gradients go like 1/‖W‖². The finding needs at least
+    half of the spread, on a log scale, to come from that.
+    """
     ratios = {n: r for n, r in update_ratios(found, optimizer).items() if 0 < r < math.inf}
     named = dict(found.model.named_parameters())
     groups: dict[tuple, list[str]] = {}
@@ -55,7 +63,9 @@ def unbalanced(found: Pass, optimizer: torch.optim.Optimizer | None) -> Finding 
     for names in groups.values():
         low, high = min(names, key=ratios.get), max(names, key=ratios.get)
         spread = ratios[high] / ratios[low]
-        if spread > LIMIT and (worst is None or spread > worst[0]):
+        scales = rms(named[low].detach()) / rms(named[high].detach())
+        explained = max(scales, 1.0) ** 2 >= spread**0.5
+        if spread > LIMIT and explained and (worst is None or spread > worst[0]):
             worst = spread, low, high
     if worst is None:
         return None

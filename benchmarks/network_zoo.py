@@ -1,0 +1,592 @@
+"""A zoo of networks with a known condition, drawn from a seed: families, not a list.
+
+Each family says what its networks have by construction, with widths, depths, batch sizes and
+losses drawn at random. Conditions are chosen from theory and clear of the borderline: what is
+called vanishing is predicted to fall by more than 1000× over the depth, what is called healthy to
+change by less than 10×. In between the condition is not known beforehand.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import course_utils as cu
+
+
+@dataclass
+class Patient:
+    """A network with its batch and what is known about it.
+
+    Attributes:
+        family: Name of the family.
+        model: The network.
+        batch: What `cu.diagnose` gets.
+        loss: Likewise; multiply what it returns to change the scale.
+        has: Kinds that must be found.
+        may: Kinds that may be found too, because they are true of some members.
+    """
+
+    family: str
+    model: nn.Module
+    batch: object
+    loss: Callable[..., Tensor]
+    has: frozenset[str]
+    may: frozenset[str] = field(default_factory=frozenset)
+
+    def right(self, kinds: set[str]) -> bool:
+        """Whether a verdict is right."""
+        return self.has <= kinds <= self.has | self.may
+
+
+class Draw:
+    """Random numbers of one patient."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = cu.seeded(seed)
+
+    def whole(self, low: int, high: int) -> int:
+        """An integer from low to high, both included."""
+        return int(torch.randint(low, high + 1, (), generator=self.generator))
+
+    def real(self, low: float, high: float) -> float:
+        """A number between low and high."""
+        return low + (high - low) * float(torch.rand((), generator=self.generator))
+
+    def one(self, *choices: object) -> object:
+        """One of the choices."""
+        return choices[self.whole(0, len(choices) - 1)]
+
+    def batch_size(self, least: int = 1, most: int = 512) -> int:
+        """1 to 512, even on a log scale."""
+        return round(math.exp(self.real(math.log(least), math.log(most))))
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers."""
+        return torch.randn(*shape, generator=self.generator)
+
+
+def classes(draw: Draw, size: int, *shape: int, outputs: int = 10) -> tuple[Tensor, Tensor]:
+    """Random inputs with random labels."""
+    x = draw.normal(size, *shape)
+    return x, torch.randint(0, outputs, (size,), generator=draw.generator)
+
+
+def supervised(draw: Draw, size: int, *shape: int) -> tuple[tuple[Tensor, Tensor], Callable]:
+    """A batch with labels and cross-entropy, or with numbers and squared error."""
+    x, y = classes(draw, size, *shape)
+    if draw.whole(0, 1):
+        return (x, y), F.cross_entropy
+    return (x, draw.normal(size, 10)), F.mse_loss
+
+
+class Functional(nn.Module):
+    """An MLP whose activations are functions, invisible to hooks on modules."""
+
+    def __init__(self, layers: list[nn.Module], activation: Callable) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = self.activation(layer(x))
+        return self.layers[-1](x)
+
+
+def _patient(
+    name: str, model: nn.Module, draw: Draw, shape: tuple, has: set, may: set = frozenset(), least=1
+) -> Patient:
+    batch, loss = supervised(draw, draw.batch_size(least), *shape)
+    return Patient(name, model, batch, loss, frozenset(has), frozenset(may))
+
+
+def _mlp(draw: Draw, depth: int, width: int, **options: object) -> nn.Module:
+    return cu.mlp(depth, width, inputs=width, generator=draw.generator, **options)
+
+
+def _width(draw: Draw, depth: int, least: int = 48) -> int:
+    """Wide enough that chance adds little: Var log‖g‖² = 5L/n (theory.log_norm_variance)."""
+    return max(draw.whole(least, 192), 6 * depth)
+
+
+# ---------------------------------------------------------------- vanishing
+
+
+def vanishing_sigmoid(draw: Draw) -> Patient:
+    depth, width = draw.whole(8, 24), draw.whole(24, 200)
+    model = _mlp(draw, depth, width, activation="sigmoid", init="xavier")
+    return _patient("sigmoid, Xavier", model, draw, (width,), {"vanishing"})
+
+
+def vanishing_default(draw: Draw) -> Patient:
+    depth = draw.whole(12, 40)
+    width = _width(draw, depth)
+    activation = draw.one("relu", "leaky_relu", "gelu", "silu")
+    model = _mlp(draw, depth, width, activation=activation, init="torch_default")
+    return _patient(f"{activation}, torch's default", model, draw, (width,), {"vanishing"})
+
+
+def vanishing_small(draw: Draw) -> Patient:
+    depth, width = draw.whole(10, 30), draw.whole(32, 200)
+    std = draw.real(0.1, 0.4) / math.sqrt(width)
+    activation = draw.one("tanh", "linear", "relu")
+    model = _mlp(draw, depth, width, activation=activation, init="normal", std=std)
+    return _patient(f"{activation}, weights too small", model, draw, (width,), {"vanishing"})
+
+
+def vanishing_conv(draw: Draw) -> Patient:
+    depth, channels = draw.whole(12, 20), draw.whole(12, 32)
+    model = cu.conv_net(depth, channels, init="torch_default", generator=draw.generator)
+    return _patient("conv, torch's default", model, draw, (1, 8, 8), {"vanishing"})
+
+
+def vanishing_functional(draw: Draw) -> Patient:
+    depth, width = draw.whole(12, 24), draw.whole(48, 160)
+    layers = [nn.Linear(width, 10 if i == depth else width) for i in range(1, depth + 1)]
+    cu.initialize(nn.ModuleList(layers), "torch_default", generator=draw.generator)
+    model = Functional(layers, draw.one(F.relu, torch.sigmoid))
+    return _patient("F.relu or torch.sigmoid, default", model, draw, (width,), {"vanishing"})
+
+
+def _sequences(draw: Draw, steps: int) -> tuple[tuple[Tensor, Tensor], Callable]:
+    return classes(draw, draw.batch_size(1, 64), steps, 3), F.cross_entropy
+
+
+def vanishing_rnn(draw: Draw) -> Patient:
+    steps, width = draw.whole(25, 60), draw.whole(16, 96)
+    gain = draw.real(0.3, 0.7)
+    model = cu.recurrent("rnn", width, inputs=3, outputs=10, generator=draw.generator, gain=gain)
+    batch, loss = _sequences(draw, steps)
+    return Patient("tanh RNN, small weights", model, batch, loss, frozenset({"vanishing"}))
+
+
+def vanishing_lstm(draw: Draw) -> Patient:
+    steps, width = draw.whole(50, 80), draw.whole(16, 64)
+    kind = draw.one("lstm", "gru")
+    model = cu.recurrent(
+        kind, width, inputs=3, outputs=10, init="torch_default", generator=draw.generator
+    )
+    batch, loss = _sequences(draw, steps)
+    return Patient(f"{kind}, default, last step", model, batch, loss, frozenset({"vanishing"}))
+
+
+# ---------------------------------------------------------------- exploding
+
+
+def exploding_normal(draw: Draw) -> Patient:
+    depth, width = draw.whole(8, 20), draw.whole(40, 128)
+    model = _mlp(draw, depth, width, init="normal", std=1.0)
+    return _patient("ReLU, N(0,1) weights", model, draw, (width,), {"exploding"})
+
+
+def exploding_gain(draw: Draw) -> Patient:
+    gain = draw.real(1.5, 3.0)
+    depth = math.ceil(math.log(1e4) / math.log(gain)) + draw.whole(1, 6)
+    width = _width(draw, depth)
+    activation, unit = draw.one(("relu", math.sqrt(2)), ("linear", 1.0), ("leaky_relu", 1.414))
+    model = _mlp(draw, depth, width, activation=activation, init="he", gain=gain * unit)
+    return _patient(f"{activation}, weights too large", model, draw, (width,), {"exploding"})
+
+
+def exploding_tanh(draw: Draw) -> Patient:
+    depth = draw.whole(30, 40)
+    width, gain = draw.whole(100, 200), draw.real(2.5, 4.0)
+    model = _mlp(draw, depth, width, activation="tanh", init="he", gain=gain)
+    return _patient(
+        "tanh, weights too large", model, draw, (width,), {"exploding"}, {"saturated", "shattered"}
+    )
+
+
+def exploding_conv(draw: Draw) -> Patient:
+    depth, channels = draw.whole(10, 16), draw.whole(12, 32)
+    gain = 1.414 * draw.real(2.2, 3.0)
+    model = cu.conv_net(depth, channels, init="he", gain=gain, generator=draw.generator)
+    return _patient("conv, weights too large", model, draw, (1, 8, 8), {"exploding"})
+
+
+def exploding_residual(draw: Draw) -> Patient:
+    depth, width = draw.whole(24, 50), draw.whole(48, 160)
+    model = _mlp(draw, depth, width, skip="plain")
+    return _patient("residual without norm", model, draw, (width,), {"exploding"})
+
+
+def exploding_batch_norm(draw: Draw) -> Patient:
+    depth, width = draw.whole(45, 70), draw.whole(64, 128)
+    model = _mlp(draw, depth, width, norm="batch")
+    has = {"exploding", "shattered"}
+    return _patient("batch norm without skip", model, draw, (width,), has, least=32)
+
+
+def exploding_rnn(draw: Draw) -> Patient:
+    steps, width = draw.whole(40, 70), draw.whole(32, 96)
+    model = cu.recurrent(
+        "rnn", width, inputs=3, outputs=10, activation="relu", init="he", generator=draw.generator
+    )
+    with torch.no_grad():
+        model.rnn.weight_hh_l0.copy_(draw.real(1.2, 1.5) * torch.eye(width))
+        model.rnn.bias_ih_l0.fill_(0.1)
+    batch, loss = _sequences(draw, steps)
+    batch = batch[0].abs(), batch[1]
+    return Patient("ReLU RNN, 1.2 to 1.5 × identity", model, batch, loss, frozenset({"exploding"}))
+
+
+# ---------------------------------------------------------------- dead, saturated
+
+
+def dead_layer(draw: Draw) -> Patient:
+    depth, width = draw.whole(4, 12), draw.whole(32, 128)
+    model = _mlp(draw, depth, width)
+    with torch.no_grad():
+        layer = getattr(model, f"linear{draw.whole(1, depth - 1)}")
+        layer.bias.fill_(-draw.real(50, 100))
+    return _patient("one silent ReLU layer", model, draw, (width,), {"dead"})
+
+
+def dead_units(draw: Draw) -> Patient:
+    depth, width = draw.whole(3, 5), draw.whole(128, 256)
+    model = _mlp(draw, depth, width)
+    with torch.no_grad():
+        for i in range(1, depth):
+            units = torch.rand(width, generator=draw.generator) < draw.real(0.85, 0.95)
+            getattr(model, f"linear{i}").bias[units] = -100.0
+    return _patient("most ReLU units dead", model, draw, (width,), {"dead"}, {"vanishing"})
+
+
+def dead_conv(draw: Draw) -> Patient:
+    depth, channels = draw.whole(3, 6), draw.whole(12, 32)
+    model = cu.conv_net(depth, channels, generator=draw.generator)
+    with torch.no_grad():
+        getattr(model, f"conv{draw.whole(1, depth - 1)}").bias.fill_(-100.0)
+    return _patient("one silent convolution", model, draw, (1, 8, 8), {"dead"})
+
+
+def saturated_biases(draw: Draw) -> Patient:
+    depth, width = draw.whole(3, 6), draw.whole(32, 160)
+    activation, away = draw.one(("tanh", 4.0), ("sigmoid", 8.0))
+    model = _mlp(draw, depth, width, activation=activation, init="xavier")
+    with torch.no_grad():
+        for i in range(1, depth):
+            sign = torch.rand(width, generator=draw.generator).sub_(0.5).sign_()
+            getattr(model, f"linear{i}").bias.copy_(away * sign)
+    return _patient(
+        f"{activation}, far biases", model, draw, (width,), {"saturated"}, {"vanishing"}
+    )
+
+
+def saturated_inputs(draw: Draw) -> Patient:
+    width = draw.whole(48, 160)
+    model = _mlp(draw, 3, width, activation="tanh", init="normal", std=1.0)
+    patient = _patient(
+        "tanh, N(0,1) weights", model, draw, (width,), {"saturated"}, {"exploding", "shattered"}
+    )
+    x, y = patient.batch
+    patient.batch = 10 * x, y
+    return patient
+
+
+# ---------------------------------------------------------------- NaN, Inf
+
+
+class Log(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.log()
+
+
+class Norm(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.square().sum(1, keepdim=True).sqrt()
+
+
+def nan_log(draw: Draw) -> Patient:
+    width = draw.whole(16, 64)
+    layers = [nn.Linear(width, width), nn.ReLU(), Log(), nn.Linear(width, 10)]
+    model = cu.initialize(nn.Sequential(*layers), "he", generator=draw.generator)
+    return _patient("log of a ReLU", model, draw, (width,), {"non_finite"})
+
+
+def nan_backward(draw: Draw) -> Patient:
+    width = draw.whole(16, 64)
+    layers = [nn.Linear(width, width), nn.ReLU(), Norm(), nn.Linear(1, 10)]
+    model = cu.initialize(nn.Sequential(*layers), "he", generator=draw.generator)
+    nn.init.constant_(model[0].bias, -100.0)
+    return _patient("norm of a zero vector", model, draw, (width,), {"non_finite"})
+
+
+def nan_weight(draw: Draw) -> Patient:
+    depth, width = draw.whole(3, 10), draw.whole(16, 64)
+    model = _mlp(draw, depth, width)
+    with torch.no_grad():
+        bad = draw.one(math.nan, math.inf)
+        getattr(model, f"linear{draw.whole(1, depth)}").weight[0, 0] = bad
+    return _patient("a weight that is NaN or Inf", model, draw, (width,), {"non_finite"})
+
+
+def nan_input(draw: Draw) -> Patient:
+    width = draw.whole(16, 64)
+    model = _mlp(draw, draw.whole(2, 8), width)
+    patient = _patient("an input that is NaN", model, draw, (width,), {"non_finite"})
+    patient.batch[0][-1, 0] = math.nan
+    return patient
+
+
+def nan_overflow(draw: Draw) -> Patient:
+    width = draw.whole(100, 150)
+    model = _mlp(draw, draw.whole(55, 70), width, init="normal", std=1.0)
+    has = {"non_finite", "exploding"}
+    return _patient("N(0,1) weights until overflow", model, draw, (width,), has)
+
+
+# ---------------------------------------------------------------- wrong wiring
+
+
+def double_softmax(draw: Draw) -> Patient:
+    width = draw.whole(32, 128)
+    if draw.whole(0, 1):
+        net = _mlp(draw, draw.whole(2, 6), width)
+        x, y = classes(draw, draw.batch_size(), width)
+    else:
+        net = cu.conv_net(draw.whole(3, 6), draw.whole(12, 32), generator=draw.generator)
+        x, y = classes(draw, draw.batch_size(), 1, 8, 8)
+    model = nn.Sequential(net, nn.Softmax(dim=1))
+    has = frozenset({"double_softmax"})
+    return Patient("softmax before cross-entropy", model, (x, y), F.cross_entropy, has)
+
+
+class Detached(nn.Module):
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).detach())
+
+
+def detached(draw: Draw) -> Patient:
+    width = draw.whole(16, 64)
+    first = cu.mlp(2, width, inputs=width, outputs=width, generator=draw.generator)
+    model = Detached(first, _mlp(draw, 3, width))
+    return _patient("detached in the middle", model, draw, (width,), {"not_connected"})
+
+
+def zeros(draw: Draw) -> Patient:
+    width = draw.whole(16, 64)
+    model = _mlp(draw, draw.whole(2, 6), width, activation="tanh", init="zeros")
+    return _patient("all weights zero", model, draw, (width,), {"constant_output"}, least=2)
+
+
+def small_batch(draw: Draw) -> Patient:
+    width = draw.whole(16, 64)
+    model = _mlp(draw, draw.whole(3, 8), width, norm="batch")
+    patient = _patient(
+        "batch norm on 1 to 3 values", model, draw, (width,), {"batch_too_small_for_norm"}
+    )
+    size = draw.whole(1, 3)
+    patient.batch = draw.normal(size, width), draw.normal(size, 10)
+    patient.loss = F.mse_loss
+    return patient
+
+
+def unbalanced(draw: Draw) -> Patient:
+    depth, width = draw.whole(5, 8), draw.whole(32, 128)
+    model = _mlp(draw, depth, width)
+    a = draw.real(30, 100)
+    with torch.no_grad():
+        model.linear2.weight.mul_(a)
+        model.linear3.weight.div_(a)
+    return _patient("one layer ×a, the next ÷a", model, draw, (width,), {"unbalanced_update"})
+
+
+# ---------------------------------------------------------------- healthy
+
+
+def healthy_he(draw: Draw) -> Patient:
+    depth = draw.whole(2, 30)
+    model = _mlp(draw, depth, width := max(_width(draw, depth), 12 * depth))
+    return _patient("ReLU, He", model, draw, (width,), {"healthy"})
+
+
+def healthy_tanh(draw: Draw) -> Patient:
+    depth, width = draw.whole(3, 20), draw.whole(64, 192)
+    init = draw.one("xavier", "orthogonal")
+    model = _mlp(draw, depth, width, activation="tanh", init=init)
+    return _patient(f"tanh, {init}", model, draw, (width,), {"healthy"})
+
+
+def healthy_selu(draw: Draw) -> Patient:
+    depth = draw.whole(3, 20)
+    model = _mlp(draw, depth, width := _width(draw, depth), activation="selu", init="he", gain=1.0)
+    return _patient("SELU, LeCun", model, draw, (width,), {"healthy"})
+
+
+def healthy_shallow_default(draw: Draw) -> Patient:
+    depth, width = draw.whole(2, 3), draw.whole(32, 256)
+    activation = draw.one("relu", "tanh", "gelu", "leaky_relu")
+    model = _mlp(draw, depth, width, activation=activation, init="torch_default")
+    return _patient(f"shallow {activation}, default", model, draw, (width,), {"healthy"})
+
+
+def healthy_batch_norm(draw: Draw) -> Patient:
+    depth, width = draw.whole(3, 10), draw.whole(48, 160)
+    model = _mlp(draw, depth, width, norm="batch")
+    return _patient("a few layers with batch norm", model, draw, (width,), {"healthy"}, least=16)
+
+
+def healthy_layer_norm(draw: Draw) -> Patient:
+    depth, width = draw.whole(3, 12), draw.whole(64, 192)
+    activation = draw.one("relu", "gelu", "silu")
+    init = draw.one("he", "torch_default")
+    model = _mlp(draw, depth, width, norm="layer", activation=activation, init=init)
+    return _patient(f"layer norm, {activation}, {init}", model, draw, (width,), {"healthy"})
+
+
+def healthy_residual(draw: Draw) -> Patient:
+    depth, width = draw.whole(10, 60), draw.whole(48, 160)
+    model = _mlp(draw, depth, width, norm="batch", skip="plain")
+    return _patient("residual with batch norm", model, draw, (width,), {"healthy"}, least=16)
+
+
+def healthy_conv(draw: Draw) -> Patient:
+    depth, channels = draw.whole(3, 9), draw.whole(12, 32)
+    norm = draw.one(None, "layer")
+    model = cu.conv_net(depth, channels, norm=norm, generator=draw.generator)
+    return _patient("conv, He", model, draw, (1, 8, 8), {"healthy"})
+
+
+def healthy_conv_large(draw: Draw) -> Patient:
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.3),
+        nn.Linear(32 * 64, 128),
+        nn.ReLU(),
+        nn.Linear(128, 10),
+    )
+    cu.initialize(model, draw.one("torch_default", "he"), generator=draw.generator)
+    batch = classes(draw, draw.batch_size(1, 64), 3, 32, 32)
+    return Patient("the usual CNN", model, batch, F.cross_entropy, frozenset({"healthy"}))
+
+
+def healthy_transformer(draw: Draw) -> Patient:
+    width = 16 * draw.whole(2, 4)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        layer = nn.TransformerEncoderLayer(
+            width, 4, 2 * width, batch_first=True, norm_first=bool(draw.whole(0, 1))
+        )
+        body = nn.TransformerEncoder(layer, draw.whole(2, 6), enable_nested_tensor=False)
+        model = nn.Sequential(body, nn.Linear(width, 10))
+    size, steps = draw.batch_size(1, 32), draw.whole(5, 20)
+    batch = draw.normal(size, steps, width), draw.normal(size, steps, 10)
+    return Patient("TransformerEncoder", model, batch, F.mse_loss, frozenset({"healthy"}))
+
+
+class LanguageModel(nn.Module):
+    """Embedding, LSTM and a head, answering at every step."""
+
+    def __init__(self, words: int, width: int, layers: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, width)
+        self.lstm = nn.LSTM(width, width, layers, batch_first=True)
+        self.head = nn.Linear(width, words)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.lstm(self.embedding(tokens))[0]).transpose(1, 2)
+
+
+def healthy_language_model(draw: Draw) -> Patient:
+    words, steps, size = 50, draw.whole(10, 40), draw.batch_size(1, 32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        model = LanguageModel(words, draw.whole(16, 64), draw.whole(1, 2))
+    tokens = torch.randint(0, words, (size, steps + 1), generator=draw.generator)
+    batch = tokens[:, :-1], tokens[:, 1:]
+    return Patient("LSTM language model", model, batch, F.cross_entropy, frozenset({"healthy"}))
+
+
+def healthy_rnn(draw: Draw) -> Patient:
+    steps, width = draw.whole(5, 20), draw.whole(32, 96)
+    model = cu.recurrent("rnn", width, inputs=3, outputs=10, generator=draw.generator)
+    for weight in (model.rnn.weight_ih_l0,):
+        weight.data.mul_(0.1)
+    batch, loss = _sequences(draw, steps)
+    return Patient("orthogonal tanh RNN", model, batch, loss, frozenset({"healthy"}))
+
+
+def healthy_functional(draw: Draw) -> Patient:
+    depth, width = draw.whole(3, 15), draw.whole(96, 192)
+    layers = [nn.Linear(width, 10 if i == depth else width) for i in range(1, depth + 1)]
+    cu.initialize(nn.ModuleList(layers), "he", generator=draw.generator)
+    return _patient("F.relu, He", Functional(layers, F.relu), draw, (width,), {"healthy"})
+
+
+def healthy_dict(draw: Draw) -> Patient:
+    patient = healthy_he(draw)
+    x, y = patient.batch
+    patient.family, patient.batch = "dict batch, He", {"input": x, "labels": y}
+    return patient
+
+
+FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
+    "vanishing": (
+        vanishing_sigmoid,
+        vanishing_default,
+        vanishing_small,
+        vanishing_conv,
+        vanishing_functional,
+        vanishing_rnn,
+        vanishing_lstm,
+    ),
+    "exploding": (
+        exploding_normal,
+        exploding_gain,
+        exploding_tanh,
+        exploding_conv,
+        exploding_residual,
+        exploding_rnn,
+    ),
+    "shattered": (exploding_batch_norm,),
+    "dead": (dead_layer, dead_units, dead_conv),
+    "saturated": (saturated_biases, saturated_inputs),
+    "non_finite": (nan_log, nan_backward, nan_weight, nan_input, nan_overflow),
+    "wired wrong": (double_softmax, detached, zeros, small_batch, unbalanced),
+    "healthy": (
+        healthy_he,
+        healthy_tanh,
+        healthy_selu,
+        healthy_shallow_default,
+        healthy_batch_norm,
+        healthy_layer_norm,
+        healthy_residual,
+        healthy_conv,
+        healthy_conv_large,
+        healthy_transformer,
+        healthy_language_model,
+        healthy_rnn,
+        healthy_functional,
+        healthy_dict,
+    ),
+}
+
+
+def zoo(seed: int, of_each: int = 2) -> Iterator[Patient]:
+    """Every family, so many members of each, drawn from a seed."""
+    number = 0
+    for families in FAMILIES.values():
+        for family in families:
+            for _ in range(of_each):
+                number += 1
+                yield family(Draw(100_003 * seed + number))
+
+
+def scaled(loss: Callable[..., Tensor], factor: float) -> Callable[..., Tensor]:
+    """The same loss times a factor."""
+    return lambda *arguments: factor * loss(*arguments)
