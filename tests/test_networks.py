@@ -1055,10 +1055,9 @@ def test_lsuv_sees_norms_and_skips_as_the_first_training_step_does(norm, skip):
 
 
 def test_lsuv_holds_on_fresh_examples_of_the_same_kind():
-    net = cu.mlp(
-        10, 200, activation="gelu", init="lsuv", batch=gaussian(256, 64), generator=cu.seeded(0)
-    )
-    fresh = variances(net, gaussian(256, 64, seed=8))
+    options = {"activation": "gelu", "outputs": 200, "init": "lsuv"}
+    net = cu.mlp(10, 200, batch=gaussian(512, 64), generator=cu.seeded(0), **options)
+    fresh = variances(net, gaussian(512, 64, seed=8))
     assert list(fresh.values()) == pytest.approx([1.0] * 10, rel=0.1)
 
 
