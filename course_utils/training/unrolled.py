@@ -37,6 +37,11 @@ def _unrolled(rnn: nn.RNNBase, x: Tensor, start: Tensor | tuple[Tensor, Tensor] 
 
     The equations and the order of the gates are those of PyTorch's nn.RNN, nn.LSTM and nn.GRU.
     """
+    if x.ndim != 3:
+        raise ValueError(
+            f"A recurrent layer got x of shape {tuple(x.shape)}: to train many models at once, "
+            "(B, T, inputs) is expected, or (T, B, inputs) without batch_first."
+        )
     cell, lstm = _CELLS[rnn.mode], rnn.mode == "LSTM"
     x = x.transpose(0, 1) if rnn.batch_first else x  # (T, B, inputs)
     if start is None:
