@@ -182,3 +182,54 @@ def test_share_by_layer_draws_mean_and_spread_over_seeds(ax):
 def test_share_by_layer_refuses_what_does_not_fit(ax, shares):
     with pytest.raises(ValueError, match="shares"):
         plots.share_by_layer(shares, ax=ax)
+
+
+# ---------------------------------------------------------------------- share by learning rate
+def test_share_by_rate_draws_every_run_and_the_mean_of_each_rate(ax):
+    shares = {"dead": np.array([[0.0, 0.2], [0.4, 0.8], [1.0, 1.0]]), "right": np.full((3, 1), 0.5)}
+    assert plots.share_by_rate([0.1, 1.0, 3.0], shares, ax=ax) is ax
+    mean, runs = ax.lines[:2]
+    np.testing.assert_allclose(mean.get_ydata(), [0.1, 0.6, 1.0])
+    np.testing.assert_array_equal(mean.get_xdata(), [0.1, 1.0, 3.0])
+    np.testing.assert_array_equal(runs.get_xdata(), [0.1, 0.1, 1.0, 1.0, 3.0, 3.0])
+    np.testing.assert_array_equal(runs.get_ydata(), [0.0, 0.2, 0.4, 0.8, 1.0, 1.0])
+    assert mean.get_linestyle() == "-" and runs.get_linestyle() == "None"
+    assert named(ax, "right")[0].get_linestyle() != mean.get_linestyle()  # greyscale
+    assert runs.get_marker() != ax.lines[3].get_marker()
+    assert ax.get_xscale() == "log" and ax.get_ylim()[0] <= 0 < 1 <= ax.get_ylim()[1]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["dead", "right"]
+
+
+@pytest.mark.parametrize(
+    ("lr", "shares", "named_in"),
+    [
+        ([], {"a": np.zeros((0, 2))}, "lr"),
+        ([0.1, -1.0], {"a": np.zeros((2, 2))}, "lr"),
+        ([0.1, 1.0], {}, "shares is empty"),
+        ([0.1, 1.0], {"a": np.zeros((3, 2))}, "shares"),
+        ([0.1, 1.0], {"a": [0.1, 0.2]}, "shares"),
+    ],
+)
+def test_share_by_rate_refuses_what_does_not_fit(ax, lr, shares, named_in):
+    with pytest.raises(ValueError, match=named_in):
+        plots.share_by_rate(lr, shares, ax=ax)
+
+
+# ---------------------------------------------------------------------- what is written beside
+def test_layers_are_ticked_by_whole_numbers(ax):
+    plots.share_by_layer({"a": np.full((2, 20), 0.3)}, ax=ax)
+    ax.figure.canvas.draw()
+    assert all(float(tick).is_integer() for tick in ax.get_xticks())
+
+
+def test_factors_are_ticked_as_plain_numbers(ax):
+    plots.width_phases([10, 100, 1000], {"a": [0.6, 1.0, 1.8]}, ax=ax)
+    ax.figure.canvas.draw()
+    labels = [t.get_text() for t in ax.get_yticklabels() + ax.get_yticklabels(minor=True)]
+    assert "1" in labels and not any("10^" in label for label in labels)
+
+
+def test_the_legend_of_the_slopes_stands_above_the_bars(ax):
+    plots.slope_histogram({"relu": [0.0, 0.0, 1.0], "gelu": [-0.1, 0.5, 1.1]}, ax=ax)
+    ax.figure.canvas.draw()
+    assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1 - 1

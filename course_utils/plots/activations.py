@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
 from .style import COLORS, series
@@ -99,7 +100,7 @@ def slope_histogram(
         ax.stairs(shares, edges, label=f"{name}: √E[φ′²] = {rms:.3g}", linewidth=1.8, **style)
         ax.axvline(rms, linewidth=1, **style)
     ax.set(xlabel="slope φ′(z)", ylabel="share of units", ylim=(0, None))
-    ax.legend(fontsize="small")
+    ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return ax
 
 
@@ -162,6 +163,8 @@ def width_phases(
             (border * 1.07, "left", "explodes"),
         ):
             ax.text(x, 0.04, text, ha=side, transform=across, bbox={"facecolor": "white", "lw": 0})
+    for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+        which(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.set(xlabel="width n of the layers", ylabel="factor of g per layer")
     ax.legend(fontsize="small")
     return ax
@@ -203,7 +206,45 @@ def share_by_layer(
     if expected is not None:
         ax.axhline(expected, color=_GREY, linestyle="--", label=f"predicted {expected:.3g}")
     ax.set(xlabel="layer l", ylabel=ylabel, ylim=(0, None))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize="small")
+    return ax
+
+
+def share_by_rate(lr: ArrayLike, shares: Mapping[str, ArrayLike], ax: Axes | None = None) -> Axes:
+    """Draw shares against the learning rate: one mark per run, a line through the means.
+
+    Args:
+        lr: Learning rates η, positive, shape (N,).
+        shares: Name → shares from 0 to 1 of the runs at each rate, shape (N, runs).
+        ax: Axes to draw on; the current ones when None.
+
+    Returns:
+        The Axes, the learning rate on a log scale.
+
+    Raises:
+        ValueError: If there is no entry, a rate is not positive, or a shape does not fit.
+    """
+    lr = np.asarray(lr, dtype=np.float64)
+    if lr.ndim != 1 or not lr.size or not (lr > 0).all():
+        raise ValueError(f"lr={lr!r} must be positive numbers of shape (N,).")
+    if not shares:
+        raise ValueError("shares is empty: hand over at least one array.")
+    ax = ax or plt.gca()
+    for i, (name, values) in enumerate(shares.items()):
+        values = np.asarray(values, dtype=np.float64)
+        if values.ndim != 2 or len(values) != lr.size or not values.size:
+            raise ValueError(
+                f"shares[{name!r}] has the shape {values.shape}; ({lr.size}, runs) is expected, "
+                "one row per learning rate."
+            )
+        style = series(i)
+        line = {key: style[key] for key in ("color", "linestyle")}
+        ax.plot(lr, values.mean(1), label=name, **line)
+        each = {"linestyle": "none", "marker": style["marker"], "markersize": 5}
+        ax.plot(np.repeat(lr, values.shape[1]), values.ravel(), color=style["color"], **each)
+    ax.set(xlabel="learning rate η", ylabel="share", xscale="log", ylim=(-0.03, 1.03))
+    ax.legend(fontsize="small", loc="center left")
     return ax
 
 
