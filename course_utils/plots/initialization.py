@@ -1,0 +1,277 @@
+"""Pictures of the first weights: layer by layer, over the phase diagram, as singular values."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+from .style import COLORS, series
+
+_GREY = "#8a8a8a"
+
+
+def layer_histograms(
+    layers: Mapping[str, ArrayLike] | Sequence[ArrayLike],
+    ax: Axes | None = None,
+    reach: float = 3.0,
+    bins: int = 61,
+    title: str = "",
+    xlabel: str = "value",
+) -> Axes:
+    """Draw one histogram per layer, stacked upward, all over the same values.
+
+    Every histogram is scaled to the same height, so compare widths and places. Values beyond
+    ±reach fall into the outermost bins: a spike at the border is an explosion, one in the middle a
+    signal that has died.
+
+    Args:
+        layers: Name → values of one layer, any shape, finite; or a sequence, named 1, 2, ….
+        ax: Axes to draw on; the current ones when None.
+        reach: Half the width of the picture, above 0, in units of the values.
+        bins: Number of bins, at least 3; an odd number puts 0 into the middle of one.
+        title: Title of the Axes.
+        xlabel: Label of the horizontal axis.
+
+    Returns:
+        The Axes; layer i stands at the height i, the first one at the bottom.
+
+    Raises:
+        ValueError: If there is no layer, one is empty or not finite, or a number is out of range.
+    """
+    named = dict(layers) if isinstance(layers, Mapping) else dict(enumerate(layers, start=1))
+    if not named:
+        raise ValueError("layers is empty: hand over at least one.")
+    if not np.isfinite(reach) or reach <= 0:
+        raise ValueError(f"reach={reach!r} must be a finite number above 0.")
+    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 3:
+        raise ValueError(f"bins={bins!r} must be an integer of at least 3.")
+    ax = ax or plt.gca()
+    edges = np.linspace(-reach, reach, bins + 1)
+    for i, (name, values) in enumerate(named.items()):
+        flat = np.asarray(values, dtype=np.float64).ravel()
+        if not flat.size or not np.isfinite(flat).all():
+            raise ValueError(f"layers[{name!r}] is empty or holds NaN or Inf.")
+        inside = np.clip(flat, edges[0], np.nextafter(edges[-1], 0))
+        counts = np.histogram(inside, edges)[0]
+        ax.stairs(
+            i + 0.85 * counts / counts.max(),
+            edges,
+            baseline=i,
+            fill=True,
+            facecolor=COLORS[5],
+            edgecolor=COLORS[0],
+            linewidth=0.8,
+            alpha=0.9,
+        )
+    ax.set_yticks(np.arange(len(named)) + 0.1, [str(name) for name in named])
+    ax.tick_params(axis="y", length=0)
+    ax.set(xlabel=xlabel, ylabel="layer l", title=title, xlim=(-reach, reach), ylim=(0, len(named)))
+    return ax
+
+
+def scale_by_layer(
+    measured: Mapping[str, ArrayLike],
+    ax: Axes | None = None,
+    predicted: Mapping[str, ArrayLike] | None = None,
+    first: int = 0,
+    xlabel: str = "layer l",
+    ylabel: str = "mean square",
+) -> Axes:
+    """Draw a size against the layer on a log axis: geometric mean and spread over seeds.
+
+    Args:
+        measured: Name → sizes above 0, shape (seeds, layers).
+        ax: Axes to draw on; the current ones when None.
+        predicted: Name → sizes by theory, shape (layers,): a thin black line. A name of
+            `measured` gets no entry of its own in the legend.
+        first: Number of the first layer.
+        xlabel: Label of the horizontal axis.
+        ylabel: Label of the vertical axis.
+
+    Returns:
+        The Axes. The band reaches from the smallest to the largest seed.
+
+    Raises:
+        ValueError: If there is no curve, a shape does not fit, or a size is not positive.
+    """
+    if not measured:
+        raise ValueError("measured is empty: hand over at least one array.")
+    ax = ax or plt.gca()
+    for i, (name, values) in enumerate(measured.items()):
+        values = np.asarray(values, dtype=np.float64)
+        if values.ndim != 2 or not values.size:
+            raise ValueError(
+                f"measured[{name!r}] has the shape {values.shape}; (seeds, layers) is expected."
+            )
+        _positive(f"measured[{name!r}]", values)
+        layers = first + np.arange(values.shape[1])
+        style = series(i)
+        ax.semilogy(
+            layers,
+            np.exp(np.log(values).mean(0)),
+            label=name,
+            markersize=4,
+            markevery=max(1, values.shape[1] // 12),
+            **style,
+        )
+        ax.fill_between(layers, values.min(0), values.max(0), color=style["color"], alpha=0.2)
+    shown = False
+    for name, values in (predicted or {}).items():
+        values = np.asarray(values, dtype=np.float64)
+        if values.ndim != 1:
+            raise ValueError(f"predicted[{name!r}] has the shape {values.shape}; (layers,) fits.")
+        _positive(f"predicted[{name!r}]", values)
+        label = name
+        if name in measured:
+            label = None if shown else "theory"
+            shown = True
+        layers = first + np.arange(values.size)
+        ax.semilogy(layers, values, color="black", linewidth=1, linestyle=(0, (2, 2)), label=label)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(fontsize="small")
+    return ax
+
+
+def phase_diagram(
+    edges: Mapping[str, ArrayLike],
+    ax: Axes | None = None,
+    points: Mapping[str, tuple[float, float]] | None = None,
+    xlim: tuple[float, float] = (0.0, 4.0),
+    ylim: tuple[float, float] = (0.0, 0.5),
+) -> Axes:
+    """Draw the edge of chaos in the plane of the two variances, and networks as points.
+
+    Args:
+        edges: Name → points (σ_w², σ_b²) along the line χ₁ = 1, shape (k, 2). The sides of the
+            first one are named.
+        ax: Axes to draw on; the current ones when None.
+        points: Name → (σ_w², σ_b²) of a network.
+        xlim: Range of σ_w².
+        ylim: Range of σ_b².
+
+    Returns:
+        The Axes.
+
+    Raises:
+        ValueError: If there is no edge, or one has not the shape (k, 2).
+    """
+    if not edges:
+        raise ValueError("edges is empty: hand over at least one line.")
+    ax = ax or plt.gca()
+    for i, (name, line) in enumerate(edges.items()):
+        line = np.asarray(line, dtype=np.float64)
+        if line.ndim != 2 or line.shape[1] != 2 or not line.size:
+            raise ValueError(f"edges[{name!r}] has the shape {line.shape}; (k, 2) is expected.")
+        style = {key: value for key, value in series(i).items() if key != "marker"}
+        ax.plot(*line.T, linewidth=2, label=f"edge of chaos, {name}", **style)
+        if i == 0:
+            ax.fill_betweenx(
+                line[:, 1], xlim[0], line[:, 0], facecolor="none", edgecolor="#d0d0d0", hatch="//"
+            )
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.9}
+    for x, side, text in (
+        (0.03, "left", "ordered:\ngradients vanish"),
+        (0.97, "right", "chaotic:\ngradients explode"),
+    ):
+        ax.text(x, 0.5, text, transform=ax.transAxes, ha=side, va="center", bbox=box)
+    for i, (name, point) in enumerate((points or {}).items()):
+        style = series(i + len(edges))
+        ax.plot(
+            *point,
+            color=style["color"],
+            marker=style["marker"],
+            linestyle="none",
+            markersize=9,
+            label=name,
+            clip_on=False,
+            zorder=5,
+        )
+    ax.set(xlabel="weight variance σ_w² (times fan_in)", ylabel="bias variance σ_b²")
+    ax.set(xlim=xlim, ylim=ylim)
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small", frameon=False)
+    return ax
+
+
+def depth_accuracy(
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    ax: Axes | None = None,
+    threshold: float | None = None,
+    xlabel: str = "depth L",
+) -> Axes:
+    """Draw the accuracy after training against depth, one curve per setting.
+
+    Args:
+        curves: Name → (depths of shape (k,), accuracies from 0 to 1 of shape (k, seeds)).
+        ax: Axes to draw on; the current ones when None.
+        threshold: An accuracy, drawn as a horizontal line.
+        xlabel: Label of the horizontal axis, "depth / depth scale, L/ξ" for instance.
+
+    Returns:
+        The Axes. Bars reach from the lowest to the highest seed.
+
+    Raises:
+        ValueError: If there is no curve, or a shape does not fit.
+    """
+    if not curves:
+        raise ValueError("curves is empty: hand over at least one.")
+    ax = ax or plt.gca()
+    for i, (name, (depths, accuracies)) in enumerate(curves.items()):
+        depths = np.asarray(depths, dtype=np.float64)
+        accuracies = np.asarray(accuracies, dtype=np.float64)
+        if depths.ndim != 1 or accuracies.ndim != 2 or len(depths) != len(accuracies):
+            raise ValueError(
+                f"curves[{name!r}] has the shapes {depths.shape} and {accuracies.shape}; (k,) and "
+                "(k, seeds) are expected."
+            )
+        mean = accuracies.mean(1)
+        reach = np.stack([mean - accuracies.min(1), accuracies.max(1) - mean])
+        ax.errorbar(depths, mean, yerr=reach, label=name, capsize=3, markersize=5, **series(i))
+    if threshold is not None:
+        ax.axhline(threshold, color=_GREY, linestyle="--", linewidth=1)
+    ax.set(xlabel=xlabel, ylabel="accuracy", ylim=(0, 1.02))
+    ax.legend(fontsize="small")
+    return ax
+
+
+def singular_spectrum(spectra: Mapping[str, ArrayLike], ax: Axes | None = None) -> Axes:
+    """Draw the singular values of matrices in falling order, on a log axis.
+
+    Args:
+        spectra: Name → singular values above 0, shape (n,), in any order.
+        ax: Axes to draw on; the current ones when None.
+
+    Returns:
+        The Axes; the horizontal axis is the share of singular values that are at least as large.
+
+    Raises:
+        ValueError: If there is no spectrum, one has not one axis, or a value is not positive.
+    """
+    if not spectra:
+        raise ValueError("spectra is empty: hand over at least one.")
+    ax = ax or plt.gca()
+    for i, (name, values) in enumerate(spectra.items()):
+        values = np.asarray(values, dtype=np.float64)
+        if values.ndim != 1 or not values.size:
+            raise ValueError(f"spectra[{name!r}] has the shape {values.shape}; (n,) is expected.")
+        _positive(f"spectra[{name!r}]", values)
+        share = (np.arange(values.size) + 0.5) / values.size
+        style = series(i)
+        ax.semilogy(
+            share,
+            np.sort(values)[::-1],
+            label=f"{name}: largest / smallest = {values.max() / values.min():.1e}",
+            markersize=4,
+            markevery=max(1, values.size // 10),
+            **style,
+        )
+    ax.axhline(1, color=_GREY, linewidth=0.8)
+    ax.set(xlabel="share of the singular values, largest first", ylabel="singular value s")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def _positive(name: str, values: np.ndarray) -> None:
+    if not np.isfinite(values).all() or not (values > 0).all():
+        raise ValueError(f"{name} must be finite and above 0 to be drawn on a log axis.")
