@@ -45,6 +45,7 @@ test-browser: .venv/.installed-test
 
 notebooks: .venv/.installed-test
 	$(PY) tools/store_notebooks.py $(NB)
+	$(PY) tools/write_chapter_table.py
 
 bench: .venv/.installed-test
 	$(PY) -m benchmarks $(BENCH)
