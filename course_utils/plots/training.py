@@ -42,9 +42,8 @@ def training_curves(
         if steps:
             _line(ax, at_step, history.loss, color=color, alpha=0.3, linewidth=0.8)
         at_epoch = np.arange(1, history.epochs + 1)
-        _line(
-            ax, at_epoch, history.epoch_loss, color=color, marker=mark, label=_join(name, "train")
-        )
+        label = _join(name, "train") if history.epochs else None
+        _line(ax, at_epoch, history.epoch_loss, color=color, marker=mark, label=label)
         if history.test_loss.isfinite().any():
             _line(
                 ax,
@@ -59,7 +58,7 @@ def training_curves(
         if history.stopped.startswith("non-finite"):
             _border_mark(ax, at_step[-1], 1.0, "x", color, _join(name, f"{history.stopped}"))
     ax.set(xlabel="epoch", ylabel=r"loss $\mathcal{L}$ (log scale)")
-    ax.legend()
+    _legend(ax)
     return ax
 
 
@@ -97,7 +96,7 @@ def accuracy_curves(histories: "History | Mapping[str, History]", ax: Axes | Non
                 **look,
             )
     ax.set(xlabel="epoch", ylabel="accuracy (share of right answers)", ylim=(0, 1.02))
-    ax.legend()
+    _legend(ax)
     return ax
 
 
@@ -109,6 +108,15 @@ def _named(histories: "History | Mapping[str, History]") -> "Mapping[str, Histor
             "dict of name → such a history."
         )
     return named
+
+
+def _legend(ax: Axes) -> None:
+    """Inside where few lines leave room for it, beside the axes where many do not."""
+    lines = len(ax.get_legend_handles_labels()[1])
+    if lines > 4:
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    elif lines:
+        ax.legend()
 
 
 def _epochs_of_steps(history: "History") -> np.ndarray:
