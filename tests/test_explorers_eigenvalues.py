@@ -125,3 +125,12 @@ def test_a_slider_can_be_set_to_its_own_values_only(explorer):
     assert explorer.values["first"] == 1.1
     with pytest.raises(ValueError, match="angle="):
         explorer.angle = 4.0
+
+
+def test_the_path_it_starts_with_lies_inside_its_picture():
+    fresh = eigenvalues_explorer()
+    panel = fresh._packed.spec["panels"][1]
+    for values, (low, high) in zip(
+        mark(fresh, 1, "path"), (panel["xlim"], panel["ylim"]), strict=True
+    ):
+        assert low < values.min() and values.max() < high

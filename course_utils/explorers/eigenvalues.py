@@ -9,7 +9,7 @@ EIGENVALUES = (-1.2, -1.0, -0.8, -0.4, 0.0, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.2)
 ANGLES = (3.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 75.0, 90.0)
 """Angle between the two eigenvectors, in degrees."""
 
-_XLIM, _YLIM = (-5.0, 5.0), (-3.0, 3.0)
+_XLIM, _YLIM = (-6.0, 6.0), (-3.6, 3.6)
 _FLOOR, _CEILING = 1e-4, 1e6
 _STEPS_OF_PATH = 12
 
