@@ -7,7 +7,7 @@ of these three words, from one backward pass.
 
 mean |g| < 1e-7: the vanishing-gradient rule of SageMaker Debugger, also DeepDiagnosis (exploding:
 only NaN or Inf). < 1e-6 and > 1e6: TheDeepChecker. < 1e-7 and > 1e4: TorchLens. first/last < 1e-3
-with first < 1e-4, or a gradient above 70: AUTOTRAINER. In each the gradients are those of the
+with first < 1e-4, and first/last > 70: AUTOTRAINER. In each the gradients are those of the
 weights, as these tools read them; vanishing where the rule holds in any layer with weights. The
 constants are those of the tools; the mean is over a layer's weight gradient.
 """
@@ -42,16 +42,17 @@ def below_and_above(low: float, high: float) -> Rule:
 def first_over_last(sizes: list[float]) -> str:
     """AUTOTRAINER's pair of conditions."""
     first, last = sizes[0], sizes[-1]
-    if any(size > 70 or math.isnan(size) for size in sizes):
+    ratio = first / last if last else math.nan
+    if ratio > 70 or any(math.isnan(size) for size in sizes):
         return "exploding"
-    return "vanishing" if last and first / last < 1e-3 and first < 1e-4 else "healthy"
+    return "vanishing" if ratio < 1e-3 and first < 1e-4 else "healthy"
 
 
 RULES: dict[str, Rule] = {
     "mean |g| < 1e-7 (SageMaker Debugger, DeepDiagnosis)": below_and_above(1e-7, math.inf),
     "< 1e-6 or > 1e6 (TheDeepChecker)": below_and_above(1e-6, 1e6),
     "< 1e-7 or > 1e4 (TorchLens)": below_and_above(1e-7, 1e4),
-    "first/last < 1e-3 and first < 1e-4, > 70 (AUTOTRAINER)": first_over_last,
+    "first/last < 1e-3 and first < 1e-4, or > 70 (AUTOTRAINER)": first_over_last,
 }
 OURS = "slope of RMS ∂L/∂h over the depth (cu.diagnose)"
 

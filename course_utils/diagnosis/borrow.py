@@ -34,7 +34,6 @@ def borrowed(model: nn.Module) -> Iterator[None]:
     norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._NormBase)]
     momenta = [norm.momentum for norm in norms]
     grads = [(parameter, parameter.grad) for parameter in model.parameters()]
-    values = [None if grad is None else grad.detach().clone() for _, grad in grads]
     with _random_states(), torch.inference_mode(False), torch.enable_grad():
         try:
             yield
@@ -48,9 +47,7 @@ def borrowed(model: nn.Module) -> Iterator[None]:
                     if buffer is not None and not torch.equal(buffer, value):
                         buffer.copy_(value)
                     module._buffers[name] = buffer
-                for (parameter, grad), value in zip(grads, values, strict=True):
-                    if grad is not None and not torch.equal(grad, value):
-                        grad.copy_(value)
+                for parameter, grad in grads:
                     if parameter.grad is not grad:
                         parameter.grad = grad
 

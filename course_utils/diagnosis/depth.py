@@ -14,6 +14,9 @@ from .probe import Call, rms
 from .report import Finding
 from .slope import Slope, fit
 
+ENOUGH = 12
+"""Of more layers than that, so many in even steps are taken apart."""
+
 AGREES = 0.25
 """Where measured and predicted differ by more, the finding says that it is not explained."""
 
@@ -140,6 +143,7 @@ def take_apart(edges: list[tuple[Call, object]], found: Pass) -> Factors:
     """Take apart: rms φ′ and ‖W‖_F/√fan_in of chains of layers, predicted and measured."""
     generator = torch.Generator().manual_seed(0)
     edges = [edge for edge in edges if not edge[1].pools] or edges
+    edges = edges[:: math.ceil(len(edges) / ENOUGH)]
     nodes = [node for _, path in edges for node in path.activations]
     names = [activation_name(node) for node in nodes]
     common = max(set(names), key=names.count) if names else "linear"
@@ -194,6 +198,7 @@ def _plain(kind: str, slope: Slope, factors: Factors, edges: list) -> tuple[floa
 
 def _theory(factors: Factors, edges: list) -> tuple[float, str]:
     """cu.theory.gradient_factor of these weights and this activation, and a sentence."""
+    edges = edges[:: math.ceil(len(edges) / ENOUGH)]
     variances = [path.parents[0].variances() for _, path in edges]
     known = [(w, b) for w, b in variances if not math.isnan(w)]
     if factors.function is None or not known:
@@ -206,7 +211,8 @@ def _theory(factors: Factors, edges: list) -> tuple[float, str]:
         return math.nan, ""
     name = factors.activation
     parents = [path.parents[0] for _, path in edges]
-    default = sum(call.default_initialized() for call in parents) > len(parents) / 2
+    some = parents[:: math.ceil(len(parents) / 3)]
+    default = sum(call.default_initialized() for call in some) > len(some) / 2
     if default and name == "relu":
         return value, (
             f"{type(parents[0].module).__name__}'s default init with ReLU predicts "
@@ -291,8 +297,9 @@ def batch_excess(found: Pass, values: int) -> float:
         stand in a chain; 1 where theory does not know the activation.
     """
     paths = [path for path in found.paths.values() if path.chain and "batch" in path.norms]
-    functions = [as_function(path.activations[0]) for path in paths if path.activations]
-    if not paths or len(functions) < len(paths) or functions[0] is None:
+    nodes = [path.activations[0] for path in paths if path.activations]
+    functions = [as_function(node) for node in nodes] or ["linear"]
+    if not paths or functions[0] is None:
         return 1.0
     small = theory.batchnorm_gradient_factor(functions[0], values)
     return (small / theory.batchnorm_gradient_factor(functions[0])) ** len(paths)

@@ -135,7 +135,7 @@ def _examine(
                 f"{math.exp(slope.log_total):.3g}, and its standard error reaches {LIMIT:.0f}×. "
                 "Measure again with a larger batch and other seeds."
             )
-        broken = shattered(found)
+        broken = shattered(found) if slope.verdict != "vanishing" else None
         findings += [broken] if broken else []
     full = saturated(found)
     findings += [full] if full else []

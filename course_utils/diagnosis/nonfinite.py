@@ -63,18 +63,17 @@ def first_nonfinite(model: nn.Module, batch: object, loss: Loss = None) -> NonFi
     with borrowed(model):
         if not model.training:
             model.train()
-        for tensor in parts.tensors():
-            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-                return NonFiniteSource("(input)", "forward", "data", _value(tensor))
-        target = parts.target
-        if isinstance(target, Tensor) and target.is_floating_point():
-            if not bool(target.isfinite().all()):
-                return NonFiniteSource("(target)", "forward", "data", _value(target))
         return _search(model, parts, loss)
 
 
 def _search(model: nn.Module, parts: object, loss: Loss) -> NonFiniteSource | None:
     tracer = _Tracer(model)
+    for place, values in (
+        ("(input)", [*parts.args, *parts.kwargs.values()]),
+        ("(target)", [parts.target]),
+    ):
+        for _, tensor in tensors_in(values):
+            tracer.comes_from(place, tensor)
     try:
         with explained("the forward pass of", model, parts), tracer:
             output = model(*parts.args, **parts.kwargs)
@@ -141,7 +140,14 @@ class _Tracer(TorchDispatchMode):
         for name, module in model.named_modules():
             self._watch(name or "(model)", module)
 
+    def comes_from(self, place: str, tensor: Tensor) -> None:
+        """Note a tensor of the batch that is not finite; a mask of −Inf may be, on purpose."""
+        if not bool(tensor.isfinite().all()):
+            source = NonFiniteSource(place, "forward", "data", _value(tensor))
+            self._origin[id(tensor)] = tensor, source
+
     def close(self) -> None:
+        """Take the hooks off."""
         for handle in self._handles:
             handle.remove()
 
@@ -189,15 +195,18 @@ class _Tracer(TorchDispatchMode):
     def _source(
         self, function: Callable, args: tuple, kwargs: dict, out: Tensor
     ) -> NonFiniteSource:
-        """The source of a bad input that explains the output, else this operation."""
-        has_nan = bool(out.isnan().any())
+        """The source of a bad input, else this operation.
+
+        A softmax that makes NaN from a row of −Inf is the producer, not the mask behind it.
+        """
+        own = "softmax" in function.__name__ or "attention" in function.__name__
         for _, tensor in tensors_in([*args, *kwargs.values()]):
             name = self._broken.get(id(tensor))
             if name is not None:
                 layer = name.rpartition(".")[0] or "(model)"
                 return NonFiniteSource(layer, "forward", f"parameter {name}", _value(tensor))
             entry = self._origin.get(id(tensor))
-            if entry is not None and (not has_nan or bool(tensor.isnan().any())):
+            if entry is not None and (not own or bool(tensor.isnan().any())):
                 return entry[1]
         operation = _plain_name(function.__name__.split(".")[0])
         return NonFiniteSource(self.stack[-1], "forward", operation, _value(out))

@@ -63,7 +63,7 @@ class Call:
         weight = getattr(self.module, "weight", None)
         if not isinstance(weight, Tensor) or weight.is_meta:
             return math.nan
-        square = float(weight.detach().double().square().sum())
+        square = rms(weight.detach()) ** 2 * weight.numel()
         if isinstance(self.module, nn.Linear):
             return math.sqrt(square / weight.shape[1])
         if not isinstance(self.module, _CONVOLUTIONS):
@@ -98,8 +98,8 @@ class Call:
             return math.nan, math.nan
         fan_in = weight[0].numel()
         bias = self.module.bias
-        bias_variance = 0.0 if bias is None else float(bias.detach().double().square().mean())
-        return fan_in * float(weight.detach().double().square().mean()), bias_variance
+        bias_variance = 0.0 if bias is None else rms(bias.detach()) ** 2
+        return fan_in * rms(weight.detach()) ** 2, bias_variance
 
     def default_initialized(self) -> bool:
         """Whether the weights look like torch's default: uniform in ±1/√fan_in."""
