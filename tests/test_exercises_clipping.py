@@ -8,7 +8,7 @@ import torch
 
 from course_utils.exercises import clipping
 
-NAMES = ("clip_by_norm", "turned_by_80", "max_norm_from_record", "cliff_bias", "row_norms")
+NAMES = ("clip_by_norm", "turned_by_80", "max_norm_from_record", "row_norms")
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +52,6 @@ RIGHT = {
             method="nearest",
         ),
         lambda n, s: torch.tensor(min(c for c in finite(n) if np.mean(finite(n) > c) <= s + 1e-9)),
-    ],
-    "cliff_bias": [
-        lambda w, x0: x0 - w * torch.sigmoid(torch.tensor(x0, dtype=torch.float64)),
-        lambda w, x0: x0 - w * 0.5 * (1 + np.tanh(x0 / 2)),
     ],
     "row_norms": [two_wheres, lambda x: torch.linalg.vector_norm(x, dim=1)],
 }
@@ -103,17 +99,6 @@ WRONG = {
         "not sorted": lambda n, s: n[np.isfinite(n)][-1 - math.floor(s * len(finite(n)))],
         "all clipped ones": lambda n, s: finite(n)[-max(1, math.floor(s * len(finite(n)))) :],
         "NaN": lambda n, s: math.nan,
-    },
-    "cliff_bias": {
-        "half the weight": lambda w, x0: -w / 2,
-        "sign": lambda w, x0: w / (1 + math.exp(-x0)) - x0,
-        "without the start": lambda w, x0: -w / (1 + math.exp(-x0)),
-        "slope instead of function": lambda w, x0: (
-            x0 - w * math.exp(-x0) / (1 + math.exp(-x0)) ** 2
-        ),
-        "tanh": lambda w, x0: x0 - w * math.tanh(x0),
-        "text": lambda w, x0: "-2.6",
-        "NaN": lambda w, x0: math.nan,
     },
     "row_norms": {
         "plain root": lambda x: (x**2).sum(1).sqrt(),

@@ -8,7 +8,14 @@ from importlib import import_module
 from .base import Exercise, Verdict
 from .overview import Progress, progress
 
-CHAPTERS = ("start_here", "gradient_descent", "chain_rule", "eigenvalues", "activations")
+CHAPTERS = (
+    "start_here",
+    "gradient_descent",
+    "chain_rule",
+    "eigenvalues",
+    "activations",
+    "clipping",
+)
 
 __all__ = ["CHAPTERS", "Exercise", "Progress", "Verdict", "progress"]
 

@@ -26,11 +26,6 @@ def max_norm_from_record(norms, share):
     return finite[len(finite) - 1 - allowed]
 
 
-def cliff_bias(w, x0):
-    """The bias at which the start x0 is a fixed point of x ← w σ(x) + b."""
-    return x0 - w / (1 + math.exp(-x0))
-
-
 def row_norms(x):
     """Euclidean norm of each row of x, with the gradient 0 for a row of zeros."""
     square = (x**2).sum(1)
@@ -117,20 +112,6 @@ def _judge_max_norm_from_record(answer: Callable) -> None:
         expect_close(result, min(fits), where, rtol=1e-9, hint=hint)
 
 
-def _judge_cliff_bias(answer: Callable) -> None:
-    for w, x0 in ((5.0, 0.0), (5.0, 0.5), (6.5, 0.5), (6.0, -0.7), (8.0, 1.2)):
-        # The oracle halves an interval between a bias that ends low and one that ends high.
-        low, high = -w, 2.0
-        for _ in range(60):
-            middle, x = (low + high) / 2, x0
-            for _ in range(400):
-                x = w * 0.5 * (1 + math.tanh(x / 2)) + middle
-            low, high = (low, middle) if x > x0 else (middle, high)
-        hint = "The start must be a fixed point: put x₀ on both sides of x = wσ(x) + b."
-        result = call(answer, w, x0)
-        expect_close(result, low, f"w={w:g}, x0={x0:g}", rtol=1e-6, atol=1e-6, hint=hint)
-
-
 def _judge_row_norms(answer: Callable) -> None:
     cases = [
         ([[3.0, 4.0], [5.0, 12.0]], "Add up the squares along each row and take the root."),
@@ -210,21 +191,6 @@ max_norm_from_record = Exercise(
         "Leave out what is not finite, then sort.",
         "Of n norms, floor(share · n) may lie above the threshold.",
         "finite[len(finite) - 1 - allowed] of the sorted norms.",
-    ),
-)
-
-cliff_bias = Exercise(
-    chapter=_CHAPTER,
-    name="cliff_bias",
-    statement="The bias at which the cliff of a one-unit sigmoid RNN stands, for a start x0.",
-    minutes=10,
-    difficulty=2,
-    reference=cliff_bias,
-    judge=_judge_cliff_bias,
-    hints=(
-        "On the cliff the state does not know where to go. Where is it then after one step?",
-        "x₀ is an unstable fixed point there.",
-        "Solve x₀ = wσ(x₀) + b for b.",
     ),
 )
 

@@ -124,7 +124,7 @@ def cliff_bias(weight: float, start: float) -> float:
 
     References:
         R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent neural
-        networks", ICML 2013, section 2.3 and figure 6, draw this surface.
+        networks", ICML 2013, draw such a surface and its wall.
 
     >>> cliff_bias(5.0, 0.0)
     -2.5
