@@ -179,9 +179,10 @@ class _Run:
                 for model in models
             ]
         )
+        tensors = [_tensors_of(model) for model in models]
         self.rest = {
-            name: torch.stack([_tensors_of(model)[name].detach() for model in models])
-            for name in _tensors_of(first)
+            name: torch.stack([own[name].detach() for own in tensors])
+            for name in tensors[0]
             if name not in self.shapes
         }
         self.momentum = momentum.to(self.flat)[:, None]
