@@ -1,8 +1,10 @@
 """Exercises in general: verdicts, hints, solutions, and the file that remembers what is solved."""
 
+import errno
 import json
 import math
 import os
+import tempfile
 import threading
 
 import numpy as np
@@ -274,6 +276,22 @@ def test_a_read_only_folder_breaks_no_check_and_is_said_so(file):
     assert EXERCISE.check(double)
     assert "cannot be written" in memory.problem()
     file.parent.chmod(0o700)
+
+
+def test_a_read_only_disk_breaks_no_check_and_is_said_so(file, monkeypatch):
+    memory.remember("a", "one")
+    before = file.read_bytes()
+
+    def refuse(*arguments, **options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for function in ("mkstemp", "mkdtemp"):
+        monkeypatch.setattr(tempfile, function, refuse)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    assert EXERCISE.check(double)
+    assert "cannot be written" in memory.problem()
+    assert file.read_bytes() == before and memory.solved() == {"a": ["one"]}
+    assert "cannot be written" in str(cu.exercises.progress())
 
 
 def test_without_a_name_in_the_environment_the_file_lies_in_the_home_folder(tmp_path, monkeypatch):

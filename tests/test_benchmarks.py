@@ -1,0 +1,137 @@
+"""The runner of the benchmarks: verdicts, the table, the exit status. No speed is measured here."""
+
+import ast
+import math
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted((ROOT / "benchmarks").glob("[a-z]*.py"))
+
+
+@pytest.fixture
+def runner(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    return import_module("benchmarks.__main__")
+
+
+@pytest.fixture
+def pretend(runner, monkeypatch):
+    """Run the command line with benchmarks that yield the rows given, by name."""
+
+    def run(arguments=(), **benchmarks):
+        def load(name):
+            found = benchmarks[name.removeprefix("benchmarks.")]
+            return type("Module", (), {"rows": staticmethod(lambda quick: found(quick))})
+
+        monkeypatch.setattr(runner, "names", lambda: sorted(benchmarks))
+        monkeypatch.setattr(runner, "import_module", load)
+        return runner.main(list(arguments))
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("measured", "floors", "holds"),
+    [
+        (1.0, {}, None),
+        (1.0, {"at_most": 1.0}, True),
+        (1.001, {"at_most": 1.0}, False),
+        (1.0, {"at_least": 1.0}, True),
+        (0.999, {"at_least": 1.0}, False),
+        (5.0, {"at_least": 1.0, "at_most": 4.0}, False),
+        (0.5, {"at_least": 1.0, "at_most": 4.0}, False),
+        (2.0, {"at_least": 1.0, "at_most": 4.0}, True),
+        (math.nan, {"at_most": 1.0}, False),
+        (math.nan, {"at_least": 1.0}, False),
+    ],
+)
+def test_a_floor_is_kept_on_its_own_side_of_the_figure(runner, measured, floors, holds):
+    assert runner.Row("x", measured, **floors).holds is holds
+
+
+def test_a_line_has_figure_unit_floor_verdict_and_note(runner):
+    said = runner.line(runner.Row("time of x", 12.3456, "s", at_most=20, note="of three"))
+    assert said.split() == "time of x 12.35 s ≤ 20 holds of three".split()
+    said = runner.line(runner.Row("y", 2.0, at_least=3))
+    assert said.split() == "y 2 ≥ 3 DOES NOT HOLD".split()
+    assert runner.line(runner.Row("z", 1.0)).split() == ["z", "1"]
+
+
+def test_the_status_is_0_where_every_floor_holds(runner, pretend, capsys):
+    assert pretend(a=lambda quick: [runner.Row("x", 1.0, at_most=2)]) == 0
+    assert "Every floor holds" in capsys.readouterr().out
+
+
+def test_the_status_is_1_where_one_floor_does_not_and_the_others_still_run(runner, pretend, capsys):
+    status = pretend(
+        a=lambda quick: [runner.Row("slow", 3.0, at_most=2), runner.Row("fast", 1.0, at_most=2)],
+        b=lambda quick: [runner.Row("other", 1.0, at_most=2)],
+    )
+    said = capsys.readouterr().out
+    assert status == 1
+    assert "1 missed\n  a: slow" in said and "fast" in said and "other" in said
+
+
+def test_a_benchmark_that_raises_is_missed_and_the_others_still_run(runner, pretend, capsys):
+    def broken(quick):
+        yield runner.Row("before", 1.0)
+        raise OSError("no such disk")
+
+    status = pretend(a=broken, b=lambda quick: [runner.Row("after", 1.0, at_most=2)])
+    said = capsys.readouterr().out
+    assert status == 1
+    assert "before" in said and "after" in said and "a: OSError: no such disk" in said
+
+
+def test_a_benchmark_without_a_row_is_missed(pretend):
+    assert pretend(a=lambda quick: []) == 1
+
+
+def test_only_what_is_named_runs_and_quick_is_handed_on(runner, pretend, capsys):
+    seen = []
+
+    def rows(quick):
+        seen.append(quick)
+        return [runner.Row("x", 1.0)]
+
+    assert pretend(["b", "--quick"], a=lambda quick: 1 / 0, b=rows) == 0
+    assert seen == [True]
+
+
+def test_an_unknown_name_is_an_error_that_lists_the_known_ones(pretend, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        pretend(["c"], a=lambda quick: [])
+    assert stopped.value.code == 2
+    assert "unknown: c. Known: a" in capsys.readouterr().err
+
+
+def test_threads_and_dtype_are_put_back_after_each_benchmark(runner, pretend):
+    before = torch.get_num_threads(), torch.get_default_dtype()
+
+    def rows(quick):
+        torch.set_num_threads(before[0] + 1)
+        torch.set_default_dtype(torch.float64)
+        yield runner.Row("x", 1.0)
+
+    pretend(a=rows)
+    assert (torch.get_num_threads(), torch.get_default_dtype()) == before
+
+
+def test_the_modules_with_rows_are_found(runner):
+    found = {
+        path.stem
+        for path in MODULES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name == "rows"
+    }
+    assert set(runner.names()) == found
+    assert {"import_time", "notebook_time", "recording_overhead"} <= found
+
+
+def test_a_notebook_may_take_20_seconds_and_08_and_12_a_minute(runner):
+    times = import_module("benchmarks.notebook_time")
+    assert times.CEILING == 20 and times.CEILINGS == {"08": 60, "12": 60}
