@@ -1,0 +1,165 @@
+"""Exercises of notebook 05: the reference passes, plausible wrong answers do not."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate
+
+from course_utils.exercises import initialization
+
+NAMES = ("he_std", "gain", "edge_point", "lsuv")
+
+
+@pytest.fixture(autouse=True)
+def _own_progress(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))
+
+
+def by_torch(shape, negative_slope):
+    """PyTorch's own initializer, measured: fan and gain are its, not ours."""
+    fan = torch.nn.init._calculate_correct_fan(torch.empty(shape), "fan_in")
+    return torch.nn.init.calculate_gain("leaky_relu", negative_slope) / math.sqrt(fan)
+
+
+def bell_mean(function):
+    return integrate.quad(
+        lambda x: function(x) * math.exp(-x * x / 2) / math.sqrt(2 * math.pi), -12, 12, limit=400
+    )[0]
+
+
+def gain_by_scipy(phi):
+    return bell_mean(lambda x: float(phi(np.array([x]))[0]) ** 2) ** -0.5
+
+
+def edge_by_scipy(q):
+    weight = 1 / bell_mean(lambda x: math.cosh(math.sqrt(q) * x) ** -4)
+    return [weight, q - weight * bell_mean(lambda x: math.tanh(math.sqrt(q) * x) ** 2)]
+
+
+def sampled_gain(phi):
+    z = np.random.default_rng(0).normal(size=1000)
+    return 1 / np.sqrt((phi(z) ** 2).mean())
+
+
+Z = np.linspace(-8, 8, 4001)
+BELL = np.exp(-(Z**2) / 2) / np.exp(-(Z**2) / 2).sum()
+
+
+def edge(q, slope=lambda h: 1 - h**2, root=True, square=True, bias=True, minus=True):
+    h = np.tanh((q**0.5 if root else q) * Z)
+    weight = 1 / (BELL * (slope(h) ** 2 if square else slope(h))).sum()
+    kept = (BELL * h**2).sum()
+    return weight, (q - (weight * kept if minus else kept)) if bias else 0.0
+
+
+def lsuv(weights, x, phi, *, carry="new", divide="std", where="z", whole=True):
+    scaled, h = [], x
+    for W in weights:
+        z = h @ W if where == "z" else phi(h @ W)
+        size = {
+            "std": z.std(),
+            "variance": z.var(),
+            "rms": np.sqrt((z**2).mean()),
+            "columns": z.std(0),
+        }[divide]
+        new = W / size
+        scaled.append(new)
+        h = phi(h @ (new if carry == "new" else W))
+    return scaled if whole else scaled[-1]
+
+
+RIGHT = {
+    "he_std": [by_torch],
+    "gain": [gain_by_scipy],
+    "edge_point": [edge_by_scipy, lambda q: torch.tensor(edge_by_scipy(q)).tolist()],
+    "lsuv": [lambda w, x, phi: tuple(lsuv(w, x, phi))],
+}
+
+WRONG = {
+    "he_std": {
+        "fan_out": lambda s, a: (2 / ((1 + a**2) * s[0] * math.prod(s[2:]))) ** 0.5,
+        "kernel forgotten": lambda s, a: (2 / ((1 + a**2) * s[1])) ** 0.5,
+        "slope forgotten": lambda s, a: (2 / math.prod(s[1:])) ** 0.5,
+        "slope not squared": lambda s, a: (2 / ((1 + a) * math.prod(s[1:]))) ** 0.5,
+        "variance": lambda s, a: 2 / ((1 + a**2) * math.prod(s[1:])),
+        "Xavier": lambda s, a: (2 / (s[0] + s[1])) ** 0.5,
+        "text": lambda s, a: "0.1",
+        "nan": lambda s, a: math.nan,
+    },
+    "gain": {
+        "standard deviation": lambda phi: 1 / np.sqrt((BELL * (phi(Z) - BELL @ phi(Z)) ** 2).sum()),
+        "no root": lambda phi: 1 / (BELL * phi(Z) ** 2).sum(),
+        "upside down": lambda phi: np.sqrt((BELL * phi(Z) ** 2).sum()),
+        "mean absolute value": lambda phi: 1 / (BELL * np.abs(phi(Z))).sum(),
+        "a sample": sampled_gain,
+        "He for all": lambda phi: 2**0.5,
+        "bell not normalized": lambda phi: (np.exp(-(Z**2) / 2) * phi(Z) ** 2).sum() ** -0.5,
+        "array": lambda phi: np.full(3, (BELL * phi(Z) ** 2).sum() ** -0.5),
+    },
+    "edge_point": {
+        "slope not squared": lambda q: edge(q, square=False),
+        "slope is 1 − tanh": lambda q: edge(q, slope=lambda h: 1 - h),
+        "z ~ N(0, q²)": lambda q: edge(q, root=False),
+        "no bias": lambda q: edge(q, bias=False),
+        "σ_w² forgotten": lambda q: edge(q, minus=False),
+        "swapped": lambda q: edge(q)[::-1],
+        "standard deviations": lambda q: tuple(math.sqrt(v) for v in edge(q)),
+        "one number": lambda q: edge(q)[0],
+        "nan": lambda q: (math.nan, math.nan),
+    },
+    "lsuv": {
+        "old weights carried on": lambda w, x, phi: lsuv(w, x, phi, carry="old"),
+        "by the variance": lambda w, x, phi: lsuv(w, x, phi, divide="variance"),
+        "by the root mean square": lambda w, x, phi: lsuv(w, x, phi, divide="rms"),
+        "each unit by its own": lambda w, x, phi: lsuv(w, x, phi, divide="columns"),
+        "by the size of h": lambda w, x, phi: lsuv(w, x, phi, where="h"),
+        "the last one only": lambda w, x, phi: lsuv(w, x, phi, whole=False),
+        "unchanged": lambda w, x, phi: w,
+        "zero": lambda w, x, phi: [0 * W for W in w],
+    },
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reference_and_other_right_answers_pass(name):
+    exercise = getattr(initialization, name)
+    for answer in [exercise.reference, *RIGHT[name]]:
+        verdict = exercise.check(answer)
+        assert verdict, verdict.message
+
+
+@pytest.mark.parametrize(
+    ("name", "mistake"), [(name, key) for name in NAMES for key in WRONG[name]]
+)
+def test_a_plausible_wrong_answer_is_rejected_with_a_reason(name, mistake):
+    verdict = getattr(initialization, name).check(WRONG[name][mistake])
+    assert verdict.status == "wrong"
+    assert len(verdict.message) > 40 and "raised" not in verdict.message
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_not_attempted_is_said(name):
+    exercise = getattr(initialization, name)
+    assert exercise.check(lambda *inputs: ...).status == "not attempted"
+    assert exercise.check(...).status == "not attempted"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hints_lead_to_the_answer_and_the_solution_shows_it(name):
+    exercise = getattr(initialization, name)
+    assert len(exercise.hints) >= 3
+    assert "def " + name in exercise.solution()
+    assert 5 <= exercise.minutes <= 20 and exercise.difficulty in (1, 2, 3)
+
+
+def test_dividing_in_place_is_right_too():
+    def in_place(weights, x, phi):
+        h = x
+        for W in weights:
+            W /= (h @ W).std()
+            h = phi(h @ W)
+        return weights
+
+    assert initialization.lsuv.check(in_place)
