@@ -1143,6 +1143,15 @@ def test_lsuv_leaves_mode_hooks_buffers_gradients_and_random_state(training):
     torch.testing.assert_close(values, torch.ones_like(values))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_lsuv_measures_without_dropout(training):
+    x, nets = gaussian(20, 6), []
+    for share in (0.0, 0.9):
+        net = nn.Sequential(nn.Linear(6, 9), nn.Dropout(share), nn.ReLU(), nn.Linear(9, 4))
+        nets.append(cu.initialize(net.train(training), "lsuv", batch=x, generator=cu.seeded(0)))
+    equal_states(*nets)
+
+
 def test_lsuv_divides_a_weight_that_two_layers_share_once():
     net = nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5))
     net[2].weight = net[0].weight
