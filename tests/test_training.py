@@ -303,16 +303,16 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights():
     class Root(nn.Module):
         def __init__(self):
             super().__init__()
-            self.first, self.last = nn.Linear(5, 5), nn.Linear(5, 4)
+            self.first, self.second, self.last = nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 4)
 
         def forward(self, x):
-            return self.last((self.first(x) * 0).sqrt())
+            return self.last((self.second(self.first(x)) * 0).sqrt())
 
     torch.manual_seed(0)
     model = Root()
     before = weights(model)
     history = fit(model, data(), epochs=2, generator=cu.seeded(0), **CPU)
-    assert (history.stopped, history.layer) == ("non-finite gradient", "first")
+    assert (history.stopped, history.layer) == ("non-finite gradient", "second")
     assert history.loss.isfinite().all() and history.steps == 1
     assert same(before, weights(model))
 

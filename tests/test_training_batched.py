@@ -227,11 +227,12 @@ class Root(nn.Module):
         return self.last((self.first(x) ** 2 * self.level).sqrt())
 
 
-def test_a_gradient_that_is_not_finite_never_reaches_the_weights():
+@pytest.mark.parametrize("batch_size", [8, 23])  # 23: the only step of its epoch
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(batch_size):
     torch.manual_seed(0)
     models = [Root(level).double() for level in (1.0, 0.0, 2.0)]
     before = copy.deepcopy(models[1].state_dict())
-    histories = agree(models, data(), epochs=2, batch_size=8, lr=0.01)
+    histories = agree(models, data(), epochs=2, batch_size=batch_size, lr=0.01)
     assert histories.stopped == ("finished", "non-finite gradient", "finished")
     assert histories.layer[1] == "first" and "holds NaN or Inf" in histories.message[1]
     assert all(torch.equal(before[k], v) for k, v in models[1].state_dict().items())
