@@ -15,6 +15,7 @@ CHAPTERS = (
     "eigenvalues",
     "activations",
     "clipping",
+    "normalization",
 )
 
 __all__ = ["CHAPTERS", "Exercise", "Progress", "Verdict", "progress"]
