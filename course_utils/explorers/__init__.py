@@ -6,6 +6,7 @@ from .clipping import clipping_explorer
 from .eigenvalues import eigenvalues_explorer
 from .gradient_descent import gradient_descent_explorer
 from .grid import GridExplorer
+from .initialization import initialization_explorer
 from .normalization import normalization_explorer
 from .spec import Bars, Line, Panel, Points, Readout, Slider, Text
 
@@ -23,5 +24,6 @@ __all__ = [
     "clipping_explorer",
     "eigenvalues_explorer",
     "gradient_descent_explorer",
+    "initialization_explorer",
     "normalization_explorer",
 ]
