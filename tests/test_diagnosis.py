@@ -279,6 +279,14 @@ def test_a_gradient_that_underflows_is_fitted_where_it_has_digits():
     assert slope.underflow and slope.verdict == "vanishing"
 
 
+def test_weights_so_small_that_nothing_arrives_are_vanishing_too():
+    model = net(6, activation="sigmoid")
+    with torch.no_grad():
+        model.linear5.weight.mul_(1e-46)
+    found = the(diagnose(model), "vanishing")
+    assert found.measured == 0 and "exactly 0" in found.cause
+
+
 def test_a_slope_near_the_limit_says_so():
     logs = [0, 0.6, 1.2, 2.6, 3.1, 4.4]
     slope = fit([math.exp(v) for v in logs], range(6), [0] * 6, 5)
@@ -340,6 +348,11 @@ def test_an_inplace_relu_changes_nothing():
 @pytest.mark.parametrize("size", [1, 2, 256])
 def test_a_symmetric_layer_is_not_dead_whatever_the_batch(size):
     assert diagnose(net(20, 256), data(size)).healthy
+
+
+def test_a_signal_that_fades_away_is_not_called_dead():
+    model = net(20, init="normal", std=1e-4)
+    assert diagnose(model).kinds == {"vanishing"}
 
 
 def test_dead_units_are_counted_per_channel_of_a_convolution():
@@ -558,6 +571,19 @@ def test_a_loss_that_is_cut_off_is_found():
 def test_equal_weights_everywhere_give_a_constant_output():
     model = net(4, activation="tanh", init="zeros")
     assert diagnose(model).kinds == {"constant_output"}
+
+
+def test_a_last_layer_that_starts_at_zero_is_a_note_and_no_finding():
+    model = net(5)
+    nn.init.zeros_(model.linear5.weight)
+    found = diagnose(model)
+    assert found.healthy and any("starts at zero" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("skip", ["plain", "scaled", "rezero", "skipinit"])
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_residual_networks_with_a_norm_are_healthy(skip, norm):
+    assert diagnose(net(40, 128, skip=skip, norm=norm), data(64)).healthy
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

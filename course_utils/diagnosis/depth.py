@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -28,12 +28,17 @@ def over_depth(found: Pass) -> Slope:
     the scale of the weights, which means nothing.
     """
     points = [(i, c) for i, c in enumerate(found.trunk) if not math.isnan(c.grad_in)]
-    return fit(
+    slope = fit(
         [call.grad_in * math.sqrt(math.prod(call.in_shape)) for _, call in points],
         [i for i, _ in points],
         [call.in_shape for _, call in points],
         len(found.trunk) - 1,
     )
+    sizes = [call.grad_in for _, call in points]
+    if math.isnan(slope.factor) and 0 in sizes and any(size > 0 for size in sizes):
+        if not any(path.skip for path in found.paths.values()):  # one layer took it all away
+            return replace(slope, factor=0.0, underflow=True)
+    return slope
 
 
 @dataclass
@@ -106,7 +111,7 @@ def explain(found: Pass, slope: Slope) -> Finding:
             "cu.record(model, layers='all') has a row for each block."
         )
         remedy = "# look for the layer where the profile bends: see the cause"
-    elif not abs(predicted / slope.factor - 1) < AGREES:
+    elif slope.factor and not abs(predicted / slope.factor - 1) < AGREES:
         cause += (
             f" The product is not what was measured ({slope.factor:.3g}), so this is not the whole "
             "cause: compare the layers one by one with cu.plots.gradient_profile(diagnosis.record)."
@@ -124,6 +129,10 @@ def explain(found: Pass, slope: Slope) -> Finding:
 
 
 def _size(slope: Slope, found: Pass) -> str:
+    if not slope.factor:
+        return (
+            "Of the gradient at the last layer exactly 0 arrives below: underflow, or zero weights."
+        )
     decades = slope.log_total / math.log(10)
     text = (
         f"From the last layer to the first ∂L/∂h is multiplied by 10^{decades:.1f} over "
@@ -191,7 +200,9 @@ def _plain(kind: str, slope: Slope, factors: Factors, edges: list) -> tuple[floa
         whose = f"The activation: {name} passes {between:.3g} of the gradient, and {parts}"
     if not math.isnan(predicted):
         whose += f". {matched}"
-        if abs(predicted / slope.factor - 1) < 0.1 or not abs(product / slope.factor - 1) < 0.1:
+        if not slope.factor or (
+            abs(predicted / slope.factor - 1) < 0.1 or not abs(product / slope.factor - 1) < 0.1
+        ):
             return predicted, f"{whose}."
     return product, f"{whose}."
 

@@ -142,6 +142,12 @@ def _examine(
     kinds = {finding.kind for finding in findings}
     if not kinds - {"not_connected"}:
         constant = _constant(found)
+        if constant and _waits(found):
+            constant = None
+            notes.append(
+                "the last layer starts at zero, so the output is constant and no gradient passes "
+                "it before its first step. Measure again after that."
+            )
         findings += [constant] if constant else []
         if not constant:
             uneven = unbalanced(found, optimizer)
@@ -439,6 +445,13 @@ def _constant(found: Pass) -> Finding | None:
     )
 
 
+def _waits(found: Pass) -> bool:
+    """Whether only the last layer's weights are zero, as is done on purpose."""
+    weights = [call.module.weight for call in found.trunk if hasattr(call.module, "weight")]
+    zero = [bool((weight == 0).all()) for weight in weights]
+    return len(zero) > 1 and zero[-1] and not any(zero[:-1])
+
+
 def _healthy(found: Pass, slope: Slope) -> Finding:
     if math.isnan(slope.factor):
         return Finding(
@@ -447,7 +460,7 @@ def _healthy(found: Pass, slope: Slope) -> Finding:
             "",
             math.nan,
             math.nan,
-            "Nothing was found. The network has too few layers for depth to matter.",
+            "Nothing was found. Too few layers have a gradient of their own for a slope.",
             "",
             "",
         )

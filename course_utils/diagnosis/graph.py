@@ -184,7 +184,7 @@ def transmitted(path: Path, generator: torch.Generator) -> float:
             found = found if isinstance(found, tuple) else (found,)
             onward = branches_with_index(node)
             value = found[onward]
-        return rms(value)
+        return rms(value.detach())
     except (RuntimeError, AttributeError, IndexError, TypeError, StopIteration):
         return math.nan
 

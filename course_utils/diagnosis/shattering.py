@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .. import theory
 from . import remedies
+from .graph import activation_name
 from .measure import Pass
 from .report import Finding
 
 SAMPLES = 32
 LEAST_DEPTH = 8
+SURE = 10.0  # standard deviations above 0 at which a cosine still says something
 HOPELESS = 1e-6
 """Below one in a million, the gradients of a million inputs add up like random vectors."""
 
@@ -87,7 +90,7 @@ def gradient_correlation(found: Pass) -> Correlation | None:
         labels.append(name)
         together = float(unit.sum(0).square().sum())
         cosines.append((together - count) / (count * (count - 1)))
-        floors.append(3 * math.sqrt(2 / (count * (count - 1) * unit.shape[1])))
+        floors.append(SURE * math.sqrt(2 / (count * (count - 1) * unit.shape[1])))
     return _fit(labels, cosines, floors, len(found.trunk) - 1)
 
 
@@ -137,6 +140,12 @@ def _fit(
     return Correlation(tuple(labels), tuple(cosines), factor, total)
 
 
+def _predicted(found: Pass) -> float:
+    """What theory says of batch norm and ReLU, NaN for other activations."""
+    names = {activation_name(node) for path in found.paths.values() for node in path.activations}
+    return theory.gradient_correlation(1, residual=False) if names == {"relu"} else math.nan
+
+
 def shattered(found: Pass) -> Finding | None:
     """The finding, where the correlation over the whole depth falls below one in a million."""
     correlation = gradient_correlation(found)
@@ -149,7 +158,7 @@ def shattered(found: Pass) -> Finding | None:
         correlation.layers,
         "factor of the correlation between gradients of different inputs, per layer",
         correlation.factor,
-        0.5 if batch else math.nan,
+        _predicted(found) if batch else math.nan,
         f"The gradients of different inputs have cosines that fall by {correlation.factor:.2g} per "
         f"layer, to 10^{math.log10(max(correlation.total, 1e-300)):.0f} over "
         f"{len(found.trunk) - 1} layers: each input pulls the first layer its own way, and the sum "

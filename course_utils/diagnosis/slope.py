@@ -29,7 +29,9 @@ class Slope:
 
     @property
     def log_total(self) -> float:
-        """Log of what the whole depth multiplies the gradient by."""
+        """Log of what the whole depth multiplies the gradient by; −inf where nothing arrives."""
+        if self.factor == 0:
+            return -math.inf
         return self.span * math.log(self.factor) if self.factor > 0 else math.nan
 
     @property
@@ -42,6 +44,8 @@ class Slope:
     @property
     def close(self) -> bool:
         """Whether the limit lies within two standard errors of the total."""
+        if not math.isfinite(self.log_total):
+            return False
         distance = abs(abs(self.log_total) - math.log(LIMIT))
         return distance < 2 * self.error * self.span
 

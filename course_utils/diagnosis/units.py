@@ -13,6 +13,8 @@ from .report import Finding
 SATURATED_SLOPE = 0.05
 """A unit is saturated where its slope is below this share of the largest slope."""
 
+_SMALLEST = 1e-37  # below it float32 has no digits left
+
 SURE = 5.0
 """Standard deviations above chance at which a share of dead units counts as evidence."""
 
@@ -50,12 +52,13 @@ def dead(found: Pass) -> tuple[Finding | None, bool]:
     Returns:
         The finding, and whether a whole layer is silent.
     """
-    shares, units, silent = {}, {}, []
+    shares, units, silent, layers_of_relu = {}, {}, [], 0
     for name, node, conv in _nodes(found):
         if activation_name(node) not in ("relu", "relu6"):
             continue
+        layers_of_relu += 1
         values = slopes(node)
-        if values is None or values.dim() < 2:
+        if values is None or values.dim() < 2 or _faded(found, name):
             continue
         axis = 1 if conv else values.dim() - 1
         alive = values.transpose(0, axis).flatten(1).ne(0).any(1)
@@ -78,11 +81,11 @@ def dead(found: Pass) -> tuple[Finding | None, bool]:
         "passes it"
     )
     narrow = min(units[name] for name in layers)
-    by_chance = theory.dead_network_probability(narrow, len(shares))
+    by_chance = theory.dead_network_probability(narrow, layers_of_relu)
     if silent and by_chance > 1e-3:
         cause += (
-            f". Chance alone does that: a network with {len(shares)} ReLU layers of {narrow} units "
-            f"has a silent layer with probability {by_chance:.2g} for one input"
+            f". Chance alone does that: a network with {layers_of_relu} ReLU layers of {narrow} "
+            f"units has a silent layer with probability {by_chance:.2g} for one input"
         )
         remedy = "# a wider network, or a ReLU that leaks:\n" + _LEAKY
     else:
@@ -109,6 +112,13 @@ def dead(found: Pass) -> tuple[Finding | None, bool]:
         remedies.CHAPTERS[4],
     )
     return finding, bool(silent)
+
+
+def _faded(found: Pass, name: str) -> bool:
+    """Whether a layer's output is 0 because the signal faded away, not because it is negative."""
+    if name not in found.record.layers:
+        return False
+    return float(found.record.output_rms[0, found.record.layers.index(name)]) < _SMALLEST
 
 
 def _above_half(share: float, units: int) -> bool:
