@@ -165,6 +165,16 @@ def test_the_title_stands_first_and_headings_do_not_skip_a_level(path):
 
 
 @each(NOTEBOOKS)
+def test_inline_math_stays_on_one_line(path):
+    # In a quotation the next line starts with ">", which would end up inside of the formula.
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            text = re.sub(r"```.*?```|\$\$.*?\$\$|`[^`\n]*`", "", cell.source, flags=re.DOTALL)
+            spans = re.findall(r"(?<!\\)\$[^$]*\$", text)
+            assert not [span for span in spans if "\n" in span], cell.id
+
+
+@each(NOTEBOOKS)
 def test_links_to_files_of_the_course_lead_somewhere(path):
     prose = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose):

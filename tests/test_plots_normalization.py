@@ -66,6 +66,8 @@ def test_predictions_are_lines_and_infinity_is_a_gap(ax):
     assert named(ax, "relu, predicted").get_linestyle() != (
         named(ax, "tanh, predicted").get_linestyle()
     )
+    ax.figure.canvas.draw()
+    assert {"4", "16"} <= {tick.get_text() for tick in ax.get_xticklabels()}
     assert ax.get_xscale() == "log" and ax.get_xlabel() and "g²" in ax.get_ylabel()
 
 

@@ -118,6 +118,7 @@ def factor_by_batch(
         ax.axhline(value, 0.5, 1, color=series(order[name])["color"], linewidth=0.8)
     ax.axhline(1, color=_GREY, linewidth=0.8)
     ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.set(xlabel="batch size B", ylabel="factor of g² per layer")
     ax.legend(fontsize="small")
     return ax
