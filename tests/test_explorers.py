@@ -1,0 +1,609 @@
+"""The generic explorer without a browser: what it packs, refuses, remembers and draws as a PNG.
+
+The oracles are the arrays handed in, Python's own number formats, and struct and json, which read
+what travels to the browser. How it looks and moves there is tested in tests/browser.
+"""
+
+import base64
+import inspect
+import io
+import json
+import math
+import re
+import struct
+from dataclasses import FrozenInstanceError, replace
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib.image
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.colors import to_hex
+
+from course_utils import explorers
+from course_utils.explorers import Bars, GridExplorer, Line, Panel, Points, Readout, Slider, Text
+from course_utils.explorers.packing import MAX_BYTES, format_number, pack
+from course_utils.explorers.picture import figure
+from course_utils.plots.style import COLORS
+
+ROOM = Path(explorers.__file__).parent
+LR = Slider("lr", "learning rate η", (0.1, 0.2, 0.4))
+MODE = Slider("mode", "norm", ("none", "batch"))
+X = np.arange(5.0)
+DOTS = Points(X, X)
+
+
+def packed(*marks, sliders=(LR, MODE), readouts=(), title="Title", **panel):
+    """An explorer of one panel, packed."""
+    panel = {"title": "panel", "xlabel": "x", "ylabel": "y", "marks": marks or (DOTS,)} | panel
+    return pack(title, sliders, [Panel(**panel)], readouts)
+
+
+def explorer(*sliders, marks=(DOTS,), readouts=()):
+    return GridExplorer("Title", sliders or (LR, MODE), [Panel("panel", "x", "y", marks)], readouts)
+
+
+def refs(node):
+    """Every reference into the block of bytes, wherever it stands in the description."""
+    if isinstance(node, dict):
+        if "offset" in node:
+            yield node
+        for value in node.values():
+            yield from refs(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from refs(value)
+
+
+def unpacked(result, ref):
+    """The whole array behind a reference, read by struct as a browser would."""
+    count = math.prod(ref["grid"]) * ref["points"]
+    kind = {"f4": "f", "f8": "d"}[ref["type"]]
+    values = struct.unpack_from(f"<{count}{kind}", result.data, ref["offset"])
+    return np.array(values).reshape(*ref["grid"], ref["points"])
+
+
+# Numbers as words
+
+
+@given(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(["g", ".3g", ".1g", ".0e", ".4e", "+.3g", "+.2e"]),
+)
+def test_a_number_reads_back_as_what_python_writes(value, spec):
+    text = format_number(value, spec)
+    assert "-" not in text and "e" not in text
+    plain = re.sub(r"×10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)", lambda m: "e" + m[1], text).replace("−", "-")
+    plain = plain.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))
+    assert float(plain) == float(format(value, spec))
+    assert plain.startswith("+") == format(value, spec).startswith("+")
+
+
+@given(st.floats(-9e14, 9e14), st.sampled_from([".0f", ".2f", ",.1f", "+.3f", ".1%", "f"]))
+def test_a_decimal_is_that_of_python_with_a_real_minus(value, spec):
+    if "%" in spec:
+        value /= 1e3
+    assert format_number(value, spec) == format(value, spec).replace("-", "−")
+
+
+@pytest.mark.parametrize(
+    ("value", "spec", "text"),
+    [
+        (math.nan, ".2f", "NaN"),
+        (math.inf, "d", "∞"),
+        (-math.inf, ".1%", "−∞"),
+        (1234567, ",d", "1,234,567"),
+        (-3, "+d", "−3"),
+        (3.0, "+d", "+3"),
+        (1e15, ",d", "1×10¹⁵"),
+        (-2.346e20, "+.1f", "−2.35×10²⁰"),
+        (2.346e20, "+.1%", "+2.35×10²⁰"),
+        (2e-310, ".1g", "2×10⁻³¹⁰"),
+    ],
+)
+def test_special_numbers_have_their_own_words(value, spec, text):
+    assert format_number(value, spec) == text
+
+
+@pytest.mark.parametrize("spec", ["", "x", ".3", "3g", ".3s", "%%", ".123f", " .3g", "{:.3g}", 3])
+def test_a_format_that_the_browser_does_not_know_is_refused(spec):
+    with pytest.raises(ValueError, match=r"format=.*'\.3g'"):
+        format_number(1.0, spec)
+
+
+# What travels to the browser
+
+
+SHAPES = st.tuples(*(st.sampled_from((1, n)) for n in (3, 2)), st.integers(1, 7))
+
+
+@given(SHAPES, SHAPES, st.integers(0, 2**32 - 1))
+def test_every_setting_gets_the_points_that_were_measured_there(shape_x, shape_y, seed):
+    generator = np.random.default_rng(seed)
+    shape_y = (*shape_y[:-1], shape_x[-1])
+    x, y = generator.normal(size=shape_x), generator.normal(size=shape_y)
+    figures = generator.normal(size=(3, 1))
+    result = packed(Line(x, y), readouts=[Readout("r", figures)])
+    mark = result.spec["panels"][0]["marks"][0]
+    grid = (3, 2, shape_x[-1])
+    for i in range(3):
+        for j in range(2):
+            for name, array in (("x", x), ("y", y)):
+                expected = np.broadcast_to(array, grid)[i, j].astype(np.float32)
+                np.testing.assert_array_equal(result.array(mark[name], (i, j)), expected)
+            readout = result.spec["readouts"][0]["values"]
+            assert result.array(readout, (i, j)) == figures[i, 0]
+    np.testing.assert_array_equal(unpacked(result, mark["y"]), y.astype(np.float32))
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6))
+def test_arrays_lie_one_after_the_other_where_a_browser_can_read_them(lengths):
+    marks = [Points(np.zeros(n), np.zeros((3, 2, n))) for n in lengths]
+    result = packed(*marks, readouts=[Readout("r", np.zeros((3, 2)))])
+    end = 0
+    for ref in refs(result.spec):
+        size = {"f4": 4, "f8": 8}[ref["type"]]
+        assert ref["offset"] % 8 == 0  # a Float64Array may begin nowhere else
+        assert end <= ref["offset"] < end + 8
+        end = ref["offset"] + size * math.prod(ref["grid"]) * ref["points"]
+    assert end == len(result.data)
+
+
+@pytest.mark.parametrize("extreme", [1e300, -1e39, 1e-300, 3e-39, -5e-324])
+def test_what_a_float32_would_lose_travels_as_float64(extreme):
+    y = np.array([1.0, extreme, np.nan, 0.0, np.inf])
+    ref = packed(Line(X, y)).spec["panels"][0]["marks"][0]["y"]
+    assert ref["type"] == "f8"
+    np.testing.assert_array_equal(unpacked(packed(Line(X, y)), ref)[0, 0], y)
+
+
+def test_ordinary_positions_with_nan_zero_and_infinity_stay_float32():
+    y = np.array([1.0, 3e38, np.nan, 0.0, -np.inf])
+    assert packed(Line(X, y)).spec["panels"][0]["marks"][0]["y"]["type"] == "f4"
+
+
+def test_printed_numbers_keep_all_their_digits():
+    third = np.full((3, 2, 5), 1 / 3)
+    result = packed(Text(X, X, third), readouts=[Readout("r", third[..., 0])])
+    text, readout = result.spec["panels"][0]["marks"][0], result.spec["readouts"][0]
+    assert result.array(text["numbers"], (2, 1))[0] == 1 / 3
+    assert result.array(readout["values"], (0, 1))[0] == 1 / 3
+
+
+def test_the_description_is_json_though_the_data_are_not_finite():
+    y = np.array([np.nan, np.inf, 1.0, -np.inf, 2.0])
+    result = packed(Line(X, y), Points(X, y), readouts=[Readout("r", np.array(np.nan))])
+    spec = json.loads(json.dumps(result.spec, allow_nan=False))
+    assert spec == result.spec
+    assert result.shown([0, 0])[1] == ["r: NaN"]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        torch.arange(5.0, requires_grad=True),
+        torch.arange(5),
+        torch.arange(5, dtype=torch.bfloat16),
+        [0, 1, 2, 3, 4],
+        range(5),
+        np.arange(5, dtype=np.uint8),
+    ],
+    ids=lambda array: str(getattr(array, "dtype", type(array).__name__)),
+)
+def test_arrays_come_from_torch_numpy_or_lists(array):
+    result = packed(Line(array, array))
+    np.testing.assert_array_equal(
+        result.array(result.spec["panels"][0]["marks"][0]["y"], (0, 0)), np.arange(5.0)
+    )
+
+
+def test_one_megabyte_is_the_limit_and_the_error_names_what_is_largest():
+    assert MAX_BYTES == 1_000_000
+    y = np.zeros((3, 2, 50_000))
+    with pytest.raises(ValueError, match=r"1,400,000 bytes.*1,000,000.*marks\[0\]\.y 1,200,000"):
+        packed(Line(np.zeros(50_000), y))
+    half = np.zeros(125_000)  # of 4 bytes each
+    assert len(packed(Line(half, half)).data) == MAX_BYTES
+    with pytest.raises(ValueError, match="1,000,0"):
+        packed(Line(np.zeros(125_001), np.zeros(125_001)))
+
+
+# Limits of the axes
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=9))
+def test_automatic_limits_hold_every_point_of_every_setting(values):
+    y = np.array(values)
+    low, high = packed(Line(np.arange(len(y)), y)).spec["panels"][0]["ylim"]
+    assert low < y.min() and y.max() < high
+    assert high - low <= 1.0801 * np.ptp(y) or np.ptp(y) == 0 or high - low <= 1.2
+
+
+def test_automatic_limits_come_from_all_settings_and_not_from_the_first():
+    y = np.zeros((3, 2, 5))
+    y[2, 1, 4] = 100
+    low, high = packed(Line(X, y)).spec["panels"][0]["ylim"]
+    assert low < 0 and 100 < high < 110
+
+
+def test_a_log_axis_takes_its_limits_from_what_is_positive():
+    y = np.array([0.0, -3.0, 1e-8, 1e4, np.nan])
+    low, high = packed(Line(X, y), yscale="log").spec["panels"][0]["ylim"]
+    assert 1e-9 < low < 1e-8 and 1e4 < high < 1e5
+
+
+def test_limits_of_a_log_axis_stay_numbers_for_the_largest_and_smallest_float():
+    y = np.array([1e-308, 1.0, 1e308, 1.0, 1.0])
+    low, high = packed(Line(X, y), yscale="log").spec["panels"][0]["ylim"]
+    assert 0 < low and math.isfinite(high)
+
+
+@pytest.mark.parametrize(("sign", "inside"), [(1, (0.0, 4.16)), (-1, (-4.16, 0.0))])
+def test_bars_stand_on_zero_and_leave_room_at_the_sides(sign, inside):
+    heights = sign * np.array([1.0, 4.0, 2.0])
+    panel = packed(Bars(("a", "b", "c"), heights)).spec["panels"][0]
+    assert panel["xlim"] == [-0.6, 2.6]
+    assert panel["ylim"] == pytest.approx(inside)
+
+
+def test_limits_that_are_given_are_kept():
+    panel = packed(xlim=(-3, 7), ylim=(1, np.float32(2.5)), yscale="log").spec["panels"][0]
+    assert panel["xlim"] == [-3.0, 7.0] and panel["ylim"] == [1.0, 2.5]
+
+
+# What is refused
+
+
+WRONG = {
+    "no title": (dict(title=" "), "title=' '"),
+    "no slider": (dict(sliders=()), "sliders is empty"),
+    "a slider instead of a list": (dict(sliders=LR), r"sliders must be a list.*\[Slider"),
+    "a word among the sliders": (dict(sliders=["lr"]), r"sliders\[0\]='lr' must be a Slider"),
+    "sliders that are a number": (dict(sliders=3), "sliders=3"),
+    "a name that is no identifier": (dict(sliders=[replace(LR, name="learning rate")]), "identif"),
+    "a name that is a keyword": (dict(sliders=[replace(LR, name="lambda")]), "identifier"),
+    "a name twice": (dict(sliders=[LR, replace(MODE, name="lr")]), "taken by another"),
+    "a private name": (dict(sliders=[replace(LR, name="_lr")]), "'lr_value'"),
+    "a single value": (dict(sliders=[replace(LR, values=(1.0,))]), "at least two"),
+    "one word as values": (dict(sliders=[replace(LR, values="ab")]), r"\['a', 'b'\]"),
+    "words and numbers": (dict(sliders=[replace(LR, values=("a", 1.0))]), "all numbers or all"),
+    "truth values": (dict(sliders=[replace(LR, values=(True, False))]), "all numbers or all"),
+    "values that are no list": (dict(sliders=[replace(LR, values=3)]), "must be a list"),
+    "a slider at NaN": (dict(sliders=[replace(LR, values=(0.1, math.nan))]), "finite"),
+    "a value twice": (dict(sliders=[replace(LR, values=(1, 2, 1))]), "holds 1 twice"),
+    "start beyond the end": (dict(sliders=[replace(LR, start=3)]), r"start=3.*0 to 2"),
+    "start from the end": (dict(sliders=[replace(LR, start=-1)]), "start=-1"),
+    "start that is a value": (dict(sliders=[replace(LR, start=0.1)]), "index of a value"),
+    "start that is True": (dict(sliders=[replace(LR, start=True)]), "index of a value"),
+    "two values that look the same": (
+        dict(sliders=[replace(LR, values=(1.0, 1.0001))]),
+        "shows two of its values as '1'.*more digits",
+    ),
+    "an unknown format": (dict(sliders=[replace(LR, format="%.3f")]), r"sliders\[0\]\.format"),
+    "a label that is no text": (dict(sliders=[replace(LR, label=3)]), r"sliders\[0\]\.label=3"),
+    "no mark": (dict(marks=()), "marks is empty"),
+    "a mark instead of a tuple": (dict(marks=DOTS), r"\(mark,\)"),
+    "marks that are a number": (dict(marks=3), "marks=3"),
+    "something else among the marks": (dict(marks=(X,)), "must be a Line, Points, Bars or Text"),
+    "an axis too many": (dict(marks=(Line(X, np.zeros((3, 2, 1, 5))),)), r"shape \(3, 2, 1, 5\)"),
+    "an axis too few": (
+        dict(marks=(Line(X, np.zeros((3, 5))),)),
+        r"3 \(lr\) or 1, 2 \(mode\) or 1",
+    ),
+    "axes of the wrong length": (dict(marks=(Line(X, np.zeros((2, 3, 5))),)), "does not fit"),
+    "no points": (dict(marks=(Line(np.zeros(0), np.zeros(0)),)), "is empty"),
+    "x and y of other lengths": (dict(marks=(Line(X, X[:4]),)), "5 points and y has 4"),
+    "complex positions": (dict(marks=(Line(X, 1j * X),)), "real numbers"),
+    "words as positions": (dict(marks=(Line(X, list("abcde")),)), "real numbers"),
+    "nested lists of other lengths": (dict(marks=(Line(X, [[1], [1, 2]]),)), "equal lengths"),
+    "a color that is not there": (dict(marks=(replace(DOTS, color=7),)), r"color=7.*0 to 6"),
+    "a color by name": (dict(marks=(replace(DOTS, color="red"),)), "index into the palette"),
+    "an unknown dash": (dict(marks=(Line(X, X, dash="--"),)), "solid, dashed, dotted"),
+    "a line without width": (dict(marks=(Line(X, X, width=0),)), "width=0"),
+    "points of infinite size": (dict(marks=(replace(DOTS, size=math.inf),)), "size=inf"),
+    "a size that is True": (dict(marks=(replace(DOTS, size=True),)), "size=True"),
+    "a legend that is no text": (dict(marks=(replace(DOTS, label=None),)), "label=None"),
+    "an unknown scale": (dict(yscale="symlog"), "yscale='symlog'.*linear, log"),
+    "equal units on a log axis": (dict(yscale="log", equal=True), "equal=True needs linear"),
+    "a log axis without a positive value": (dict(marks=(Line(X, -X),), yscale="log"), "set .*ylim"),
+    "an axis without a finite value": (dict(marks=(Line(X, X * np.nan),)), "is finite; set"),
+    "limits the wrong way round": (dict(ylim=(2, 1)), "lower number first"),
+    "limits that are equal": (dict(ylim=(1, 1)), "lower number first"),
+    "one limit": (dict(ylim=(1,)), "two numbers"),
+    "a limit at NaN": (dict(ylim=(0, math.nan)), "finite"),
+    "a log limit at zero": (dict(ylim=(0, 1), yscale="log"), "above 0 on a log axis"),
+    "a panel title that is no text": (dict(title_=1), "title=1"),
+    "bars without a name": (dict(marks=(Bars(("a", "b"), np.zeros(3)),)), "3 bars.*2"),
+    "bars with one word": (dict(marks=(Bars("ab", np.zeros(2)),)), "tuple of strings"),
+    "bars of other names": (
+        dict(marks=(Bars(("a", "b"), X[:2]), Bars(("a", "c"), X[:2]))),
+        "the same names",
+    ),
+    "bars on a log axis": (dict(marks=(Bars(("a", "b"), X[:2]),), xscale="log"), "cannot hold"),
+    "words for other positions": (dict(marks=(Text(X, X, ("a", "b")),)), "2 entries for 5"),
+    "numbers for other positions": (dict(marks=(Text(X, X, X[:2]),)), "2 numbers for 5"),
+    "prefixes for other positions": (
+        dict(marks=(Text(X, X, X, prefix=("a",)),)),
+        "1 entries for 5",
+    ),
+    "an unknown anchor": (dict(marks=(Text(X, X, X, anchor="left"),)), "start, middle, end"),
+    "a readout with an axis too many": (
+        dict(readouts=[Readout("r", np.zeros((3, 2, 5)))]),
+        r"\(3, 2, 5\).*or \(\) where",
+    ),
+    "a readout of unknown format": (
+        dict(readouts=[Readout("r", 1.0, "x")]),
+        r"readouts\[0\]\.form",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), WRONG.values(), ids=WRONG)
+def test_a_wrong_description_is_an_error_that_names_the_place(change, said):
+    change = dict(change)
+    panel = {"title": "panel", "xlabel": "x", "ylabel": "y", "marks": change.pop("marks", (DOTS,))}
+    for name in ("xscale", "yscale", "xlim", "ylim", "equal"):
+        if name in change:
+            panel[name] = change.pop(name)
+    panel["title"] = change.pop("title_", "panel")
+    whole = {"title": "Title", "sliders": (LR, MODE), "readouts": ()} | change
+    with pytest.raises((ValueError, TypeError), match=said):
+        pack(panels=[Panel(**panel)], **whole)
+
+
+def test_the_same_panel_without_a_mistake_is_accepted():
+    assert packed().spec["title"] == "Title"
+
+
+@pytest.mark.parametrize("name", ["values", "comm", "keys", "layout", "observe", "nbytes", "send"])
+def test_a_slider_cannot_take_the_name_of_what_the_explorer_has(name):
+    with pytest.raises(ValueError, match=f"{name}.*every explorer has already"):
+        explorer(replace(LR, name=name))
+
+
+@pytest.mark.parametrize("kind", [Slider, Line, Points, Bars, Text, Panel, Readout])
+def test_what_an_explorer_is_made_of_is_frozen(kind):
+    given = {
+        name: None
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if parameter.default is parameter.empty
+    }
+    made = kind(**given)
+    with pytest.raises(FrozenInstanceError):
+        setattr(made, next(iter(given)), 1)
+
+
+# Sliders as attributes
+
+
+def test_a_slider_starts_where_it_was_told_and_moves_where_it_is_set():
+    e = explorer(replace(LR, start=1), MODE)
+    assert e.values == {"lr": 0.2, "mode": "none"}
+    e.lr, e.mode = 0.4, "batch"
+    assert (e.lr, e.mode, e.values) == (0.4, "batch", {"lr": 0.4, "mode": "batch"})
+
+
+@pytest.mark.parametrize(
+    "value", [0.2, np.float32(0.2), np.float64(0.2), torch.tensor(0.2), np.array(0.2), 0.2000001]
+)
+def test_a_number_of_any_kind_sets_the_slider_to_its_own_value(value):
+    e = explorer()
+    e.lr = value
+    assert e.lr == 0.2 and type(e.lr) is float
+
+
+def test_whole_numbers_stay_whole():
+    for values in ((1, 2, 4), np.array([1, 2, 4]), torch.tensor([1, 2, 4])):
+        e = explorer(Slider("depth", "depth", values))
+        e.depth = 4.0
+        assert e.depth == 4 and type(e.depth) is int
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("lr", 0.25, r"lr=0\.25.*nothing is interpolated.*0\.1, 0\.2, 0\.4.*nearest is 0\.2"),
+        ("lr", math.nan, "must be a number"),
+        ("lr", True, "must be a number"),
+        ("lr", "0.1", "must be a number"),
+        ("lr", None, "must be a number"),
+        ("lr", np.array([0.1, 0.2]), "must be a number"),
+        ("lr", math.inf, "no position"),
+        ("mode", "bath", r"'none', 'batch'.*Did you mean 'batch'"),
+        ("mode", 0, "choose one of 'none', 'batch'"),
+    ],
+)
+def test_a_value_between_or_beside_the_positions_is_refused_and_nothing_moves(name, value, said):
+    e = explorer()
+    with pytest.raises(ValueError, match=said):
+        setattr(e, name, value)
+    assert e.values == {"lr": 0.1, "mode": "none"}
+
+
+def test_many_positions_are_shortened_in_the_message():
+    e = explorer(Slider("lr", "η", np.linspace(0, 1, 101), format=".2f"))
+    with pytest.raises(ValueError, match=r"0, 0\.01, 0\.02, 0\.03, …, 0\.99, 1\. The nearest"):
+        e.lr = 0.005
+
+
+def test_the_browser_speaks_of_indices_and_python_of_values():
+    e = explorer()
+    heard = []
+    e.observe(lambda change: heard.append((change.old, change.new)), "lr")
+    e.set_state({"lr": 2})
+    assert e.lr == 0.4 and heard == [(0.1, 0.4)]
+    e.mode = "batch"
+    assert {name: e.get_state()[name] for name in ("lr", "mode")} == {"lr": 2, "mode": 1}
+
+
+@pytest.mark.parametrize("index", [3, -1, 1.5, "1", None])
+def test_an_index_that_is_none_of_the_slider_is_refused(index):
+    e = explorer()
+    with pytest.raises(ValueError, match="lr: the browser sent index"):
+        e.set_state({"lr": index})
+    assert e.lr == 0.1
+
+
+def test_explorers_do_not_share_their_sliders():
+    one, two = explorer(), explorer(replace(LR, values=(5, 6)))
+    one.lr, two.lr = 0.4, 6
+    assert (one.lr, two.lr) == (0.4, 6)
+    assert "mode" not in two.values and not hasattr(GridExplorer, "lr")
+
+
+def test_the_bytes_that_travel_are_counted():
+    e = explorer(marks=(Line(np.zeros(7), np.zeros((3, 2, 7))),))
+    assert e.nbytes == len(e.get_state()["_data"]) == 4 * 7 + 4 + 4 * 42
+
+
+# The stored picture
+
+
+def test_a_page_without_scripts_gets_a_picture_and_words_of_the_first_setting():
+    after = np.array([[0.9, 0.8], [0.7, 0.6], [0.5, 0.25]])
+    e = explorer(replace(LR, start=2), replace(MODE, start=1), readouts=[Readout("end", after)])
+    data, _ = e._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert data["text/plain"].splitlines() == [
+        "Title",
+        "learning rate η = 0.4",
+        "norm = batch",
+        "end: 0.25",
+    ]
+    pixels = matplotlib.image.imread(io.BytesIO(base64.b64decode(data["image/png"])), format="png")
+    assert pixels.shape[0] > 300 and pixels.shape[1] > 400 and len(np.unique(pixels)) > 20
+    e.lr = 0.1
+    moved, _ = e._repr_mimebundle_()
+    assert moved["image/png"] == data["image/png"] and moved["text/plain"] == data["text/plain"]
+
+
+@pytest.fixture
+def drawn():
+    """A function from marks to the Axes of the picture at one setting."""
+    before = plt.get_fignums()
+
+    def draw(*marks, index=(1, 1), **panel):
+        (ax,) = figure(packed(*marks, **panel), list(index)).axes
+        return ax
+
+    yield draw
+    assert plt.get_fignums() == before, "the picture belongs to no window"
+
+
+Y = np.arange(30.0).reshape(3, 2, 5) + 1
+
+
+def test_the_picture_of_a_setting_has_the_line_of_that_setting(drawn):
+    ax = drawn(Line(X, Y, color=3, dash="dotted"), index=(2, 1), yscale="log", ylim=(0.5, 40))
+    (line,) = ax.lines
+    np.testing.assert_array_equal(line.get_xydata(), np.column_stack([X, Y[2, 1]]))
+    assert to_hex(line.get_color()) == COLORS[3].lower() and line.get_linestyle() != "-"
+    assert (ax.get_xlabel(), ax.get_yscale(), ax.get_ylim()) == ("x", "log", (0.5, 40))
+
+
+def test_nan_and_infinity_break_a_line(drawn):
+    y = np.array([1.0, np.nan, 3.0, np.inf, 5.0])
+    np.testing.assert_array_equal(drawn(Line(X, y)).lines[0].get_ydata(), [1, np.nan, 3, np.nan, 5])
+
+
+@pytest.mark.parametrize("kind", ["line", "points", "bars"])
+def test_zero_and_below_are_triangles_on_the_lower_edge_of_a_log_axis(drawn, kind):
+    y = np.array([1.0, 0.0, 3.0, -2.0, 5.0])
+    mark = {
+        "line": Line(X, y),
+        "points": Points(X, y),
+        "bars": Bars(tuple("abcde"), y),
+    }[kind]
+    ax = drawn(mark, yscale="log", ylim=(0.1, 10))
+    edge = next(line for line in ax.lines if line.get_marker() == "v")
+    np.testing.assert_array_equal(edge.get_xydata(), [[1, 0.1], [3, 0.1]])
+
+
+def test_points_are_hollow_when_asked(drawn):
+    ax = drawn(Points(X, Y, hollow=True, size=10), index=(0, 1))
+    (dots,) = ax.lines
+    np.testing.assert_array_equal(dots.get_ydata(), Y[0, 1])
+    assert dots.get_linestyle() == "None" and to_hex(dots.get_markerfacecolor()) == "#ffffff"
+
+
+def test_bars_of_one_name_stand_side_by_side_with_the_name_under_them(drawn):
+    heights = Y[..., :3]
+    ax = drawn(Bars(("a", "b", "c"), heights), Bars(("a", "b", "c"), 2 * heights), index=(0, 1))
+    assert [bar.get_height() for bar in ax.patches] == [*heights[0, 1], *(2 * heights[0, 1])]
+    sides = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches)
+    assert all(right <= left for (_, right), (left, _) in pairwise(sides))
+    for i in range(3):
+        pair = [side for side in sides if i - 0.5 < side[0] and side[1] < i + 0.5]
+        assert len(pair) == 2 and np.mean(pair) == pytest.approx(i)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b", "c"]
+
+
+def test_words_follow_the_setting_and_nan_hides_them(drawn):
+    x = np.array([0.0, 1.0, np.nan, 3.0, 4.0])
+    ax = drawn(Text(x, X, Y, format=".1f", prefix=("y = ",) * 5), index=(1, 0))
+    said = [text.get_text() for text in ax.texts if text.get_text().startswith("y = ")]
+    assert said == [f"y = {value:.1f}" for value in Y[1, 0, [0, 1, 3, 4]]]
+
+
+def test_labels_appear_once_in_the_legend_and_dollars_are_no_formula(drawn):
+    ax = drawn(Line(X, X, "costs $3, not $4"), Points(X, X, "costs $3, not $4"), Line(X, -X))
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == [r"costs \$3, not \$4"]
+    ax.figure.canvas.draw()
+
+
+def test_a_diagram_has_no_axes_and_equal_units(drawn):
+    ax = drawn(Points(X, X), equal=True, axes=False)
+    assert not ax.axison and ax.get_aspect() == 1.0
+
+
+def test_the_picture_says_title_sliders_and_readouts():
+    result = packed(title="What is $5?", readouts=[Readout("end", np.array(0.5))])
+    words = [text.get_text() for text in figure(result).texts]
+    words += [figure(result)._supxlabel.get_text(), figure(result)._suptitle.get_text()]
+    said = "\n".join(words)
+    for part in (r"What is \$5?", "learning rate η = 0.1", "norm = none", "end: 0.5"):
+        assert part in said
+
+
+# The component that draws in the browser
+
+
+def test_the_component_loads_nothing_and_runs_no_text_as_code():
+    script, sheet = (ROOM / "grid.js").read_text("utf-8"), (ROOM / "grid.css").read_text("utf-8")
+    assert re.findall(r"https?://[^\"]*", script + sheet) == ["http://www.w3.org/2000/svg"]
+    for word in ("import ", "import(", "fetch(", "eval(", "Function(", "innerHTML", "XMLHttp"):
+        assert word not in script, word
+    assert "@import" not in sheet and not re.search(r"url\(", sheet)
+
+
+def test_page_and_picture_have_the_palette_of_the_figures():
+    sheet = (ROOM / "grid.css").read_text("utf-8")
+    light = sheet.split("}")[0]
+    colors = re.findall(r"--cu-color-(\d): (#\w+);", light)
+    assert [(int(i), color.upper()) for i, color in colors] == list(enumerate(COLORS))
+    dark = sheet.split("}")[1]
+    assert len(re.findall(r"--cu-color-\d:", dark)) == len(COLORS)
+    assert len(re.findall(r"--cu-ink-\d:", light)) == len(re.findall(r"--cu-ink-\d:", dark)) == 7
+
+
+def test_every_explorer_of_the_room_is_called_after_its_chapter_and_has_tests():
+    made = [name for name in explorers.__all__ if name.endswith("_explorer")]
+    modules = {p.stem for p in ROOM.glob("*.py")} - {
+        "__init__",
+        "grid",
+        "packing",
+        "picture",
+        "spec",
+    }
+    assert {name.removesuffix("_explorer") for name in made} == modules
+    for name in made:
+        assert (
+            Path(__file__)
+            .with_name(f"test_explorers_{name.removesuffix('_explorer')}.py")
+            .is_file()
+        )
+        assert not inspect.signature(getattr(explorers, name)).parameters
