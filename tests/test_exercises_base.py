@@ -110,6 +110,42 @@ def test_a_verdict_shows_itself_with_its_text_escaped():
     assert "<b>" not in verdict._repr_html_() and "&lt;b&gt;" in verdict._repr_html_()
 
 
+def test_a_function_that_forgets_to_return_is_told_so():
+    def prints(x):
+        print(2 * x)
+
+    verdict = EXERCISE.check(prints)
+    assert verdict.status == "wrong" and "returned nothing" in str(verdict)
+
+
+def test_an_empty_body_is_not_attempted_however_it_is_written():
+    def documented(x):
+        """Twice x."""
+
+    def passes(x):
+        pass
+
+    for answer in (documented, passes):
+        assert EXERCISE.check(answer).status == "not attempted"
+
+
+def test_an_answer_that_raises_is_told_on_which_input():
+    verdict = EXERCISE.check(lambda x: 1 / (x - 3))
+    assert "For x=1.0" in str(verdict)  # wrong before it raises
+    verdict = EXERCISE.check(lambda x: 2 * x if x < 2 else math.sqrt(-x))
+    assert "Called with 3, your code raised ValueError" in str(verdict)
+
+
+def test_of_a_large_input_the_shape_is_said_when_an_answer_raises():
+    with pytest.raises(WrongAnswer, match=r"Called with \(an array of shape \(2, 3\), 1\), "):
+        call(lambda pair: 1 / 0, [np.zeros((2, 3)), 1])
+
+
+def test_help_can_be_pasted_into_a_cell():
+    line = str(EXERCISE.check()).split("Stuck? ")[1].removesuffix(" helps.")
+    assert line == "cu.exercises.somewhere.double.hint()"
+
+
 # What is compared
 
 
@@ -145,6 +181,19 @@ def test_equal_values_pass(result, expected):
 def test_anything_else_is_a_wrong_answer(result, expected, said):
     with pytest.raises(WrongAnswer, match=said):
         expect_close(result, expected, "this")
+
+
+def test_figures_that_read_the_same_are_told_apart_by_their_difference():
+    with pytest.raises(WrongAnswer, match=r"you returned 1; expected 1\. The two are 3\.0e-08"):
+        expect_close(1 + 3e-8, 1.0, "this", rtol=1e-9)
+
+
+def test_of_a_large_array_the_entry_farthest_off_is_said():
+    want = np.zeros((3, 4))
+    got = want.copy()
+    got[0, 0], got[2, 1] = 1.0, -5.0
+    with pytest.raises(WrongAnswer, match=r"you returned -5 at \[2, 1\]; expected 0\. Mind it\."):
+        expect_close(got, want, "this", hint="Mind it.")
 
 
 def test_an_answer_cannot_change_the_inputs_of_the_check():

@@ -69,6 +69,14 @@ def backward_over(net, chunks, zero_first=True, zero_each=False, weight=lambda x
     return [p.grad for p in net.parameters()]
 
 
+def one_graph(net, chunks):
+    """Right figures, but every chunk's graph is kept until the end."""
+    net.zero_grad()
+    total = sum(len(x) for x, _ in chunks)
+    sum(F.cross_entropy(net(x), y) * len(x) / total for x, y in chunks).backward()
+    return [p.grad for p in net.parameters()]
+
+
 def share(x, total):
     return len(x) / total
 
@@ -138,6 +146,10 @@ WRONG = {
         "flattened": lambda f, x: difference(f, x, 6e-6).ravel().tolist(),
     },
     "accumulated_gradient": {
+        "the whole batch at once": lambda n, c: backward_over(
+            n, [tuple(torch.cat(parts) for parts in zip(*c, strict=True))]
+        ),
+        "one graph over all chunks": one_graph,
         "old gradients kept": lambda n, c: backward_over(n, c, zero_first=False, weight=share),
         "overwritten": lambda n, c: backward_over(n, c, zero_each=True, weight=share),
         "mean of means": lambda n, c: backward_over(n, c, weight=lambda x, t: 1 / len(c)),
@@ -219,3 +231,20 @@ def test_another_right_accumulation_is_right():
         return [sum(part) for part in zip(*parts, strict=True)]
 
     assert chain_rule.accumulated_gradient.check(by_hand)
+
+
+def test_more_than_one_chunk_in_memory_is_told_apart_from_a_wrong_figure():
+    mistakes = WRONG["accumulated_gradient"]
+    at_once = chain_rule.accumulated_gradient.check(mistakes["the whole batch at once"])
+    assert "6 samples at once" in str(at_once) and "largest chunk has 3" in str(at_once)
+    assert "still in memory" in str(chain_rule.accumulated_gradient.check(one_graph))
+
+
+def test_a_look_at_the_loss_without_a_graph_is_allowed():
+    def looks_twice(net, chunks):
+        with torch.no_grad():
+            for x, _ in chunks:
+                net(x)
+        return backward_over(net, chunks, weight=share)
+
+    assert chain_rule.accumulated_gradient.check(looks_twice)

@@ -76,7 +76,7 @@ class Exercise:
 
         Args:
             answer: Your function, or your number where the exercise asks for one. `...`, and a
-                function that returns `...` or None, count as not attempted.
+                function whose body is still empty, count as not attempted.
 
         Returns:
             A verdict, true only if the answer is right.
@@ -110,7 +110,7 @@ class Exercise:
         return _Text(repr(self.reference))
 
     def _help(self) -> str:
-        return f"Stuck? exercises.{self.chapter}.{self.name}.hint() helps."
+        return f"Stuck? cu.exercises.{self.chapter}.{self.name}.hint() helps."
 
     def __repr__(self) -> str:
         stars = "★" * self.difficulty + "☆" * (3 - self.difficulty)
@@ -130,17 +130,36 @@ def call(function: Callable, *inputs: Any) -> Any:
     """Call the learner's function on copies of `inputs`, so that it cannot change them.
 
     Raises:
-        NotAttempted: If it returns None or `...`.
-        WrongAnswer: If `function` cannot be called.
+        NotAttempted: If it returns `...`, or None because its body is still empty.
+        WrongAnswer: If `function` cannot be called, raises, or forgets to return.
     """
     if not callable(function):
         raise WrongAnswer(
             f"A function is expected, you gave {_show(function)}. Hand over its name, without ()."
         )
-    result = function(*(_copy(value) for value in inputs))
-    if result is None or result is ...:
+    try:
+        result = function(*(_copy(value) for value in inputs))
+    except WrongAnswer:  # an input that watches how it is used
+        raise
+    except (Exception, SystemExit) as error:  # the learner's code may raise anything
+        raise WrongAnswer(
+            f"Called with {', '.join(map(_describe, inputs))}, your code raised "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if result is ... or (result is None and _is_empty(function)):
         raise NotAttempted
+    if result is None:
+        raise WrongAnswer("Your function returned nothing (None). Hand the result back: return …")
     return result
+
+
+def _blank(): ...
+
+
+def _is_empty(function: Callable) -> bool:
+    """Whether the body does nothing: `...`, `pass` or a docstring."""
+    code = getattr(function, "__code__", None)
+    return code is not None and len(code.co_code) <= len(_blank.__code__.co_code)
 
 
 def expect_close(
@@ -191,7 +210,21 @@ def expect_close(
     if not np.isfinite(got).all() and np.isfinite(want).all():
         raise WrongAnswer(f"{said} There is a NaN or Inf in it. {hint}".rstrip())
     if not np.allclose(got, want, rtol=rtol, atol=atol, equal_nan=True):
-        raise WrongAnswer(f"{said} {hint}".rstrip())
+        raise WrongAnswer(f"{_mismatch(result, expected, given)} {hint}".rstrip())
+
+
+def _mismatch(result: Any, expected: Any, given: str) -> str:
+    """The two figures in words: of a large array one entry, of equal digits their difference."""
+    got, want = _array(result), _array(expected)
+    where = ""
+    if got.size > 8:  # too many figures to compare by eye: the entry that is farthest off
+        index = np.unravel_index(np.nanargmax(np.abs(got - want)), got.shape)
+        result, expected = got[index].item(), want[index].item()
+        where = f" at {[int(i) for i in index]}"
+    said = f"For {given} you returned {_show(result)}{where}; expected {_show(expected)}."
+    if _show(result) == _show(expected):
+        said += f" The two are {np.nanmax(np.abs(got - want)):.1e} apart."
+    return said
 
 
 def _array(value: Any) -> np.ndarray:
@@ -207,6 +240,15 @@ def _copy(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
     return value.copy() if hasattr(value, "copy") else value
+
+
+def _describe(value: Any) -> str:
+    """An input in a few words: of an array that is not tiny its shape, which is what matters."""
+    if isinstance(value, torch.Tensor | np.ndarray) and _array(value).size > 4:
+        return f"an array of shape {tuple(value.shape)}"
+    if isinstance(value, list | tuple):
+        return "(" + ", ".join(map(_describe, value)) + ")"
+    return _show(value)
 
 
 def _show(value: Any, digits: int = 5) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -134,6 +135,42 @@ def _judge_central_difference(answer: Callable) -> None:
         )
 
 
+class _Kept:
+    """A tensor saved for the sweep; it lives as long as the graph holds it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+
+def _call_in_chunks(answer: Callable, net: nn.Module, chunks: list) -> object:
+    """Call the answer, and refuse more than one chunk in memory at a time."""
+    alive, largest = weakref.WeakSet(), max(len(x) for x, _ in chunks)
+
+    def keep(tensor):
+        kept = _Kept(tensor)
+        alive.add(kept)
+        return kept
+
+    def watch(module, inputs):
+        if len(inputs[0]) > largest:
+            raise WrongAnswer(
+                f"The network was given {len(inputs[0])} samples at once, and the largest chunk "
+                f"has {largest}: one chunk in memory at a time."
+            )
+        if alive and torch.is_grad_enabled():
+            raise WrongAnswer(
+                "The graph of one chunk was still in memory when the next one came: call "
+                "backward() on each chunk before you go on."
+            )
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept.tensor):
+        handle = net.register_forward_pre_hook(watch)
+        try:
+            return call(answer, net, chunks)
+        finally:
+            handle.remove()
+
+
 def _judge_accumulated_gradient(answer: Callable) -> None:
     generator = torch.Generator().manual_seed(0)
 
@@ -151,7 +188,7 @@ def _judge_accumulated_gradient(answer: Callable) -> None:
         x, y = (torch.cat(parts) for parts in zip(*chunks, strict=True))
         loss = F.cross_entropy(oracle(x), y)
         expected = torch.autograd.grad(loss, tuple(oracle.parameters()))
-        result = call(answer, net, chunks)
+        result = _call_in_chunks(answer, net, chunks)
         if isinstance(result, tuple | list) and any(part is None for part in result):
             raise WrongAnswer(f"For chunks of {sizes} samples a gradient is None: call backward.")
         expect_close(
