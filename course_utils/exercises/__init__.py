@@ -14,6 +14,7 @@ CHAPTERS = (
     "chain_rule",
     "eigenvalues",
     "activations",
+    "initialization",
     "clipping",
     "normalization",
 )
