@@ -23,6 +23,7 @@ from .schemes import (
     xavier,
     zeros,
 )
+from .stacked import stack_mlps
 
 __all__ = [
     "INITIALIZERS",
@@ -41,6 +42,7 @@ __all__ = [
     "normal",
     "orthogonal",
     "recurrent",
+    "stack_mlps",
     "torch_default",
     "xavier",
     "zeros",
