@@ -187,5 +187,9 @@ def test_a_mistake_is_named_with_its_input():
     assert "[[0, 1, 0], [2, 0, 0]]" in str(verdict) and "column" in str(verdict)
     verdict = activations.mean_square_slope.check(hermite)
     assert "sigmoid at variance 400" in str(verdict)
+    verdict = activations.maxout_backward.check(
+        lambda delta, z: delta[:, :, None] * (z == z.max(axis=2, keepdims=True)) * (z > 0)
+    )
+    assert "[[2, -3]]" in str(verdict) and "whatever its sign" in str(verdict)
     verdict = activations.silu_slope.check(WRONG["silu_slope"]["overflows at −1000"])
     assert "±1000" in str(verdict) and "NaN" in str(verdict)

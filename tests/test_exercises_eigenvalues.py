@@ -204,3 +204,15 @@ def test_growth_rate_oracle_is_that_of_exact_fractions():
     v = np.array([1.0, 1.0])
     expected = math.log(math.hypot(2**30 * 5**10, 3**30 / 10**10) / math.sqrt(2)) / 40
     assert eigenvalues.growth_rate.reference(matrices, v) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_gradient_that_grows_too_slowly_is_asked_for_its_factor():
+    slow = ([[1.5, 2.0], [-1.125, -1.5]], [1.0, 0.0])  # 1.5 per step: 3.2e5 after 30
+    dead = ([[2.0, 2.0], [-2.0, -2.0]], [-1.0, 1.0])
+    assert "too slowly" in str(eigenvalues.relu_explodes.check(slow))
+    assert "too slowly" not in str(eigenvalues.relu_explodes.check(dead))
+
+
+def test_the_operator_norm_of_each_matrix_is_told_apart_from_the_growth_of_v():
+    verdict = eigenvalues.growth_rate.check(WRONG["growth_rate"]["mean log operator norm"])
+    assert "of your v" in str(verdict)

@@ -144,6 +144,14 @@ def _judge_fatal_bias(answer: Callable) -> None:
 
 
 def _judge_maxout_backward(answer: Callable) -> None:
+    delta, z = np.array([[2.0, -3.0]]), np.array([[[-1.0, -2.0], [-5.0, -4.0]]])
+    expect_close(
+        call(answer, delta, z),
+        np.array([[[2.0, 0.0], [0.0, -3.0]]]),
+        "delta = [[2, -3]], z = [[[-1, -2], [-5, -4]]]",
+        hint="Maxout takes the largest piece, whatever its sign. That piece gets the whole of "
+        "∂𝓛/∂h, the others get 0.",
+    )
     for seed, (batch, n, k) in enumerate(((1, 1, 2), (4, 3, 2), (2, 5, 3), (3, 3, 3))):
         rng = np.random.default_rng(seed)
         delta, z = rng.normal(size=(batch, n)), rng.normal(size=(batch, n, k))
@@ -158,13 +166,6 @@ def _judge_maxout_backward(answer: Callable) -> None:
             hint="Only the largest piece of each unit moves h. It gets the whole of ∂𝓛/∂h, the "
             "others get 0.",
         )
-    delta, z = np.array([[2.0, -3.0]]), np.array([[[-1.0, -2.0], [-5.0, -4.0]]])
-    expect_close(
-        call(answer, delta, z),
-        np.array([[[2.0, 0.0], [0.0, -3.0]]]),
-        "pieces that are all negative",
-        hint="Maxout takes the largest piece, whatever its sign.",
-    )
 
 
 silu_slope = Exercise(
@@ -254,7 +255,7 @@ mean_square_slope = Exercise(
     hints=(
         "It is the integral of slope(z)² times the density of N(0, variance).",
         "A fine grid over ±10 standard deviations is enough: sum the integrand, times the step.",
-        "At variance 400 the sigmoid's slope lives in |z| < 10, half a standard deviation: a few "
-        "Gauss-Hermite nodes step over it. Two million points do not.",
+        "At variance 400 the sigmoid's slope lives in |z| < 10, half a standard deviation, and the "
+        "grid has to reach ±200: np.linspace(-10, 10, 200_001) times the standard deviation.",
     ),
 )

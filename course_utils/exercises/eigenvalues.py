@@ -58,7 +58,8 @@ def _judge_small_eigenvalues_grow(answer: Any) -> None:
     if gain < 20 * (1 - 1e-9):
         raise WrongAnswer(
             f"The eigenvalues are small, as they should be, but ‖Wv‖ is only {gain:.4g} ‖v‖; 20 is "
-            "asked for. Which entry of a triangular matrix do its eigenvalues not see?"
+            "asked for. Which entry of a triangular matrix do its eigenvalues not see, and which "
+            "vector meets it?"
         )
 
 
@@ -92,10 +93,13 @@ def _judge_relu_explodes(answer: Any) -> None:
         h = np.maximum(z, 0)
     size = float(np.linalg.norm(jacobian, 2))
     if size < 1e6:
+        question = "Which unit is active from your h0 on, and what is left of W when the other "
+        question += "row is cut off?"
+        if size > 1e3:
+            question = "It grows, but too slowly. Which entry of W is its factor per step?"
         raise WrongAnswer(
             f"The eigenvalues are small, as they should be, but after 30 steps of ReLU the "
-            f"Jacobian's norm is {size:.3g}; 1e6 is asked for. Which unit is active from your h0 "
-            "on, and what is left of W when the other row is cut off?"
+            f"Jacobian's norm is {size:.3g}; 1e6 is asked for. {question}"
         )
 
 
@@ -119,7 +123,10 @@ def _judge_growth_rate(answer: Callable) -> None:
         matrices = [scale * W for W in integers.astype(np.float64)]
         with np.errstate(all="ignore"):
             result = call(answer, matrices, np.array(start, dtype=np.float64))
-        hint = "Add up the log of the growth of each step; the first matrix of the list acts first."
+        hint = (
+            "Add up the natural log of the growth of your v in each step, from v of length 1. The "
+            "first matrix of the list acts first."
+        )
         if len(integers) == 2000:
             hint = "Scale v back to length 1 after each matrix, and add up the logs of its lengths."
         expect_close(result, expected, where, rtol=1e-9, atol=1e-9, hint=hint)
