@@ -5,8 +5,12 @@ import math
 from importlib import import_module
 from pathlib import Path
 
+import nbformat
+import numpy as np
 import pytest
 import torch
+
+import course_utils as cu
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted((ROOT / "benchmarks").glob("[a-z]*.py"))
@@ -135,3 +139,48 @@ def test_the_modules_with_rows_are_found(runner):
 def test_a_notebook_may_take_20_seconds_and_08_and_12_a_minute(runner):
     times = import_module("benchmarks.notebook_time")
     assert times.CEILING == 20 and times.CEILINGS == {"08": 60, "12": 60}
+
+
+@pytest.fixture
+def latency(runner):
+    return import_module("benchmarks.explorer_latency")
+
+
+def test_every_explorer_of_the_course_is_measured_and_shown_in_a_cell(latency):
+    room = ROOT / "course_utils" / "explorers"
+    defined = {
+        node.name
+        for path in room.glob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name.endswith("_explorer")
+    }
+    assert set(latency.names()) == defined and len(defined) == len(latency.names())
+    notebook = nbformat.from_dict(latency.notebook())
+    nbformat.validate(notebook)
+    assert [cell.source.splitlines()[-1] for cell in notebook.cells] == [
+        f"{name}()" for name in latency.names()
+    ]
+
+
+def test_a_grid_has_its_seconds_and_megabytes_beside_their_floors(latency, monkeypatch):
+    monkeypatch.setattr(latency, "names", lambda: ["gradient_descent_explorer"])
+    seconds, megabytes = latency.grids(quick=True)
+    assert (seconds.unit, seconds.at_most) == ("s", 2) and seconds.measured > 0
+    arrays = cu.explorers.gradient_descent_explorer().get_state()["_data"]
+    assert (megabytes.measured, megabytes.at_most) == (len(arrays) / 1e6, 1)
+
+
+@pytest.mark.parametrize("count", [20, 8, 1])
+def test_median_and_95th_percentile_are_those_of_numpy(latency, count):
+    times = np.random.default_rng(count).exponential(size=count).tolist()
+    expected = np.median(times), np.percentile(times, 95, method="lower")
+    assert latency.summary(times) == pytest.approx(expected)
+
+
+def test_without_a_browser_the_table_says_why_and_no_floor_is_missed(
+    runner, latency, monkeypatch, pretend, capsys
+):
+    monkeypatch.setenv("COURSE_CHROMIUM", "/nowhere/chromium")
+    monkeypatch.setattr(latency, "grids", lambda quick: [])
+    assert pretend(latency=lambda quick: latency.rows(quick)) == 0
+    assert "not measured: COURSE_CHROMIUM='/nowhere/chromium'" in capsys.readouterr().out
