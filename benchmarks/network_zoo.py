@@ -6,6 +6,7 @@ called vanishing is predicted to fall by more than 1000× over the depth, what i
 change by less than 10×. In between the condition is not known beforehand.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -174,6 +175,86 @@ def vanishing_lstm(draw: Draw) -> Patient:
     return Patient(f"{kind}, default, last step", model, batch, loss, frozenset({"vanishing"}))
 
 
+class Steps(nn.Module):
+    """A recurrence written out in Python, by a cell, by linear layers or by bare parameters."""
+
+    def __init__(self, how: str, width: int, recurrent: Tensor, activation: str) -> None:
+        super().__init__()
+        self.how, self.width = how, width
+        self.activation = getattr(torch, activation)
+        if how == "cell":
+            self.cell = nn.RNNCell(3, width, nonlinearity=activation)
+            self.cell.weight_hh.data.copy_(recurrent)
+            for bias in (self.cell.bias_ih, self.cell.bias_hh):
+                nn.init.zeros_(bias)
+        elif how == "linear":
+            self.read, self.carry = nn.Linear(3, width), nn.Linear(width, width, bias=False)
+            self.carry.weight.data.copy_(recurrent)
+        else:
+            self.W = nn.Parameter(torch.randn(3, width) / 3)
+            self.U = nn.Parameter(recurrent.clone())
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), self.width)
+        for step in x.unbind(1):
+            if self.how == "cell":
+                h = self.cell(step, h)
+            elif self.how == "linear":
+                h = self.activation(self.read(step) + self.carry(h))
+            else:
+                h = self.activation(step @ self.W + h @ self.U)
+        return self.head(h)
+
+
+def _written_out(draw: Draw, width: int, recurrent: Tensor, activation: str) -> Steps:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        return Steps(draw.one("cell", "linear", "bare"), width, recurrent, activation)
+
+
+def _orthogonal(draw: Draw, width: int) -> Tensor:
+    return torch.linalg.qr(draw.normal(width, width))[0]
+
+
+def vanishing_written_out(draw: Draw) -> Patient:
+    steps, width = draw.whole(25, 60), draw.whole(16, 96)
+    recurrent = draw.real(0.3, 0.7) * _orthogonal(draw, width)
+    model = _written_out(draw, width, recurrent, "tanh")
+    batch, loss = _sequences(draw, steps)
+    name = f"tanh recurrence by {model.how}, small weights"
+    return Patient(name, model, batch, loss, frozenset({"vanishing"}))
+
+
+class Products(nn.Module):
+    """An MLP of bare parameters."""
+
+    def __init__(self, weights: list[Tensor], activation: Callable) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList([nn.Parameter(weight) for weight in weights])
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        for weight in self.weights[:-1]:
+            x = self.activation(x @ weight)
+        return x @ self.weights[-1]
+
+
+def _products(draw: Draw, depth: int, gain: float, activation: str) -> Patient:
+    width = _width(draw, depth)
+    sizes = [width] * depth + [10]
+    weights = [gain * draw.normal(n, m) / n**0.5 for n, m in itertools.pairwise(sizes)]
+    model = Products(weights, getattr(torch, activation))
+    return _patient(f"bare products, {activation}", model, draw, (width,), {"healthy"})
+
+
+def vanishing_products(draw: Draw) -> Patient:
+    activation, gain = draw.one(("relu", 0.7), ("tanh", 0.5))
+    patient = _products(draw, draw.whole(12, 30), gain, activation)
+    patient.has = frozenset({"vanishing"})
+    return patient
+
+
 # ---------------------------------------------------------------- exploding
 
 
@@ -232,6 +313,36 @@ def exploding_rnn(draw: Draw) -> Patient:
     batch, loss = _sequences(draw, steps)
     batch = batch[0].abs(), batch[1]
     return Patient("ReLU RNN, 1.2 to 1.5 × identity", model, batch, loss, frozenset({"exploding"}))
+
+
+def exploding_identity(draw: Draw) -> Patient:
+    """The unclipped network of notebook 06: ReLU, 1.1 × identity, about 50 steps."""
+    steps, width = draw.whole(50, 70), draw.whole(32, 96)
+    model = cu.recurrent(
+        "rnn", width, inputs=2, outputs=1, activation="relu", generator=draw.generator
+    )
+    with torch.no_grad():
+        model.rnn.weight_hh_l0.copy_(draw.real(1.1, 1.2) * torch.eye(width))
+    x, y = cu.adding_problem(draw.batch_size(1, 128), steps, generator=draw.generator)
+    y = y.view(len(x), 1)
+    name = "ReLU RNN, 1.1 to 1.2 × identity, no clipping"
+    return Patient(name, model, (x, y), F.mse_loss, frozenset({"exploding"}))
+
+
+def exploding_written_out(draw: Draw) -> Patient:
+    steps, width = draw.whole(50, 80), draw.whole(64, 128)
+    activation, gain = draw.one(("relu", draw.real(1.15, 1.5)), ("tanh", draw.real(2.5, 4.0)))
+    recurrent = gain * (torch.eye(width) if activation == "relu" else _orthogonal(draw, width))
+    model = _written_out(draw, width, recurrent, activation)
+    batch, loss = _sequences(draw, steps)
+    name = f"{activation} recurrence by {model.how}, large weights"
+    return Patient(name, model, batch, loss, frozenset({"exploding"}), frozenset({"saturated"}))
+
+
+def exploding_products(draw: Draw) -> Patient:
+    patient = _products(draw, draw.whole(16, 30), draw.real(2.8, 4.0), "relu")
+    patient.has = frozenset({"exploding"})
+    return patient
 
 
 # ---------------------------------------------------------------- dead, saturated
@@ -535,6 +646,92 @@ def healthy_dict(draw: Draw) -> Patient:
     return patient
 
 
+def healthy_products(draw: Draw) -> Patient:
+    activation, gain = draw.one(("relu", math.sqrt(2)), ("tanh", 1.0))
+    return _products(draw, draw.whole(3, 20), gain, activation)
+
+
+class Twins(nn.Module):
+    """One encoder on two inputs, side by side."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        return self.body(first) - self.body(second)
+
+
+def healthy_twins(draw: Draw) -> Patient:
+    depth = draw.whole(3, 20)
+    width = max(_width(draw, depth), 12 * depth)
+    model, size = Twins(_mlp(draw, depth, width)), draw.batch_size()
+    x = draw.normal(size, width), draw.normal(size, width)
+    batch = x, draw.normal(size, 10)
+    return Patient("one encoder, two inputs", model, batch, F.mse_loss, frozenset({"healthy"}))
+
+
+def healthy_critic(draw: Draw) -> Patient:
+    depth, width = draw.whole(2, 4), draw.whole(64, 192)
+    model = _mlp(
+        draw, depth, width, outputs=1, activation="leaky_relu", init=draw.one("he", "torch_default")
+    )
+    size = draw.batch_size()
+    fake = draw.normal(size, width) + 1
+
+    def loss(output: Tensor) -> Tensor:
+        return model(fake).mean() - output.mean()
+
+    batch = draw.normal(size, width)
+    return Patient("Wasserstein critic", model, batch, loss, frozenset({"healthy"}))
+
+
+class Attention(nn.Module):
+    """A pre-norm block of a language model with attention of its own."""
+
+    def __init__(self, width: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(mixed.transpose(1, 2).flatten(2))
+        return x + self.mlp(self.norm2(x))
+
+
+class SmallGPT(nn.Module):
+    """Token and position embeddings, blocks, and a head that shares the embedding."""
+
+    def __init__(self, words: int, width: int, depth: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, width)
+        self.position = nn.Parameter(0.02 * torch.randn(64, width))
+        self.blocks = nn.Sequential(*(Attention(width) for _ in range(depth)))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, words, bias=False)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens) + self.position[: tokens.shape[1]]
+        return self.head(self.norm(self.blocks(x))).transpose(1, 2)
+
+
+def healthy_gpt(draw: Draw) -> Patient:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        model = SmallGPT(40, 16 * draw.whole(1, 4), draw.whole(2, 8))
+    shape = (draw.batch_size(1, 16), draw.whole(6, 40))
+    tokens = torch.randint(0, 40, shape, generator=draw.generator)
+    batch = tokens[:, :-1], tokens[:, 1:]
+    return Patient("small GPT, tied", model, batch, F.cross_entropy, frozenset({"healthy"}))
+
+
 FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
     "vanishing": (
         vanishing_sigmoid,
@@ -544,6 +741,8 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         vanishing_functional,
         vanishing_rnn,
         vanishing_lstm,
+        vanishing_written_out,
+        vanishing_products,
     ),
     "exploding": (
         exploding_normal,
@@ -552,6 +751,9 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         exploding_conv,
         exploding_residual,
         exploding_rnn,
+        exploding_identity,
+        exploding_written_out,
+        exploding_products,
     ),
     "shattered": (exploding_batch_norm,),
     "dead": (dead_layer, dead_units, dead_conv),
@@ -573,6 +775,10 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         healthy_rnn,
         healthy_functional,
         healthy_dict,
+        healthy_products,
+        healthy_twins,
+        healthy_critic,
+        healthy_gpt,
     ),
 }
 

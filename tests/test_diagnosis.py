@@ -27,6 +27,7 @@ from course_utils.diagnosis.depth import take_apart as factors_of
 from course_utils.diagnosis.graph import follow, transmitted
 from course_utils.diagnosis.measure import run
 from course_utils.diagnosis.probe import Probe
+from course_utils.diagnosis.recurrence import Through, over_time
 from course_utils.diagnosis.slope import fit
 
 
@@ -716,6 +717,429 @@ def test_a_shared_head_is_no_recurrence():
 
     torch.manual_seed(0)
     assert diagnose(Shared()).healthy
+
+
+class Unrolled(nn.Module):
+    """One recurrence in four ways to write it, with the same weights in each."""
+
+    def __init__(self, how, recurrent, activation="relu", inputs=2, bias=None):
+        super().__init__()
+        width = len(recurrent)
+        g = cu.seeded(12)
+        read, head = torch.randn(width, inputs, generator=g), torch.randn(10, width, generator=g)
+        bias = torch.zeros(width) if bias is None else bias
+        self.how, self.act = how, getattr(torch, activation)
+        self.head = nn.Linear(width, 10, bias=False)
+        if how == "fused":
+            self.rnn = nn.RNN(inputs, width, nonlinearity=activation, batch_first=True)
+            parts = [getattr(self.rnn, f"{name}_l0") for name in ("weight_ih", "weight_hh")]
+            biases = [self.rnn.bias_ih_l0, self.rnn.bias_hh_l0]
+        elif how == "cell":
+            self.cell = nn.RNNCell(inputs, width, nonlinearity=activation)
+            parts = [self.cell.weight_ih, self.cell.weight_hh]
+            biases = [self.cell.bias_ih, self.cell.bias_hh]
+        elif how == "linear":
+            self.W, self.U = nn.Linear(inputs, width), nn.Linear(width, width)
+            parts, biases = [self.W.weight, self.U.weight], [self.W.bias, self.U.bias]
+        else:
+            self.W, self.U, self.b, self.c = map(
+                nn.Parameter, (read.T.clone(), recurrent.T.clone(), bias.clone(), bias * 0)
+            )
+            parts, biases = [self.W.T, self.U.T], [self.b, self.c]
+        with torch.no_grad():
+            for part, value in zip(
+                [*parts, *biases, self.head.weight],
+                [read, recurrent, bias, bias * 0, head],
+                strict=True,
+            ):
+                part.copy_(value)
+
+    def forward(self, x):
+        if self.how == "fused":
+            return self.head(self.rnn(x)[0][:, -1])
+        return self.head(self.states(x)[-1])
+
+    def states(self, x):
+        h, states = x.new_zeros(len(x), self.head.in_features), []
+        for step in x.unbind(1):
+            if self.how == "cell":
+                h = self.cell(step, h)
+            elif self.how == "linear":
+                h = self.act(self.W(step) + self.U(h))
+            else:
+                h = self.act(step @ self.W + self.b + h @ self.U + self.c)
+            states.append(h)
+        return states
+
+
+WAYS = ("fused", "cell", "linear", "bare")
+
+
+def by_autograd(model, x, y):
+    """Factor per step from gradients that autograd takes at every state of the bare recurrence."""
+    states = model.states(x)
+    grads = torch.autograd.grad(F.cross_entropy(model.head(states[-1]), y), states)
+    logs = [math.log(float(g.double().square().mean().sqrt())) for g in grads]
+    return math.exp(-np.polyfit(range(len(logs)), logs, 1)[0])
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_recurrence_that_nothing_clips_is_exploding_however_it_is_written(how):
+    x, _ = cu.adding_problem(24, 50, generator=cu.seeded(1))
+    y = data(24)[1]
+    recurrent = 1.1 * torch.eye(40)
+    found = the(diagnose(Unrolled(how, recurrent), (x, y)), "exploding")
+    expected = by_autograd(Unrolled("bare", recurrent), x, y)
+    assert found.measured == pytest.approx(expected, rel=2e-3)  # loops leave out the last state
+    assert "spectral radius 1.1," in found.cause
+    assert "clip_grad_norm_" in found.remedy and found.notebook.startswith("06")
+    place = {"fused": "rnn", "cell": "cell"}.get(how, "U")
+    assert found.layers == (place,)
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize(("activation", "gain"), [("tanh", 0.5), ("relu", 1.05)])
+def test_a_recurrence_that_fades_is_vanishing_even_with_a_radius_above_one(how, activation, gain):
+    g = cu.seeded(5)
+    recurrent = gain * torch.randn(60, 60, generator=g) / 60**0.5
+    x, y = torch.randn(16, 50, 2, generator=g), data(16)[1]
+    found = the(diagnose(Unrolled(how, recurrent, activation), (x, y)), "vanishing")
+    expected = by_autograd(Unrolled("bare", recurrent, activation), x, y)
+    assert found.measured == pytest.approx(expected, rel=2e-2)
+    assert found.predicted == pytest.approx(found.measured, rel=0.1)
+    assert found.notebook.startswith("03")
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_the_predicted_factor_is_the_radius_of_the_weights_with_each_units_slope(how):
+    g = cu.seeded(3)
+    recurrent, bias = torch.randn(24, 24, generator=g) / 4, torch.zeros(24)
+    bias[:8] = 3.0  # a third of the units is driven into saturation
+    model = Unrolled(how, recurrent, "tanh", bias=bias)
+    x, y = torch.randn(16, 40, 2, generator=g), data(16)[1]
+    states = torch.stack(Unrolled("bare", recurrent, "tanh", bias=bias).states(x)).detach()
+    slopes = (1 - states.double().square()).square().mean((0, 1)).sqrt().numpy()
+    jacobian = np.diag(slopes) @ recurrent.double().numpy()
+    expected = np.abs(np.linalg.eigvals(jacobian)).max()
+    found = [f for f in diagnose(model, (x, y)).findings if "time step" in f.quantity]
+    assert found[0].predicted == pytest.approx(expected, rel=5e-3)
+
+
+def test_units_that_stay_silent_do_not_lower_the_prediction():
+    bias = torch.zeros(30)
+    bias[:20] = -1000.0
+    model = Unrolled("fused", 1.25 * torch.eye(30), bias=bias)
+    with torch.no_grad():
+        model.rnn.weight_ih_l0.abs_()
+    x = torch.rand(8, 40, 2, generator=cu.seeded(1)) + 0.1
+    found = the(diagnose(model, (x, data(8)[1])), "exploding")
+    assert found.predicted == pytest.approx(1.25, rel=1e-6)
+    assert found.measured == pytest.approx(1.25, rel=5e-3)  # silent units only have the last step
+
+
+def even(total, steps):
+    return [total ** (1 - t / (steps - 1)) for t in range(steps)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "verdict"),
+    [
+        (even(20.0, 40), "exploding"),  # and 400 within twice as many steps
+        (even(5.0, 40), None),
+        (even(1 / 20, 40), None),
+        (even(1 / 200, 40), "vanishing"),
+        (even(200.0, 40), "exploding"),
+        (even(40.0, 20) + [1.0] * 20, None),  # a growth that stops
+        ([1.0 * k for k in range(60, 0, -1)], None),  # a loss that adds the same at every step
+        (even(20.0, 6), None),  # too few to have halves
+        ([0.0] * 9 + [1.0], "vanishing"),
+    ],
+)
+def test_a_growth_must_last_to_count_below_the_limit(sizes, verdict):
+    slope, lasting = over_time(sizes)
+    one = Through("h", nn.RNN(1, 1), slope, lasting, len(sizes), math.nan, "")
+    assert one.verdict == verdict
+
+
+def test_a_growth_that_stops_is_a_note_with_what_to_measure_next():
+    g = cu.seeded(7)
+    q = torch.linalg.qr(torch.randn(64, 64, generator=g))[0]
+    x, y = 0.05 * torch.randn(32, 50, 2, generator=g), data()[1]
+    found = diagnose(Unrolled("fused", 1.2 * q, "tanh"), (x, y))
+    assert found.healthy
+    assert any("twice as long" in note for note in found.notes)
+
+
+def test_a_healthy_recurrence_is_reported_with_its_figure():
+    g = cu.seeded(2)
+    q = torch.linalg.qr(torch.randn(64, 64, generator=g))[0]
+    x, y = 0.02 * torch.randn(32, 20, 2, generator=g), data()[1]
+    found = diagnose(Unrolled("cell", q, "tanh"), (x, y))
+    assert found.healthy and "per step" in found.findings[0].cause
+    assert found.findings[0].measured == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_loss_at_every_step_keeps_a_fading_recurrence_alive():
+    class EachStep(Unrolled):
+        def forward(self, x):
+            return self.head(torch.stack(self.states(x), 1)).transpose(1, 2)
+
+    x = torch.randn(8, 40, 2, generator=cu.seeded(1))
+    y = torch.randint(0, 10, (8, 40), generator=cu.seeded(2))
+    recurrent = 0.5 * torch.eye(24)
+    found = diagnose(EachStep("bare", recurrent, "tanh"), (x, y))
+    assert found.healthy and "due to the steps that the loss reads" in str(found)
+
+
+@pytest.mark.parametrize(("fused", "cell"), [(nn.LSTM, nn.LSTMCell), (nn.GRU, nn.GRUCell)])
+def test_a_cell_in_a_loop_gets_the_diagnosis_of_the_fused_layer(fused, cell):
+    class Fused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = fused(3, 24, batch_first=True), nn.Linear(24, 10)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0][:, -1])
+
+    class Loop(nn.Module):
+        def __init__(self, like):
+            super().__init__()
+            self.rnn, self.head = cell(3, 24), like.head
+            for name, weight in self.rnn.named_parameters():
+                weight.data.copy_(getattr(like.rnn, f"{name}_l0"))
+
+        def forward(self, x):
+            h = None
+            for step in x.unbind(1):
+                h = self.rnn(step, h)
+            return self.head(h[0] if isinstance(h, tuple) else h)
+
+    torch.manual_seed(4)
+    one = Fused()
+    batch = torch.randn(8, 60, 3), data(8)[1]
+    a, b = (the(diagnose(model, batch), "vanishing") for model in (one, Loop(one)))
+    assert a.predicted == pytest.approx(b.predicted, rel=1e-5)
+    assert a.measured == pytest.approx(b.measured, rel=0.05)
+    model = Loop(one)
+    exec(b.remedy, {"model": model, "nn": nn, "torch": torch})
+    assert "vanishing" not in diagnose(model, batch).kinds
+
+
+@pytest.mark.parametrize("how", ["cell", "linear", "bare"])
+def test_the_remedy_of_a_written_out_recurrence_runs(how):
+    x, _ = cu.adding_problem(24, 50, generator=cu.seeded(1))
+    model = Unrolled(how, 1.3 * torch.eye(40))
+    batch = x, data(24)[1]
+    F.cross_entropy(model(x), batch[1]).backward()
+    torch.manual_seed(0)
+    exec(
+        the(diagnose(model, batch), "exploding").remedy, {"model": model, "nn": nn, "torch": torch}
+    )
+    assert "exploding" not in diagnose(model, batch).kinds
+    norm = math.sqrt(sum(float(p.grad.square().sum()) for p in model.parameters()))
+    assert norm <= 1.0 + 1e-5
+
+
+# ---------------------------------------------------------------- weights in a model's own code
+
+
+class Products(nn.Module):
+    def __init__(self, gain, activation=torch.relu, depth=16, width=96):
+        super().__init__()
+        g = cu.seeded(9)
+        self.weights = nn.ParameterList(
+            nn.Parameter(gain * torch.randn(n, m, generator=g) / n**0.5)
+            for n, m in [(64, width), *[(width, width)] * depth, (width, 10)]
+        )
+        self.activation = activation
+
+    def forward(self, x):
+        return self.hidden(x)[-1] @ self.weights[-1]
+
+    def hidden(self, x):
+        states = []
+        for weight in self.weights[:-1]:
+            x = self.activation(x @ weight)
+            states.append(x)
+        return states
+
+
+@pytest.mark.parametrize(("gain", "kind"), [(0.6, "vanishing"), (3.0, "exploding")])
+def test_products_by_bare_weights_are_layers(gain, kind):
+    model, (x, y) = Products(gain), data()
+    hidden = model.hidden(x)
+    grads = torch.autograd.grad(F.cross_entropy(hidden[-1] @ model.weights[-1], y), hidden)
+    logs = [math.log(float(g.double().square().mean().sqrt())) for g in grads]
+    found = the(diagnose(model), kind)
+    expected = math.exp(-np.polyfit(range(len(logs)), logs, 1)[0])
+    assert found.measured == pytest.approx(expected, rel=1e-4)
+    assert found.predicted == pytest.approx(gain / 2**0.5, rel=0.03)
+    torch.manual_seed(0)
+    exec(found.remedy, {"model": model, "nn": nn, "torch": torch})
+    assert diagnose(model).healthy
+
+
+def test_a_leaf_with_one_weight_is_a_layer_and_one_with_many_is_looked_into():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(0.4 * torch.randn(64, 64, generator=cu.seeded(1)) / 8)
+
+        def forward(self, x):
+            return torch.tanh(F.linear(x, self.weight))
+
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            g = cu.seeded(2)
+            self.a, self.b = (
+                nn.Parameter(0.4 * torch.randn(64, 64, generator=g) / 8) for _ in range(2)
+            )
+
+        def forward(self, x):
+            return torch.tanh(torch.tanh(x @ self.a) @ self.b)
+
+    single = nn.Sequential(*(Own() for _ in range(12)), nn.Linear(64, 10))
+    paired = nn.Sequential(*(Pair() for _ in range(6)), nn.Linear(64, 10))
+    for model, name in ((single, "3"), (paired, "3.b")):
+        found = the(diagnose(model), "vanishing")
+        assert name in found.layers and len(found.layers) == 13
+        assert found.measured == pytest.approx(0.4, rel=0.05)
+
+
+def test_only_the_parameter_that_is_not_used_is_frozen_by_the_remedy():
+    model = Products(2**0.5, depth=3)
+    model.spare = nn.Parameter(torch.zeros(3))
+    found = the(diagnose(model), "not_connected")
+    exec(found.remedy, {"model": model})
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["spare"]
+    assert diagnose(model).healthy
+
+
+# ---------------------------------------------------------------- branches
+
+
+class Twins(nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, a, b):
+        return self.body(a) + self.body(b)
+
+
+@pytest.mark.parametrize("size", [1, 32])
+def test_an_encoder_on_two_inputs_has_the_slope_of_one(size):
+    body = net(16, 128, init="torch_default")
+    (x, y), (other, _) = data(size), data(size, seed=5)
+    pair = the(diagnose(Twins(body), ((x, other), y)), "vanishing")
+    alone = the(diagnose(body, (x, y)), "vanishing")
+    assert pair.measured == pytest.approx(alone.measured, rel=0.1)
+    assert "over 15 layers" in pair.cause and "over 15 layers" in alone.cause
+
+
+def test_layers_side_by_side_have_no_slope():
+    class Wide(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(64, 32)
+            self.heads = nn.ModuleList(nn.Linear(32, 10) for _ in range(6))
+
+        def forward(self, x):
+            h = torch.relu(self.first(x))
+            return sum(10.0**-i * head(h) for i, head in enumerate(self.heads))
+
+    torch.manual_seed(0)
+    found = diagnose(Wide())
+    assert "vanishing" not in found.kinds and "exploding" not in found.kinds
+
+
+def test_a_line_through_two_points_is_not_drawn_further():
+    slope = fit([0.08, 1.0], [1, 2], ["a", "b"], 7)
+    assert slope.factor == pytest.approx(0.08) and slope.span == 1
+    layers = [nn.Conv1d(4, 16, 5, padding=2), nn.ReLU(), nn.MaxPool1d(2)]
+    layers += [nn.Conv1d(16, 32, 5, padding=2), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()]
+    torch.manual_seed(0)
+    model = nn.Sequential(*layers, nn.Linear(32, 10))
+    for size in (1, 8, 64):
+        batch = torch.randn(size, 4, 40), data(size)[1]
+        assert diagnose(model, batch).healthy
+
+
+@pytest.mark.parametrize("total", [1 / 150, 1 / 70])
+def test_where_the_limit_lies_within_two_errors_nothing_is_decided(total):
+    gains = np.array([0.04, 2.0, 0.1, 3.0, 0.15, 1.0])
+    model = net(8, activation="linear", init="orthogonal")
+    x, y = data()
+
+    def scale(gains):
+        with torch.no_grad():
+            for i, gain in enumerate(gains, start=2):
+                weight = getattr(model, f"linear{i}").weight
+                weight.mul_(gain / float(torch.linalg.matrix_norm(weight, 2)))
+
+    scale(gains)
+    measured = over_depth(passed(model, (x, y)))
+    scale(gains * (total / math.exp(measured.log_total)) ** (1 / 7))
+    found = diagnose(model, (x, y))
+    assert over_depth(passed(model, (x, y))).close
+    assert not found.kinds & {"vanishing", "exploding"}
+    assert any("two standard errors" in note for note in found.notes)
+
+
+# ---------------------------------------------------------------- healthy while they train
+
+
+def digits():
+    sklearn = pytest.importorskip("sklearn.datasets")
+    raw = sklearn.load_digits()
+    x = torch.tensor(raw.images, dtype=torch.float32) / 8 - 1
+    return x, torch.tensor(raw.target)
+
+
+@pytest.mark.parametrize("kind", ["cnn", "mlp", "residual", "lstm", "rnn", "transformer"])
+def test_a_network_that_learns_stays_healthy(kind):
+    x, y = digits()
+    torch.manual_seed(0)
+    g = cu.seeded(0)
+    if kind == "cnn":
+        body = [nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.Conv2d(12, 24, 3, padding=1)]
+        body += [nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(384, 10)]
+        model, x = nn.Sequential(*body), x[:, None]
+    elif kind == "mlp":
+        model, x = cu.mlp(8, 96, inputs=64, generator=g), x.flatten(1)
+    elif kind == "residual":
+        model, x = cu.mlp(24, 48, inputs=64, norm="batch", skip="plain", generator=g), x.flatten(1)
+    elif kind == "transformer":
+        layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+        body = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+        model = nn.Sequential(nn.Linear(8, 32), body, nn.Flatten(), nn.Linear(256, 10))
+    else:
+        model = cu.recurrent(kind, 48, inputs=8, outputs=10, generator=g)
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+    for step in range(81):
+        chosen = torch.randint(0, len(x), (64,), generator=g)
+        if step in (0, 1, 3, 10, 30, 80):
+            found = diagnose(model, (x[chosen], y[chosen]), optimizer=optimizer)
+            assert found.healthy, (step, str(found))
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x[chosen]), y[chosen])
+        loss.backward()
+        optimizer.step()
+    assert float(loss) < 1.0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", list(six()))
+def test_a_gpu_gets_the_findings_of_the_cpu(name):
+    model, batch, kind = six()[name]
+    here = the(diagnose(model, batch), kind)
+    there = the(diagnose(copy.deepcopy(model).cuda(), tuple(t.cuda() for t in batch)), kind)
+    assert there.measured == pytest.approx(here.measured, rel=1e-2)
+    assert there.predicted == pytest.approx(here.predicted, rel=1e-2)
+
+
+# ---------------------------------------------------------------- what is not measured
 
 
 def test_what_cannot_be_measured_through_time_is_said():

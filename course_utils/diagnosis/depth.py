@@ -10,7 +10,7 @@ from .. import theory
 from . import remedies
 from .graph import activation_name, as_function, slopes, transmitted
 from .measure import Pass
-from .probe import Call, rms
+from .probe import Bare, Call, rms
 from .report import Finding
 from .slope import Slope, fit
 
@@ -27,12 +27,14 @@ def over_depth(found: Pass) -> Slope:
     Inputs, not preactivations: before a batch norm the gradient is inversely proportional to
     the scale of the weights, which means nothing.
     """
-    points = [(i, c) for i, c in enumerate(found.trunk) if not math.isnan(c.grad_in)]
+    places = found.places
+    deepest = max((places[call] for call in found.trunk), default=0)
+    points = [(places[c], c) for c in found.trunk if not math.isnan(c.grad_in)]
     slope = fit(
         [call.grad_in * math.sqrt(math.prod(call.in_shape)) for _, call in points],
         [i for i, _ in points],
         [call.in_shape for _, call in points],
-        len(found.trunk) - 1,
+        deepest,
     )
     sizes = [call.grad_in for _, call in points]
     if math.isnan(slope.factor) and 0 in sizes and any(size > 0 for size in sizes):
@@ -89,7 +91,12 @@ def explain(found: Pass, slope: Slope) -> Finding:
         factors = take_apart(plain, found)
         predicted, cause = _plain(kind, slope, factors, plain)
         width = plain[0][0].in_shape[-1] if len(plain[0][0].in_shape) == 2 else None
-        remedy = remedies.initialize(factors.activation, factors.functional, width)
+        bare = {c.name.split("#")[0]: c.fan_in for c in found.trunk if isinstance(c.module, Bare)}
+        remedy = (
+            remedies.bare(factors.activation, bare)
+            if len(bare) > len(found.trunk) / 2
+            else remedies.initialize(factors.activation, factors.functional, width)
+        )
         chapter = 4 if factors.activation in ("sigmoid", "hardsigmoid") else 5
     elif edges and len(batch) >= most:
         factors = take_apart(batch, found)

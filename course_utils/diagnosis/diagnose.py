@@ -5,14 +5,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from . import depth, remedies
+from . import depth, recurrence, remedies
 from .borrow import borrowed, runnable
 from .calling import Loss, take_apart
 from .graph import squashed_twice
 from .measure import Pass, run
 from .nonfinite import NonFiniteSource, first_nonfinite
 from .probe import spread_over_batch
-from .recurrence import through_recurrences
+from .recurrence import Through
 from .report import KINDS, Diagnosis, Finding
 from .shattering import shattered
 from .slope import LIMIT, Slope, fit
@@ -114,16 +114,17 @@ def _examine(
     killed, stopped = dead(found)
     findings += [killed] if killed else []
     slope = depth.over_depth(found)
+    through: list[Through] = []
     if stopped:
         notes.append(
             "a silent layer stops the gradient, so the layers below it cannot be judged. Measure "
             "again when it is mended."
         )
     else:
-        through, unseen = through_recurrences(found)
-        findings += through
+        through, unseen = recurrence.through_recurrences(found)
+        findings += [recurrence.finding(one) for one in through if one.verdict]
         notes += unseen
-        if slope.verdict:
+        if slope.verdict and not slope.close:
             findings.append(depth.explain(found, slope))
             fewest = min((count for _, count in counts), default=_MANY)
             if slope.verdict == "exploding" and fewest < _MANY:
@@ -132,8 +133,8 @@ def _examine(
         elif slope.close:
             notes.append(
                 "over the depth the gradient changes by a factor of "
-                f"{math.exp(slope.log_total):.3g}, and its standard error reaches {LIMIT:.0f}×. "
-                "Measure again with a larger batch and other seeds."
+                f"{math.exp(slope.log_total):.3g}, and the limit of {LIMIT:.0f}× lies within two "
+                "standard errors of that. Measure again with a larger batch and other seeds."
             )
         broken = shattered(found) if slope.verdict != "vanishing" else None
         findings += [broken] if broken else []
@@ -153,7 +154,7 @@ def _examine(
             uneven = unbalanced(found, optimizer)
             findings += [uneven] if uneven else []
     if not findings:
-        findings.append(_healthy(found, slope))
+        findings.append(_healthy(found, slope, through))
     return findings, notes
 
 
@@ -322,8 +323,8 @@ def _not_connected(found: Pass) -> Finding | None:
         f"{len(empty)} of {trainable} trainable parameters got no gradient: {said}. Either the "
         "forward pass does not use it, or a detach(), argmax or no_grad() cuts it off.",
         "# use it in forward, or say that it is not trained:\n"
-        f"model.get_submodule({modules[0] if modules[0] != '(model)' else ''!r})"
-        ".requires_grad_(False)",
+        f"for name in {remedies.listed(empty)}:\n"
+        "    model.get_parameter(name).requires_grad_(False)",
         remedies.CHAPTERS[2],
     )
 
@@ -452,27 +453,48 @@ def _waits(found: Pass) -> bool:
     return len(zero) > 1 and zero[-1] and not any(zero[:-1])
 
 
-def _healthy(found: Pass, slope: Slope) -> Finding:
-    if math.isnan(slope.factor):
+def _healthy(found: Pass, slope: Slope, through: list[Through]) -> Finding:
+    layers = tuple(call.name for call in found.trunk) + tuple(one.name for one in through)
+    layers = tuple(dict.fromkeys(layers))
+    measured = [one for one in through if one.slope.factor > 0]
+    over_time = " ".join(map(recurrence.in_order, measured))
+    if not math.isnan(slope.factor):
+        within = "not surely by more than" if slope.verdict else "within"
+        said = (
+            f"Over {slope.span} layers the gradient changes by a factor of "
+            f"{math.exp(slope.log_total):.3g}, {within} {LIMIT:.0f}×; no NaN, no dead or saturated "
+            f"layer, everything connected. {over_time}"
+        )
         return Finding(
             "healthy",
-            tuple(call.name for call in found.trunk),
-            "",
-            math.nan,
-            math.nan,
-            "Nothing was found. Too few layers have a gradient of their own for a slope.",
+            layers,
+            "factor of ∂L/∂h per layer",
+            slope.factor,
+            1.0,
+            said.strip(),
             "",
             "",
         )
-    total = math.exp(slope.log_total)
+    if measured:
+        worst = max(measured, key=lambda one: abs(one.slope.log_total))
+        said = f"{over_time} No NaN, no dead or saturated layer, everything connected."
+        return Finding(
+            "healthy",
+            layers,
+            "factor of ∂L/∂h_t per time step",
+            worst.slope.factor,
+            worst.predicted,
+            said,
+            "",
+            "",
+        )
     return Finding(
         "healthy",
-        tuple(call.name for call in found.trunk),
-        "factor of ∂L/∂h per layer",
-        slope.factor,
-        1.0,
-        f"Over {slope.span} layers the gradient changes by a factor of {total:.3g}, within "
-        f"{LIMIT:.0f}×; no NaN, no dead or saturated layer, everything connected.",
+        layers,
+        "",
+        math.nan,
+        math.nan,
+        "Nothing was found. Too few layers have a gradient of their own for a slope.",
         "",
         "",
     )

@@ -12,7 +12,8 @@ from .probe import Call, rms
 
 NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RmsNorm", "RMSNorm")
 _MOST = 400  # nodes between two layers; beyond it the path counts as unknown
-_PRODUCTS = ("Addmm", "MmBackward", "Bmm", "Baddbmm", "Einsum", "Convolution", "MvBackward")
+PRODUCTS = ("Addmm", "MmBackward", "Bmm", "Baddbmm", "Einsum", "Convolution", "MvBackward")
+"""Nodes that multiply two tensors, of which one can be a weight."""
 
 _ACTIVATIONS = {
     "Relu": "relu",
@@ -98,7 +99,7 @@ def follow(node: object, ends: dict[object, Call]) -> Path:
             path.norms.append(kind)
         elif activation_name(node) and not gated:
             path.activations.append(node)
-        elif any(product in name for product in _PRODUCTS):
+        elif any(product in name for product in PRODUCTS):
             path.unknown = True
         if len(further) > 1:
             if name.startswith(("Add", "Sub")):

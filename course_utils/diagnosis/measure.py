@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_map
 
 from ..recording import GradientRecord, record
 from ..recording.selection import tensors_in
+from .bare import bare_products
 from .calling import Batch, Loss, explained, gradients, loss_of
 from .graph import Path, follow, reaches
 from .probe import Call, Probe, rms
@@ -79,6 +80,26 @@ class Pass:
         """Layers that count as depth."""
         return [call for call in self.calls if call.module not in self.loops]
 
+    @cached_property
+    def places(self) -> dict[Call, int]:
+        """How many layers lie between each layer and the input, along the longest way.
+
+        Not the order of calls: two branches, or one encoder called on two inputs, stand side by
+        side. Steps of a recurrence count for nothing.
+        """
+        counts = set(self.trunk)
+        places: dict[Call, int] = {}
+        last = -1
+        for call in self.calls:
+            path = self.paths.get(call)
+            behind = (
+                [places[p] + (p in counts) for p in path.parents if p in places] if path else []
+            )
+            lost = path is not None and path.unknown and not behind
+            places[call] = max(behind, default=last + 1 if lost else 0)
+            last = max(last, places[call]) if call in counts else last
+        return places
+
     @property
     def outputs(self) -> list[Tensor]:
         """Floating tensors of the output that carry a gradient."""
@@ -103,6 +124,7 @@ def run(model: nn.Module, batch: Batch, loss: Loss) -> Pass:
                 found.output = model(*batch.args, **batch.kwargs)
             with explained("the loss of", model, batch):
                 found.value = loss_of(found.output, batch, loss)
+            calls = bare_products(model, found.value.grad_fn, probe.calls)
             if found.value.requires_grad and bool(found.value.isfinite()):
                 found.scale = _output_gradient(found)
                 if 0 < found.scale < math.inf:
@@ -120,7 +142,7 @@ def run(model: nn.Module, batch: Batch, loss: Loss) -> Pass:
         object.__setattr__(found.record, "grad_rms", found.record.grad_rms * found.scale)
     finally:
         probe.close()
-    found.calls = probe.calls
+    found.calls = calls
     return found
 
 

@@ -12,14 +12,25 @@ from ..recording.selection import has_weight, is_layer, tensors_in
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
+@dataclass(eq=False, frozen=True)
+class Bare:
+    """Stands as the module of a product by a weight in a model's own code.
+
+    Attributes:
+        weight: The parameter.
+    """
+
+    weight: nn.Parameter
+
+
 @dataclass(eq=False)
 class Call:
     """One call of a layer with weights.
 
     Attributes:
         name: Its module's name, with "#2" at the second call and so on.
-        module: The module.
-        input: The floating tensor it was called with, kept for recurrent modules only.
+        module: The module, or a `Bare` weight.
+        input: The floating tensor it was called with, kept for recurrent modules and cells only.
         state: The second argument of a recurrent module.
         in_node: Autograd node that made the input; None for data.
         out_node: Autograd node that made the output.
@@ -33,7 +44,7 @@ class Call:
     """
 
     name: str
-    module: nn.Module
+    module: nn.Module | Bare
     in_node: object = None
     out_node: object = None
     in_shape: tuple[int, ...] = ()
@@ -52,6 +63,11 @@ class Call:
         """Whether it is a fused nn.RNN, nn.LSTM or nn.GRU."""
         return isinstance(self.module, nn.RNNBase)
 
+    @property
+    def stateful(self) -> bool:
+        """Whether it carries a state on: fused, or one step of it."""
+        return isinstance(self.module, nn.RNNBase | nn.RNNCellBase)
+
     def weight_factor(self) -> float:
         """What a random gradient's RMS is multiplied by on its way from output to input.
 
@@ -66,6 +82,8 @@ class Call:
         square = rms(weight.detach()) ** 2 * weight.numel()
         if isinstance(self.module, nn.Linear):
             return math.sqrt(square / weight.shape[1])
+        if isinstance(self.module, Bare):
+            return math.sqrt(square / self.fan_in) if weight.dim() == 2 else math.nan
         if not isinstance(self.module, _CONVOLUTIONS):
             return math.nan
         pairs, taps = 1.0, math.prod(weight.shape[2:])
@@ -91,15 +109,22 @@ class Call:
         places = (o * stride + t * dilation - pad for o in range(outputs) for t in range(length))
         return sum(0 <= place < size for place in places)
 
+    @property
+    def fan_in(self) -> int:
+        """Inputs of a unit; of a bare matrix that side which its input has too."""
+        weight = self.module.weight
+        if not isinstance(self.module, Bare):
+            return weight[0].numel()
+        return next((n for n in self.in_shape[::-1] if n in weight.shape), weight.shape[0])
+
     def variances(self) -> tuple[float, float]:
         """σ_w² = fan_in × mean W² and σ_b² = mean b², as `cu.theory` has them; NaN for others."""
         weight = getattr(self.module, "weight", None)
-        if not isinstance(self.module, (nn.Linear, *_CONVOLUTIONS)):
+        if not isinstance(self.module, (nn.Linear, Bare, *_CONVOLUTIONS)):
             return math.nan, math.nan
-        fan_in = weight[0].numel()
-        bias = self.module.bias
+        bias = getattr(self.module, "bias", None)
         bias_variance = 0.0 if bias is None else rms(bias.detach()) ** 2
-        return fan_in * rms(weight.detach()) ** 2, bias_variance
+        return self.fan_in * rms(weight.detach()) ** 2, bias_variance
 
     def default_initialized(self) -> bool:
         """Whether the weights look like torch's default: uniform in ±1/√fan_in."""
@@ -137,7 +162,7 @@ class Probe:
                 tensor = given[0]
             if tensor is not None:
                 call.in_shape, call.in_node = tuple(tensor.shape), tensor.grad_fn
-                if call.recurrent:
+                if call.stateful:
                     call.input = args[0] if args else tensor
                     call.state = args[1] if len(args) > 1 else kwargs.get("hx")
                 if tensor.requires_grad:
@@ -151,7 +176,7 @@ class Probe:
             if found:
                 _, first = found[0]
                 call.out_node, call.out_shape = first.grad_fn, tuple(first.shape)
-                call.output = first.detach() if call.recurrent else None
+                call.output = first.detach() if call.stateful else None
                 if first.requires_grad:
                     self._handles.append(first.register_hook(_writer(call, "grad_out")))
             if call.recurrent:

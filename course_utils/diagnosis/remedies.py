@@ -70,6 +70,26 @@ def initialize(activation: str | None, functional: bool = False, width: int | No
     return "# put a layer norm before each activation, or scale the weights until the factor is 1"
 
 
+def bare(activation: str | None, fans: dict[str, int]) -> str:
+    """The same for weights that stand in a model's own code.
+
+    Args:
+        activation: Its name.
+        fans: fan_in by name of the weight.
+    """
+    variances = dict.fromkeys(_KAIMING, "2") | dict.fromkeys(_GAIN_ONE, "1")
+    if activation not in variances:
+        return f"# in the model's code: relu in place of {activation}, with N(0, 2/fan_in) weights"
+    same = len(set(fans.values())) == 1
+    first = next(iter(fans.values()))
+    loop = f"for name in {listed(list(fans))}:" if same else f"for name, n in {fans}.items():"
+    return (
+        f"with torch.no_grad():\n    {loop}\n"
+        f"        model.get_parameter(name).normal_(0, ({variances[activation]} / "
+        f"{first if same else 'n'}) ** 0.5)"
+    )
+
+
 def kaiming(nonlinearity: str) -> str:
     """He initialization with zero biases."""
     return (
@@ -191,9 +211,20 @@ def clip() -> str:
     )
 
 
-def recurrent(module: nn.Module, name: str, kind: str, steps: int) -> str:
+def recurrent(module: object, name: str, kind: str, steps: int) -> str:
     """For a gradient that vanishes or explodes through time."""
     place = "model" + "".join(_access(part) for part in name.split(".") if part != "(model)")
+    if not isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        weight, end = getattr(module, "weight", None), ".weight"
+        end = end if isinstance(module, nn.Module) else ""
+        square = isinstance(weight, torch.Tensor) and weight.dim() == 2
+        square = square and weight.shape[0] == weight.shape[1]
+        start = (
+            f"nn.init.orthogonal_({place}{end})  # recurrent weights with spectral radius 1"
+            if square
+            else "# start from recurrent weights of spectral radius 1, or use gates (nn.LSTMCell)"
+        )
+        return clip() + "\n" + start if kind == "exploding" else start
     if kind == "exploding":
         return (
             clip()
@@ -203,7 +234,7 @@ def recurrent(module: nn.Module, name: str, kind: str, steps: int) -> str:
             "        for gate in weight.chunk(max(1, weight.shape[0] // weight.shape[1])):\n"
             "            nn.init.orthogonal_(gate)"
         )
-    if isinstance(module, nn.LSTM):
+    if isinstance(module, nn.LSTM | nn.LSTMCell):
         return (
             f"# open the forget gate for about {steps} steps (Tallec and Ollivier, ICLR 2018)\n"
             f"for name, bias in {place}.named_parameters():\n"
@@ -212,7 +243,7 @@ def recurrent(module: nn.Module, name: str, kind: str, steps: int) -> str:
             f"        forget.fill_({float(torch.tensor(max(steps - 1, 2)).log()):.2f} "
             'if "bias_ih" in name else 0.0)'
         )
-    if isinstance(module, nn.GRU):
+    if isinstance(module, nn.GRU | nn.GRUCell):
         return (
             f"# keep the state for about {steps} steps (Tallec and Ollivier, ICLR 2018)\n"
             f"for name, bias in {place}.named_parameters():\n"

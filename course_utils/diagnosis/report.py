@@ -24,6 +24,7 @@ KINDS = (
 """Every kind of finding, most urgent first."""
 
 _SHOWN = 6
+_CODE = "font-family:var(--jp-code-font-family,monospace);background:transparent"
 
 
 class DiagnosisError(AssertionError):
@@ -155,7 +156,7 @@ class Diagnosis:
                 code = html.escape(finding.remedy)
                 cells += (
                     "<tr><th style='text-align:left;vertical-align:top'>remedy</th>"
-                    f"<td style='text-align:left'><pre>{code}</pre></td></tr>"
+                    f"<td style='text-align:left'><pre style='{_CODE}'>{code}</pre></td></tr>"
                 )
             if finding.notebook:
                 cells += (

@@ -67,7 +67,8 @@ def fit(
         span: Steps over the whole depth.
 
     Returns:
-        The slope. Zeros that follow nonzero gradients are underflow: they are left out.
+        The slope, with factor NaN where no two gradients lie behind each other. Zeros that follow
+        nonzero gradients are underflow: they are left out.
     """
     values = np.array(norms, dtype=np.float64)
     keep = np.isfinite(values) & (values > 0)
@@ -86,9 +87,14 @@ def fit(
         y[members] -= y[members].mean()
         x[members] -= x[members].mean()
     spread = float((x**2).sum())
+    if spread < 1e-12:  # all side by side: no depth
+        return Slope(math.nan, math.nan, span, underflow)
     slope = float((x * y).sum()) / spread
     freedom = len(y) - len(set(labels)) - 1
     error = math.nan
     if freedom > 0:
         error = math.sqrt(float(((y - slope * x) ** 2).sum()) / freedom / spread)
+    if freedom <= 0:  # a line through two points: it says nothing beyond them
+        kept = [place for place, k in zip(places, keep, strict=True) if k]
+        span = max(kept) - min(kept)
     return Slope(math.exp(-slope), error, span, underflow)
