@@ -8,6 +8,7 @@ from .gradient_descent import gradient_descent_explorer
 from .grid import GridExplorer
 from .initialization import initialization_explorer
 from .normalization import normalization_explorer
+from .residual import residual_explorer
 from .spec import Bars, Line, Panel, Points, Readout, Slider, Text
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "gradient_descent_explorer",
     "initialization_explorer",
     "normalization_explorer",
+    "residual_explorer",
 ]

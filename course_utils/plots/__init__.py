@@ -28,6 +28,13 @@ from .initialization import (
 from .matrices import eigenvalue_plane, log_norm_paths, matrix_ellipse, norm_growth
 from .normalization import factor_by_batch, shared_statistics
 from .records import gradient_history, gradient_profile, output_profile, update_ratios
+from .residual import (
+    correlation_by_depth,
+    input_gradients,
+    lesion_accuracy,
+    path_lengths,
+    remedy_map,
+)
 from .training import accuracy_curves, training_curves
 
 __all__ = [
@@ -37,6 +44,7 @@ __all__ = [
     "clip_turn",
     "clipped_vectors",
     "contour_path",
+    "correlation_by_depth",
     "course_map",
     "depth_accuracy",
     "eigenvalue_plane",
@@ -46,8 +54,10 @@ __all__ = [
     "gradient_history",
     "gradient_profile",
     "graph_diagram",
+    "input_gradients",
     "layer_factors",
     "layer_histograms",
+    "lesion_accuracy",
     "log_norm_paths",
     "loss_curves",
     "loss_slopes",
@@ -56,8 +66,10 @@ __all__ = [
     "norm_growth",
     "norm_history",
     "output_profile",
+    "path_lengths",
     "phase_diagram",
     "rate_curve",
+    "remedy_map",
     "scale_by_layer",
     "share_by_layer",
     "share_by_rate",
