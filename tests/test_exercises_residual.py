@@ -1,0 +1,173 @@
+"""Exercises of notebook 08: the reference passes, plausible wrong answers do not."""
+
+import math
+
+import numpy as np
+import pytest
+
+from course_utils import theory
+from course_utils.exercises import residual
+
+NAMES = (
+    "block_backward",
+    "branch_scale",
+    "weak_skip_growth",
+    "path_share",
+    "fixup_scale",
+    "shattering_depth",
+)
+
+
+def backward(delta, x, W, alpha, skip=True, mask=True, transposed=False, in_W=True, in_alpha=True):
+    h = np.maximum(x, 0)
+    through = delta @ (W.T if transposed else W) * ((x > 0) if mask else 1)
+    d_x = (delta if skip else 0) + alpha * through
+    d_W = (alpha if in_W else 1) * delta.T @ h
+    d_alpha = (delta * (h @ W.T)).sum() * (1 if in_alpha else alpha)
+    return d_x, d_W, d_alpha
+
+
+def growth(depth, a, start=1.0, varying=1 - 1 / math.pi, square=True, late=False):
+    total, s = 1.0, start
+    weight = a**2 if square else a
+    for _ in range(depth):
+        after = weight * s + varying
+        total *= weight + 1 / (after if late else s)
+        s = after
+    return total
+
+
+RIGHT = {
+    "block_backward": lambda *a: list(backward(*a)),
+    "branch_scale": lambda L, growth: np.sqrt(np.exp(np.log(growth) / L) - 1),
+    "weak_skip_growth": lambda L, a: (
+        theory.residual_growth(L, norm="batch") if a == 1 else growth(L, a)
+    ),
+    "path_share": lambda L, k, alpha: (
+        math.comb(L, k) * (alpha**2 / (1 + alpha**2)) ** k / (1 + alpha**2) ** (L - k)
+    ),
+    "fixup_scale": lambda L, m: L ** (-0.5 / (m - 1)),
+    "shattering_depth": lambda c: next(L for L in range(99) if 2.0**-L < c),
+}
+
+WRONG = {
+    "block_backward": {
+        "skip forgotten": lambda *a: backward(*a, skip=False),
+        "slope of ReLU forgotten": lambda *a: backward(*a, mask=False),
+        "W transposed": lambda *a: backward(*a, transposed=True),
+        "α forgotten in ∂W": lambda *a: backward(*a, in_W=False),
+        "α left in ∂α": lambda *a: backward(*a, in_alpha=False),
+        "∂W transposed": lambda *a: (backward(*a)[0], backward(*a)[1].T, backward(*a)[2]),
+        "∂α per sample": lambda d, x, W, a: (
+            *backward(d, x, W, a)[:2],
+            (d * (np.maximum(x, 0) @ W.T)).sum(1),
+        ),
+        "only ∂x": lambda *a: backward(*a)[0],
+        "NaN": lambda d, x, W, a: (x * np.nan, W, 0.0),
+    },
+    "branch_scale": {
+        "1/√L": lambda L, g: L**-0.5,
+        "root forgotten": lambda L, g: g ** (1 / L) - 1,
+        "of the norm": lambda L, g: math.sqrt(g ** (2 / L) - 1),
+        "1 not subtracted": lambda L, g: math.sqrt(g ** (1 / L)),
+        "shared out": lambda L, g: math.sqrt(g / L),
+        "log": lambda L, g: math.sqrt(math.log(g) / L),
+        "NaN": lambda L, g: math.nan,
+    },
+    "weak_skip_growth": {
+        "mean square, not variance": lambda L, a: growth(L, a, varying=1.0),
+        "a not squared": lambda L, a: growth(L, a, square=False),
+        "variance behind the block": lambda L, a: growth(L, a, late=True),
+        "plain": lambda L, a: (math.pi / (math.pi - 1)) ** L,
+        "no norm": lambda L, a: (1 + a * a) ** L,
+        "norm, not its square": lambda L, a: growth(L, a) ** 0.5,
+        "starts at 0.68": lambda L, a: growth(L, a, start=1 - 1 / math.pi),
+        "always residual": lambda L, a: growth(L, 1.0),
+        "NaN": lambda L, a: math.nan,
+    },
+    "path_share": {
+        "number of paths": lambda L, k, a: math.comb(L, k),
+        "α not squared": lambda L, k, a: math.comb(L, k) * a**k / (1 + a) ** L,
+        "all paths alike": lambda L, k, a: math.comb(L, k) / 2**L,
+        "choice forgotten": lambda L, k, a: a ** (2 * k) / (1 + a * a) ** L,
+        "not a share": lambda L, k, a: math.comb(L, k) * a ** (2 * k),
+        "the others": lambda L, k, a: math.comb(L, k) * a ** (2 * (L - k)) / (1 + a * a) ** L,
+        "NaN": lambda L, k, a: math.nan,
+    },
+    "fixup_scale": {
+        "1/L": lambda L, m: 1 / L,
+        "1/√L whatever m": lambda L, m: L**-0.5,
+        "m layers scaled": lambda L, m: L ** (-1 / (2 * m)),
+        "the square": lambda L, m: L ** (-1 / (m - 1)),
+        "upside down": lambda L, m: L ** (1 / (2 * m - 2)),
+        "layers too many": lambda L, m: L ** (-1 / (2 * m - 1)),
+        "NaN": lambda L, m: math.nan,
+    },
+    "shattering_depth": {
+        "not strictly": lambda c: max(0, math.ceil(math.log2(1 / c))),
+        "natural logarithm": lambda c: max(0, math.floor(math.log(1 / c)) + 1),
+        "one too many": lambda c: residual.shattering_depth.reference(c) + 1,
+        "at least 1": lambda c: max(1, residual.shattering_depth.reference(c)),
+        "not whole": lambda c: math.log2(1 / c),
+        "square root": lambda c: max(0, math.floor(2 * math.log2(1 / c)) + 1),
+        "text": lambda c: "7",
+    },
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reference_solution_is_right(name):
+    exercise = getattr(residual, name)
+    verdict = exercise.check(exercise.reference)
+    assert verdict and verdict.status == "right", str(verdict)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_right_answers_are_right(name):
+    verdict = getattr(residual, name).check(RIGHT[name])
+    assert verdict, str(verdict)
+
+
+@pytest.mark.parametrize(
+    ("name", "mistake"), [(name, mistake) for name in NAMES for mistake in WRONG[name]]
+)
+def test_a_plausible_wrong_answer_is_rejected_and_told_why(name, mistake):
+    verdict = getattr(residual, name).check(WRONG[name][mistake])
+    assert verdict.status == "wrong"
+    assert len(str(verdict)) > 60 and "your code raised" not in str(verdict)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_not_filled_in_counts_as_not_attempted(name):
+    exercise = getattr(residual, name)
+    for answer in (..., None, lambda *inputs: ...):
+        assert exercise.check(answer).status == "not attempted"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_exercise_has_three_hints_a_solution_and_a_time(name):
+    exercise = getattr(residual, name)
+    assert exercise.chapter == "residual" and exercise.name == name
+    assert len({str(exercise.hint()) for _ in exercise.hints}) == len(exercise.hints) == 3
+    assert str(exercise.solution()).startswith(f"def {name}(")
+    assert 0 < exercise.minutes <= 20 and exercise.difficulty in (1, 2, 3)
+
+
+@pytest.mark.parametrize(("depth", "growth"), [(3, 5.0), (20, 2.0)])
+def test_the_branch_scale_gives_the_growth_that_theory_predicts(depth, growth):
+    alpha = residual.branch_scale.reference(depth, growth)
+    assert theory.residual_growth(depth, alpha) == pytest.approx(growth)
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0])
+def test_the_shares_of_all_paths_add_up_to_one(alpha):
+    shares = [residual.path_share.reference(9, k, alpha) for k in range(10)]
+    assert sum(shares) == pytest.approx(1)
+
+
+def test_plain_and_residual_growth_are_the_two_ends_of_the_weak_skip():
+    plain = residual.weak_skip_growth.reference(6, 0.0)
+    factor = theory.batchnorm_gradient_factor("relu")
+    assert plain == pytest.approx(factor**10)
+    whole = residual.weak_skip_growth.reference(6, 1.0)
+    assert whole == pytest.approx(theory.residual_growth(6, norm="batch"))
