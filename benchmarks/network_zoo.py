@@ -259,7 +259,8 @@ def vanishing_products(draw: Draw) -> Patient:
 
 
 def exploding_normal(draw: Draw) -> Patient:
-    depth, width = draw.whole(8, 20), draw.whole(40, 128)
+    """Mean square × n/2 per layer: deeper ones overflow where a million times the loss does."""
+    depth, width = draw.whole(8, 14), draw.whole(40, 128)
     model = _mlp(draw, depth, width, init="normal", std=1.0)
     return _patient("ReLU, N(0,1) weights", model, draw, (width,), {"exploding"})
 

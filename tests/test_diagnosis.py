@@ -806,8 +806,11 @@ def test_a_recurrence_that_fades_is_vanishing_even_with_a_radius_above_one(how, 
     found = the(diagnose(Unrolled(how, recurrent, activation), (x, y)), "vanishing")
     expected = by_autograd(Unrolled("bare", recurrent, activation), x, y)
     assert found.measured == pytest.approx(expected, rel=2e-2)
-    assert found.predicted == pytest.approx(found.measured, rel=0.1)
     assert found.notebook.startswith("03")
+    if activation == "tanh":
+        assert found.predicted == pytest.approx(found.measured, rel=0.1)
+    else:  # the mask of a ReLU changes from step to step: no more than a bound here
+        assert torch.linalg.eigvals(recurrent).abs().max() > 1 > found.predicted > found.measured
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -864,7 +867,7 @@ def test_a_growth_must_last_to_count_below_the_limit(sizes, verdict):
 def test_a_growth_that_stops_is_a_note_with_what_to_measure_next():
     g = cu.seeded(7)
     q = torch.linalg.qr(torch.randn(64, 64, generator=g))[0]
-    x, y = 0.05 * torch.randn(32, 50, 2, generator=g), data()[1]
+    x, y = 0.007 * torch.randn(32, 50, 2, generator=g), data()[1]
     found = diagnose(Unrolled("fused", 1.2 * q, "tanh"), (x, y))
     assert found.healthy
     assert any("twice as long" in note for note in found.notes)
