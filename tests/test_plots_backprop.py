@@ -41,6 +41,14 @@ def test_a_graph_has_every_node_at_its_place_and_every_label(ax):
     assert not ax.axison
 
 
+def test_a_label_of_seven_characters_stays_inside_its_circle(ax):
+    plots.graph_diagram(NODES, EDGES, ax, labels={"u": "y = 135"})
+    ax.figure.canvas.draw()
+    label = next(text for text in ax.texts if text.get_text() == "y = 135").get_window_extent()
+    diameter = ax.collections[0].get_sizes()[0] ** 0.5 * ax.figure.dpi / 72
+    assert np.hypot(label.width, label.height) < diameter
+
+
 def test_an_arrow_leads_from_tail_to_head(ax):
     plots.graph_diagram(NODES, EDGES, ax)
     assert [(tuple(text.xyann), tuple(text.xy)) for text in arrows(ax)] == [
@@ -115,6 +123,7 @@ def test_a_best_step_is_a_vertical_line_in_the_color_of_its_curve(ax):
     line = ax.lines[-1]
     np.testing.assert_array_equal(line.get_xdata(), [2e-2, 2e-2])
     assert line.get_color() == labeled(ax)["b"].get_color() == COLORS[1]
+    assert "best step, b" in [text.get_text() for text in ax.get_legend().get_texts()]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +162,7 @@ def test_a_curve_of_another_length_is_refused(ax, draw):
 def test_a_scan_has_a_dot_for_every_run_and_a_cross_for_one_that_diverged(ax):
     after = np.array([[1.0, 2.0], [3.0, np.nan]])
     lines = plots.lr_scan([0.1, 0.2], [10, 20], after, ax, limit=0.15, floor=0.5) and labeled(ax)
-    assert list(zip(*lines["after"].get_data(), strict=True)) == [(0.1, 1), (0.1, 2), (0.2, 3)]
+    assert list(zip(*lines["after training"].get_data(), strict=True)) == [(0.1, 1), (0.1, 2), (0.2, 3)]
     np.testing.assert_array_equal(lines["diverged"].get_xdata(), [0.2])
     np.testing.assert_array_equal(lines["before training"].get_ydata(), [15, 15])
     np.testing.assert_array_equal(lines["output 0"].get_ydata(), [0.5, 0.5])

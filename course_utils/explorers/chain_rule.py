@@ -57,13 +57,14 @@ def chain_rule_explorer() -> GridExplorer:
     marked = np.where(through[:, None, None, None, :], products, np.nan)
     each = np.arange(len(WEIGHTS))
     own = local[each, ..., each]
-    names = ["→".join(path) for path in PATHS]
+    names = ["→".join(path[1:-1]) for path in PATHS]
     ends = np.array([[NODES[tail], NODES[head]] for tail, head in WEIGHTS])
     crossing = [tail in "ab" and tail + head not in ("ac", "bd") for tail, head in WEIGHTS]
     along = np.where(crossing, 0.3, 0.5)[:, None]  # where on its edge a number stands
     place = ends[:, 0] + along * (ends[:, 1] - ends[:, 0])
     broken = np.insert(ends, 2, np.nan, axis=1).reshape(-1, 2)  # NaN lifts the pen between edges
     spots = np.array(list(NODES.values()))
+    above = np.select([spots[:, 1] < 0, spots[:, 1] > 0], [-0.27, 0.27], 0.6)  # clear of edges
     pick = ends[:, None, None, None]
     return GridExplorer(
         title="Where does each factor of the gradient come from?",
@@ -85,7 +86,7 @@ def chain_rule_explorer() -> GridExplorer:
                     Text(place[:, 0], place[:, 1], local, format=".2f", color=6),
                     Text(
                         spots[:, 0],
-                        spots[:, 1] + np.where(spots[:, 1] < 0, -0.27, 0.27),
+                        spots[:, 1] + above,
                         values,
                         format=".2f",
                         color=0,
@@ -98,7 +99,7 @@ def chain_rule_explorer() -> GridExplorer:
             ),
             Panel(
                 title="Product along every path",
-                xlabel="path from x to ŷ",
+                xlabel="hidden nodes on the path from x to ŷ",
                 ylabel="product of local derivatives",
                 marks=(
                     Bars(

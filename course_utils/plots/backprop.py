@@ -57,8 +57,8 @@ def graph_diagram(
                 "arrowstyle": "-|>",
                 "color": color,
                 "linewidth": 3 if on else 1.5,
-                "shrinkA": 23,
-                "shrinkB": 23,
+                "shrinkA": 29,
+                "shrinkB": 29,
             },
         )
         ax.annotate(
@@ -70,7 +70,7 @@ def graph_diagram(
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
         )
     x, y = np.array(list(nodes.values()), dtype=np.float64).T
-    ax.scatter(x, y, s=2000, facecolor="white", edgecolor=COLORS[0], linewidth=2, zorder=3)
+    ax.scatter(x, y, s=3200, facecolor="white", edgecolor=COLORS[0], linewidth=2, zorder=3)
     for name, (cx, cy) in nodes.items():
         ax.text(cx, cy, labels.get(name, name), ha="center", va="center", zorder=4)
     ax.set(xlim=(x.min() - 0.4, x.max() + 0.4), ylim=(y.min() - 0.6, y.max() + 0.6))
@@ -181,7 +181,11 @@ def step_errors(
             )
         if name in best:
             ax.axvline(
-                best.pop(name), color=style["color"], linestyle=style["linestyle"], alpha=0.6
+                best.pop(name),
+                color=style["color"],
+                linestyle=style["linestyle"],
+                alpha=0.6,
+                label=f"best step, {name}",
             )
     if best:
         raise ValueError(f"best names {', '.join(best)}, but errors has no such name.")
@@ -199,7 +203,7 @@ def step_errors(
             color=_GREY,
         )
     ax.set(xlabel="step s", ylabel="relative error of the derivative")
-    ax.legend()
+    ax.legend(fontsize="small", loc="lower right")
     return ax
 
 
@@ -305,7 +309,7 @@ def lr_scan(
     ax = ax or plt.gca()
     rates = np.broadcast_to(lr[:, None], after.shape)
     finite = np.isfinite(after)
-    ax.loglog(rates[finite], after[finite], "o", color=COLORS[0], markersize=4, label="after")
+    ax.loglog(rates[finite], after[finite], "o", color=COLORS[0], markersize=4, label="after training")
     if (~finite).any():
         ax.plot(
             rates[~finite],
