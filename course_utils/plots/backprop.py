@@ -309,7 +309,9 @@ def lr_scan(
     ax = ax or plt.gca()
     rates = np.broadcast_to(lr[:, None], after.shape)
     finite = np.isfinite(after)
-    ax.loglog(rates[finite], after[finite], "o", color=COLORS[0], markersize=4, label="after training")
+    ax.loglog(
+        rates[finite], after[finite], "o", color=COLORS[0], markersize=4, label="after training"
+    )
     if (~finite).any():
         ax.plot(
             rates[~finite],
