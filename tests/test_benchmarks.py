@@ -2,6 +2,8 @@
 
 import ast
 import math
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -184,3 +186,20 @@ def test_without_a_browser_the_table_says_why_and_no_floor_is_missed(
     monkeypatch.setattr(latency, "grids", lambda quick: [])
     assert pretend(latency=lambda quick: latency.rows(quick)) == 0
     assert "not measured: COURSE_CHROMIUM='/nowhere/chromium'" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="no such count elsewhere")
+def test_the_peak_of_memory_grows_by_what_a_kernel_allocates():
+    code = import_module("benchmarks.notebook_time").PEAK
+    peaks = [
+        float(
+            subprocess.run(
+                [sys.executable, "-c", f"kept = b'x' * {size}\n{code}"],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        for size in (0, 100_000_000)
+    ]
+    assert peaks[1] - peaks[0] == pytest.approx(100, abs=10)

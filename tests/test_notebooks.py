@@ -1,6 +1,7 @@
 """What is stored in notebooks/, how it is stored, and that nbval lets no failure pass."""
 
 import ast
+import functools
 import importlib.util
 import re
 import shutil
@@ -31,6 +32,7 @@ def each(paths):
     return pytest.mark.parametrize("path", paths, ids=lambda path: path.stem)
 
 
+@functools.cache  # no test changes what it reads
 def read(path):
     return nbformat.read(path, as_version=nbformat.NO_CONVERT)
 

@@ -1,6 +1,7 @@
 """What README.md and notebook 00 say is so: chapters, minutes, links, commands, symbols."""
 
 import ast
+import functools
 import importlib.util
 import inspect
 import re
@@ -169,6 +170,7 @@ def test_a_symbol_stands_in_the_chapter_that_introduces_it(row):
         assert any(re.search(form, text) for form in spellings(symbol)), symbol
 
 
+@functools.cache
 def arguments():
     """Every name of an argument in the package."""
     found = set()
@@ -179,18 +181,22 @@ def arguments():
     return found
 
 
-@by_symbol
-def test_a_name_in_code_exists(row):
-    names = re.findall(r"`([^`]+)`", row[2])
-    assert names
-    record = cu.GradientRecord
-    code = "\n".join(
+@functools.cache
+def code():
+    """All code of the notebooks."""
+    return "\n".join(
         cell.source
         for path in NOTEBOOKS.values()
         for cell in nbformat.read(path, as_version=4).cells
         if cell.cell_type == "code"
     )
-    known = arguments()
+
+
+@by_symbol
+def test_a_name_in_code_exists(row):
+    names = re.findall(r"`([^`]+)`", row[2])
+    assert names
+    record = cu.GradientRecord
     for name in names:
         if name.startswith("cu."):
             assert eval(name, {"cu": cu}) is not None
@@ -199,4 +205,4 @@ def test_a_name_in_code_exists(row):
             assert attribute in inspect.get_annotations(record) or hasattr(record, attribute)
         else:
             plain = name.strip(".()")
-            assert plain in known or re.search(rf"\b{plain}\b", code), name
+            assert plain in arguments() or re.search(rf"\b{plain}\b", code()), name
