@@ -35,7 +35,7 @@ lab: .venv/.installed-lab
 
 test: export OMP_NUM_THREADS := 1
 test: .venv/.installed-test
-	$(PY) -m pytest -n 2 --dist loadscope
+	$(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
