@@ -1,6 +1,7 @@
 """One forward and backward pass, and everything that the rules read from it."""
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -137,7 +138,9 @@ def run(model: nn.Module, batch: Batch, loss: Loss) -> Pass:
                     found.grads = gradients(start, parameters, one)
                 else:
                     found.scale = 1.0
-            recorder.step(loss=found.value.detach())
+            with warnings.catch_warnings():  # a model of bare parameters has no layer to record
+                warnings.filterwarnings("ignore", message="No layer ran")
+                recorder.step(loss=found.value.detach())
         found.record = recorder.record
         object.__setattr__(found.record, "grad_rms", found.record.grad_rms * found.scale)
     finally:
