@@ -17,6 +17,8 @@ CHAPTERS = (
     "initialization",
     "clipping",
     "normalization",
+    "residual",
+    "clinic",
 )
 
 __all__ = ["CHAPTERS", "Exercise", "Progress", "Verdict", "progress"]

@@ -2,6 +2,7 @@
 
 from .activations import activations_explorer
 from .chain_rule import chain_rule_explorer
+from .clinic import clinic_explorer
 from .clipping import clipping_explorer
 from .eigenvalues import eigenvalues_explorer
 from .gradient_descent import gradient_descent_explorer
@@ -22,6 +23,7 @@ __all__ = [
     "Text",
     "activations_explorer",
     "chain_rule_explorer",
+    "clinic_explorer",
     "clipping_explorer",
     "eigenvalues_explorer",
     "gradient_descent_explorer",

@@ -18,6 +18,7 @@ from .backprop import (
 from .clipping import cliff_map, cliff_surface, clip_turn, clipped_vectors, norm_history
 from .course_map import course_map
 from .descent import contour_path, loss_curves, rate_curve, sharpness_curves, training_time
+from .diagnosis import before_and_after, image_strip, relative_by_layer
 from .initialization import (
     depth_accuracy,
     layer_histograms,
@@ -39,6 +40,7 @@ from .training import accuracy_curves, training_curves
 
 __all__ = [
     "accuracy_curves",
+    "before_and_after",
     "cliff_map",
     "cliff_surface",
     "clip_turn",
@@ -54,6 +56,7 @@ __all__ = [
     "gradient_history",
     "gradient_profile",
     "graph_diagram",
+    "image_strip",
     "input_gradients",
     "layer_factors",
     "layer_histograms",
@@ -69,6 +72,7 @@ __all__ = [
     "path_lengths",
     "phase_diagram",
     "rate_curve",
+    "relative_by_layer",
     "remedy_map",
     "scale_by_layer",
     "share_by_layer",
