@@ -607,3 +607,16 @@ def test_every_explorer_of_the_room_is_called_after_its_chapter_and_has_tests():
             .is_file()
         )
         assert not inspect.signature(getattr(explorers, name)).parameters
+
+
+def test_every_explorer_is_shown_in_one_notebook_and_every_chapter_shows_one():
+    folder = Path(__file__).resolve().parent.parent / "notebooks"
+    shown = {}
+    for path in folder.glob("[0-9]*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+        shown[path.stem] = re.findall(r"(\w+_explorer)\(\)", code)
+    assert shown.pop("00_start_here") == []
+    assert all(len(called) == 1 for called in shown.values()), shown
+    made = [name for name in explorers.__all__ if name.endswith("_explorer")]
+    assert sorted(name for (name,) in shown.values()) == sorted(made)
