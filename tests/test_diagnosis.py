@@ -1596,3 +1596,25 @@ def test_a_copy_of_the_model_is_not_needed():
     twin = copy.deepcopy(model)
     assert diagnose(model).to_dict() == diagnose(twin).to_dict()
     assert over_depth(passed(model, data())).factor > 0
+
+
+@pytest.mark.parametrize("scale", [0.8, 1.1, 1.3])
+def test_the_remedy_of_a_relu_recurrence_neither_vanishes_nor_explodes(scale):
+    # Orthogonal weights, right for tanh, lose about a factor of 0.7 per step behind ReLU.
+    for seed in range(3):
+        model = cu.recurrent("rnn", 32, inputs=2, activation="relu", generator=cu.seeded(seed))
+        model.rnn.weight_hh_l0.data.copy_(scale * torch.eye(32))
+        x, y = cu.adding_problem(64, 40, generator=cu.seeded(seed))
+        sick = cu.diagnose(model, (x, y), loss=F.mse_loss)
+        assert sick.kinds == {"vanishing" if scale < 1 else "exploding"}
+        exec(sick.findings[0].remedy, {"model": model, "nn": nn, "torch": torch})
+        states, _ = model.rnn(x)
+        leaf = states.detach()[:, 0].requires_grad_()
+        h = leaf
+        for t in range(1, 40):
+            drive = F.linear(x[:, t], model.rnn.weight_ih_l0, model.rnn.bias_ih_l0)
+            h = torch.relu(drive + F.linear(h, model.rnn.weight_hh_l0, model.rnn.bias_hh_l0))
+        out = model.head(h)
+        first, last = torch.autograd.grad(F.mse_loss(out, y), [leaf, h])
+        assert 0.1 < first.norm() / last.norm() < 10
+        assert cu.diagnose(model, (x, y), loss=F.mse_loss).healthy

@@ -225,6 +225,13 @@ def recurrent(module: object, name: str, kind: str, steps: int) -> str:
             else "# start from recurrent weights of spectral radius 1, or use gates (nn.LSTMCell)"
         )
         return clip() + "\n" + start if kind == "exploding" else start
+    if getattr(module, "nonlinearity", None) == "relu":  # orthogonal weights would vanish
+        start = (
+            f"for name, weight in {place}.named_parameters():\n"
+            '    if "weight_hh" in name:\n'
+            "        nn.init.eye_(weight)  # Le, Jaitly and Hinton 2015; ReLU passes it unchanged"
+        )
+        return clip() + "\n" + start if kind == "exploding" else start
     if kind == "exploding":
         return (
             clip()
