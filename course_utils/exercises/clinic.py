@@ -46,6 +46,11 @@ class _Forked(nn.Module):
 
 def patients() -> dict[str, tuple[nn.Module, tuple[torch.Tensor, torch.Tensor], Callable]]:
     """Four patients of exercise 10.4: name → (model, batch, loss), the same at every call."""
+    with torch.random.fork_rng(devices=[]):  # torch.nn draws weights that are replaced at once
+        return _patients()
+
+
+def _patients() -> dict[str, tuple[nn.Module, tuple[torch.Tensor, torch.Tensor], Callable]]:
     generator = torch.Generator().manual_seed(12)
 
     def drawn(model: nn.Module) -> nn.Module:
@@ -279,11 +284,10 @@ def _sick(name: str, depth: int, start: str, seed: int) -> nn.Sequential:
     """A network of width 128 in a sorry state, from its own generator."""
     generator = torch.Generator().manual_seed(seed)
     layers: list[nn.Module] = []
-    for index in range(depth):
-        layers.append(nn.Linear(128, 128 if index < depth - 1 else 10))
-        if index < depth - 1:
-            layers.append(getattr(nn, name)())
-    model = nn.Sequential(*layers)
+    with torch.random.fork_rng(devices=[]):
+        for _ in range(depth - 1):
+            layers += [nn.Linear(128, 128), getattr(nn, name)()]
+        model = nn.Sequential(*layers, nn.Linear(128, 10))
     std = {
         "PyTorch's default": (3 * 128) ** -0.5,
         "standard deviation 1": 1.0,
