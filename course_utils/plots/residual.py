@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from .style import COLORS, series
@@ -195,6 +196,7 @@ def lesion_accuracy(
             )
     if intact:
         raise ValueError(f"intact names {', '.join(intact)}, but accuracy has no such curve.")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="deleted layer", ylabel="test accuracy", ylim=(0, 1.02))
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False)
     return ax
@@ -246,7 +248,7 @@ def remedy_map(
             f"{value:.2f}\n{_power(size)}",
             ha="center",
             va="center",
-            fontsize=8,
+            fontsize=10,
             linespacing=1.3,
             color="black" if value > 0.55 else "white",
         )
