@@ -176,6 +176,30 @@ def test_inline_math_stays_on_one_line(path):
             assert not [span for span in spans if "\n" in span], cell.id
 
 
+# What MathJax knows, as far as the course uses it or may soon: a misspelled one is shown in red.
+COMMANDS = set(
+    """
+    Bigl Bigr Delta Gamma Lambda Longleftrightarrow Longrightarrow Omega Phi Pi Psi Sigma Theta
+    alpha angle approx arccos arctan bar begin beta bigl bigr big binom boxed bullet cdot cdots chi
+    cos cosh cot ddots delta det dfrac diamond dot dots ell end epsilon equiv eta exp forall frac
+    gamma ge geq gg hat in infty int iota kappa lVert lambda langle ldots le left leftarrow leq lim
+    limits ll ln log longrightarrow lvert mapsto mathbb mathbf mathcal mathrm max mid min mp mu
+    nabla ne neq ni nu odot oplus operatorname otimes overbrace overline partial perp phi pi pm
+    prime prod propto psi qquad quad rVert rangle rho right rightarrow rvert sigma sim simeq sin
+    sinh sqrt star subset sum sup tag tan tanh tau text textbf tfrac theta tilde times to top
+    underbrace underline varepsilon varphi vdots vec widehat xi zeta
+    """.split()
+)
+
+
+@each(NOTEBOOKS)
+def test_formulas_use_commands_that_are_known(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            prose = re.sub(r"```.*?```|`[^`\n]*`", "", cell.source, flags=re.DOTALL)
+            assert set(re.findall(r"\\([A-Za-z]+)", prose)) <= COMMANDS, cell.id
+
+
 @each(NOTEBOOKS)
 def test_links_to_files_of_the_course_lead_somewhere(path):
     prose = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")

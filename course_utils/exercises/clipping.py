@@ -94,7 +94,8 @@ def _judge_max_norm_from_record(answer: Callable) -> None:
     holes = spiky[:100].copy()
     holes[[3, 50, 77]] = [np.nan, np.inf, -np.inf]
     cases = [
-        (np.array([5.0, 1.0, 4.0, 2.0, 3.0]), 0.2, "One of the five norms may be above: the 5."),
+        (np.array([5.0, 1.0, 4.0, 2.0, 3.0]), 0.2, "One of the five norms may be above: the 5. "
+         "And c is to be one of the recorded norms."),
         (np.array([5.0, 1.0, 4.0, 2.0, 3.0]), 0.0, "No norm may be above: only the largest will "
          "do."),
         (np.array([5.0, 1.0, 4.0, 2.0, 3.0]), 0.39, "39 % of five are 1.95 norms: only one may be "
@@ -106,7 +107,8 @@ def _judge_max_norm_from_record(answer: Callable) -> None:
     for norms, share, hint in cases:
         finite = norms[np.isfinite(norms)]
         fits = [c for c in finite if (finite > c).sum() <= share * finite.size + 1e-9]
-        where = f"{norms.size} norms and share={share:g}"
+        shown = norms.tolist() if norms.size < 10 else f"{norms.size} norms"
+        where = f"{shown} and share={share:g}"
         with np.errstate(all="ignore"):
             result = call(answer, norms, share)
         expect_close(result, min(fits), where, rtol=1e-9, hint=hint)

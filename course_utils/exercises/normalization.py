@@ -59,9 +59,17 @@ def rescaled_lr(lr, alpha):
 
 def _judge_layernorm_backward(answer: Callable) -> None:
     rng = np.random.default_rng(0)
-    for B, n, eps in ((1, 4, 1e-5), (3, 5, 0.1), (6, 2, 1e-3), (4, 4, 1e-5)):
+    same = (
+        "Take δ, subtract its mean, subtract its part along ẑ, divide by s: all over the units "
+        "(axis 1, with keepdims=True) of each sample. ε stands inside the root, as in √(var + ε)."
+    )
+    other = (
+        "With γ = 1 everywhere it was right. Here the units have different γ: multiply δ by γ "
+        "first, before any mean over the units is taken."
+    )
+    for B, n, eps, hint in ((3, 5, 0.1, same), (3, 5, 0.1, other), (2, 4, 1e-5, other)):
         z, delta = 2 * rng.normal(size=(B, n)) + 1, rng.normal(size=(B, n))
-        gamma = rng.uniform(0.5, 2, size=n)
+        gamma = np.ones(n) if hint is same else rng.uniform(0.5, 2, size=n)
         # The oracle is autograd through PyTorch's own layer norm.
         leaf = torch.tensor(z, requires_grad=True)
         out = F.layer_norm(leaf, (n,), weight=torch.tensor(gamma), eps=eps)
@@ -69,29 +77,32 @@ def _judge_layernorm_backward(answer: Callable) -> None:
         expect_close(
             call(answer, delta, z, gamma, eps),
             want.numpy(),
-            f"{B} samples of {n} units, ε = {eps}",
+            f"{B} samples of {n} units, ε = {eps}, γ = {np.round(gamma, 1).tolist()}",
             rtol=1e-7,
             atol=1e-9,
-            hint="Take δ ⊙ γ, subtract its mean, subtract its part along ẑ, divide by s: all "
-            "over the units (axis 1) of each sample. ε stands inside the root.",
+            hint=hint,
         )
 
 
 def _judge_running_statistics(answer: Callable) -> None:
     rng = np.random.default_rng(0)
+    hints = (
+        "It starts at 0. Each batch adds the share m of its mean, the old value keeps 1 − m.",
+        "It starts at 1. Each batch adds the share m of its variance: the unbiased one, with "
+        "B − 1 in the denominator.",
+    )
     for B, steps, m in ((4, 1, 0.1), (2, 3, 0.1), (3, 7, 0.5), (50, 5, 0.01)):
         batches = [rng.normal(3, 2, size=(B, 3)) for _ in range(steps)]
         layer = nn.BatchNorm1d(3, momentum=m, dtype=torch.float64)
         for z in batches:
             layer(torch.tensor(z))
-        expect_close(
-            call(answer, batches, m),
-            (layer.running_mean.numpy(), layer.running_var.numpy()),
-            f"{steps} batches of {B}, m = {m}",
-            rtol=1e-7,
-            hint="They start at 0 and 1. Each batch gets the share m, and its variance is the "
-            "unbiased one, with B − 1 in the denominator.",
-        )
+        where = f"{steps} {'batch' if steps == 1 else 'batches'} of {B} samples, m = {m}"
+        result = call(answer, batches, m)
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise WrongAnswer(f"For {where}: return two arrays, running mean and running variance.")
+        wanted = layer.running_mean.numpy(), layer.running_var.numpy()
+        for part, want, name, hint in zip(result, wanted, ("mean", "variance"), hints, strict=True):
+            expect_close(part, want, f"{where}, the running {name}", rtol=1e-7, hint=hint)
 
 
 def _judge_normalize(answer: Callable) -> None:
@@ -123,11 +134,11 @@ def _judge_normalize(answer: Callable) -> None:
 
 def _judge_fold_batchnorm(answer: Callable) -> None:
     rng = np.random.default_rng(0)
-    for n_out, n_in, eps in ((1, 3, 1e-5), (4, 2, 0.5), (3, 3, 1e-3)):
+    for n_out, n_in, eps in ((4, 2, 0.5), (1, 3, 1e-5), (3, 3, 1e-3)):
         W, b = rng.normal(size=(n_out, n_in)), rng.normal(size=n_out)
         gamma, beta, mean = rng.normal(size=(3, n_out))
         variance = rng.uniform(0.1, 3, size=n_out)
-        where = f"a layer of {n_in} inputs and {n_out} outputs, ε = {eps}"
+        where = f"W of shape ({n_out}, {n_in}), ε = {eps}"
         result = call(answer, W, b, gamma, beta, mean, variance, eps)
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise WrongAnswer(f"For {where}: return two arrays, the new W and the new b.")
@@ -135,7 +146,10 @@ def _judge_fold_batchnorm(answer: Callable) -> None:
         x = torch.tensor(np.vstack([np.zeros(n_in), np.eye(n_in)]))
         parts = [torch.tensor(v) for v in (mean, variance, gamma, beta)]
         out = F.batch_norm(x @ torch.tensor(W).T + torch.tensor(b), *parts, eps=eps).numpy()
-        hints = ("Row i of W is multiplied by γ_i/√(variance_i + ε).", "The old b moves too: b−μ.")
+        hints = (
+            "Row i of W is multiplied by γ_i/√(variance_i + ε).",
+            "The old b meets the same factor as W: insert z = Wx + b into γ(z − μ)/√(…) + β.",
+        )
         for part, want, name, hint in zip(
             result, ((out[1:] - out[0]).T, out[0]), ("W", "b"), hints, strict=True
         ):
@@ -155,7 +169,7 @@ def _judge_leaky_relu_factor(answer: Callable) -> None:
             0.0: "a = 0 is ReLU: π/(π−1).",
             1.0: "a = 1 is linear, which costs nothing.",
         }
-        default = "E φ′² = (1 + a²)/2, E φ² is the same, and E φ = (1 − a)/√(2π)."
+        default = "Half of the z are negative: check E φ′², E φ² and E φ one by one."
         expect_close(call(answer, a), expected, f"a = {a:g}", rtol=1e-4, hint=hints.get(a, default))
 
 
@@ -181,7 +195,8 @@ def _judge_rescaled_lr(answer: Callable) -> None:
             result,
             lr * _lr_ratio(alpha),
             where,
-            hint="One step from αw must be α times the step from w, and grad(αw) = grad(w)/α.",
+            hint="The step from αw must be α times as long as the one from w. How long is the "
+            "gradient at αw, by equation 2?",
         )
         path, scaled = descend(start, lr), descend(alpha * start, float(result))
         if not torch.allclose(scaled, alpha * path, rtol=1e-6):
