@@ -189,14 +189,22 @@ READY = """() => {
   return panel?.context?.isReady && panel.sessionContext?.session?.kernel?.status === 'idle';
 }"""
 
-# Every code cell has been executed and the kernel is at rest, or one of them has failed.
+# What is stored in the file is cleared first, so that every count and output is one of this run.
+RUN_ALL = """async () => {
+  await jupyterapp.commands.execute('notebook:clear-all-cell-outputs');
+  jupyterapp.commands.execute('notebook:run-all-cells');
+}"""
+
+# Every code cell has been executed and the kernel is at rest, or one of them has failed. Read from
+# the cells themselves: the notebook as JSON, with its pictures, would cost more than to run it.
 FINISHED = """() => {
   const panel = jupyterapp.shell.currentWidget;
-  const cells = panel.context.model.toJSON().cells.filter(
-    (cell) => cell.cell_type === 'code' && [].concat(cell.source).join('').trim());
-  if (cells.some((cell) => cell.outputs.some((o) => o.output_type === 'error'))) return true;
-  return cells.every((cell) => cell.execution_count !== null)
-    && panel.sessionContext.session.kernel.status === 'idle';
+  const cells = [...panel.content.model.cells].filter(
+    (cell) => cell.type === 'code' && cell.sharedModel.getSource().trim());
+  const failed = ({ outputs }) =>
+    Array.from({ length: outputs.length }, (_, i) => outputs.get(i).type).includes('error');
+  return cells.some(failed) || (cells.every((cell) => cell.executionCount !== null)
+    && panel.sessionContext.session.kernel.status === 'idle');
 }"""
 
 RUN_CODE = """async (code) => {
@@ -262,16 +270,16 @@ class Notebook:
         self.name = name
         self.watch()
         self.page.goto(f"{self.address}/lab/tree/{name}?token={TOKEN}&reset")
-        self.page.wait_for_function(READY, timeout=90_000)
+        self.page.wait_for_function(READY, timeout=90_000, polling=100)
 
     def start_all(self) -> None:
         """Let the kernel begin with the cells, and return at once."""
-        self.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
+        self.page.evaluate(RUN_ALL)
 
     def run_all(self, seconds: float = 120) -> None:
         """Run every cell; return when all have run or one has failed."""
         self.start_all()
-        self.page.wait_for_function(FINISHED, timeout=1000 * seconds)
+        self.page.wait_for_function(FINISHED, timeout=1000 * seconds, polling=100)
 
     def run_code(self, code: str) -> str:
         """Run code in the notebook's kernel and return what it printed or the error."""
@@ -348,6 +356,13 @@ class Explorer:
         self.page.mouse.down()
         self.page.mouse.move(at[1], y, steps=8)
         self.page.mouse.up()
+
+    def put(self, slider: Locator, position: str) -> None:
+        """Set a slider without key or mouse."""
+        slider.evaluate(
+            "(s, to) => { s.value = to; s.dispatchEvent(new Event('input')); }", position
+        )
+        assert slider.input_value() == position
 
     def latencies(self, slider: Locator, moves: int = 20) -> list[float]:
         """Milliseconds from key press to changed picture, for `moves` presses to and fro."""
@@ -441,7 +456,7 @@ class Course:
             raise self.failed[name]
         return self.done[name]
 
-    def _run(self, batch: list[str], seconds: float = 240) -> None:
+    def _run(self, batch: list[str], seconds: float = 300) -> None:
         waiting, running = list(batch), {}
         while waiting or running:
             while waiting and len(running) < AT_ONCE:
