@@ -57,6 +57,15 @@ def _leaky_relu(z: Tensor) -> Tensor:
     return F.leaky_relu(z, LEAK)
 
 
+def _elu(z: Tensor) -> Tensor:
+    # F.elu of older PyTorch takes exp(z) - 1, which has no digits left near 0.
+    return torch.where(z > 0, z, torch.expm1(z.clamp(max=0)))
+
+
+def _selu(z: Tensor) -> Tensor:
+    return SELU_SCALE * torch.where(z > 0, z, SELU_ALPHA * torch.expm1(z.clamp(max=0)))
+
+
 def _softplus(z: Tensor) -> Tensor:
     return F.softplus(z, threshold=SOFTPLUS_THRESHOLD)
 
@@ -146,11 +155,11 @@ ACTIVATIONS: dict[str, Activation] = {
             "Maas, Hannun & Ng, 2013",
         ),
         Activation(
-            "elu", F.elu, _elu_slope, 1.0, 0.0, (), True, "Clevert, Unterthiner & Hochreiter, 2016"
+            "elu", _elu, _elu_slope, 1.0, 0.0, (), True, "Clevert, Unterthiner & Hochreiter, 2016"
         ),
         Activation(
             "selu",
-            torch.selu,
+            _selu,
             _selu_slope,
             SELU_SCALE * SELU_ALPHA,
             0.0,

@@ -262,7 +262,9 @@ def _digits(row: Comparison, kind: str, size: float) -> int:
     elif kind == "s.e.":
         size = size * _standard_error(row) / (abs(row.theory) or 1.0)
     # the last digit shown is a step of about the tolerance: finer ones differ between machines
-    return min(12, max(2, 1 + math.ceil(-math.log10(2 * size)))) if size > 0 else 6
+    if not 0 < size < 1:
+        return 2 if size > 0 else 6
+    return min(12, max(2, 1 + math.ceil(-math.log10(2 * size))))
 
 
 def _number(value: float, digits: int) -> str:

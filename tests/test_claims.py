@@ -56,6 +56,7 @@ def test_each_form_of_tolerance_holds_up_to_its_edge(theory, tolerance, inside, 
     assert not any(holds(theory, m, tolerance) for m in outside)
 
 
+@example(values=[1.0, 2.0], theory=1.1125369292536007e-308, factor=2.5)  # error/theory overflows
 @given(
     values=st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=9),
     theory=st.floats(-1e3, 1e3),
