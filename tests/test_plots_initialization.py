@@ -80,6 +80,14 @@ def test_theory_has_one_entry_in_the_legend_and_its_own_name_where_it_has_one(ax
     assert texts == ["a", "b", "theory", "1/(2l)"]
 
 
+def test_every_named_theory_has_a_line_style_of_its_own(ax):
+    named = {"a": [1, 1], "recursion": [1, 0.3], "1/(2l)": [0.5, 0.25], "another": [2, 1]}
+    plots.scale_by_layer({"a": np.ones((2, 2)), "b": np.ones((2, 2))}, ax=ax, predicted=named)
+    black = [line for line in ax.lines if line.get_color() == "black"]
+    patterns = {str(line._unscaled_dash_pattern) for line in black}
+    assert len(black) == len(patterns) == 4
+
+
 def test_scale_by_layer_names_what_is_wrong(ax):
     with pytest.raises(ValueError, match="measured is empty"):
         plots.scale_by_layer({}, ax=ax)

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 from .style import COLORS, series
 
 _GREY = "#8a8a8a"
+_DOTTED = (0, (2, 2))
+_OWN_DASHES = ((0, (3, 3)), (0, (10, 2, 2, 2)), (0, (8, 3)), (0, (1, 4)))
 
 
 def layer_histograms(
@@ -84,8 +86,9 @@ def scale_by_layer(
     Args:
         measured: Name → sizes above 0, shape (seeds, layers).
         ax: Axes to draw on; the current ones when None.
-        predicted: Name → sizes by theory, shape (layers,): a thin black line. A name of
-            `measured` gets no entry of its own in the legend.
+        predicted: Name → sizes by theory, shape (layers,): a thin black line. All names of
+            `measured` share one dotted style and one entry in the legend; every other name has a
+            style and an entry of its own.
         first: Number of the first layer.
         xlabel: Label of the horizontal axis.
         ylabel: Label of the vertical axis.
@@ -117,18 +120,21 @@ def scale_by_layer(
             **style,
         )
         ax.fill_between(layers, values.min(0), values.max(0), color=style["color"], alpha=0.2)
-    shown = False
+    shown, own = False, 0
     for name, values in (predicted or {}).items():
         values = np.asarray(values, dtype=np.float64)
         if values.ndim != 1:
             raise ValueError(f"predicted[{name!r}] has the shape {values.shape}; (layers,) fits.")
         _positive(f"predicted[{name!r}]", values)
-        label = name
+        label, dash = name, _DOTTED
         if name in measured:
             label = None if shown else "theory"
             shown = True
+        else:
+            dash = _OWN_DASHES[own % len(_OWN_DASHES)]
+            own += 1
         layers = first + np.arange(values.size)
-        ax.semilogy(layers, values, color="black", linewidth=1, linestyle=(0, (2, 2)), label=label)
+        ax.semilogy(layers, values, color="black", linewidth=1, linestyle=dash, label=label)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend(fontsize="small")
     return ax
