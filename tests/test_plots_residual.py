@@ -63,6 +63,11 @@ def test_correlations_are_drawn_on_two_log_axes_in_one_color_per_network(ax):
     np.testing.assert_allclose(ends, [[0.6, 0.8], [0.2, 0.3]])
     assert bars.lines[0].get_color() == named(ax, "residual, predicted").get_color()
     assert ax.get_xscale() == ax.get_yscale() == "log"
+    low, high = ax.get_xlim()
+    shown = [
+        tick.get_text() for tick in ax.get_xticklabels() if low < tick.get_position()[0] < high
+    ]
+    assert shown == ["1", "2", "4", "8"]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +129,12 @@ def test_lesions_are_medians_over_seeds_with_their_range(ax):
     assert {0.7, 0.9, 0.1, 0.6} <= set(band[:, 1].round(9))
     level = named(ax, "net, all there")
     assert set(level.get_ydata()) == {0.97} and level.get_color() == line.get_color()
+
+
+def test_levels_of_two_lesioned_nets_differ_without_color(ax):
+    plots.lesion_accuracy({"a": [[0.5]], "b": [[0.1]]}, ax, {"a": 0.9, "b": 0.8})
+    first, second = (named(ax, f"{name}, all there") for name in "ab")
+    assert first._unscaled_dash_pattern != second._unscaled_dash_pattern
 
 
 @pytest.mark.parametrize(

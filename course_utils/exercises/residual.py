@@ -147,7 +147,7 @@ def _judge_fixup_scale(answer: Callable) -> None:
 
 
 def _judge_shattering_depth(answer: Callable) -> None:
-    for correlation in (1.5, 0.9, 0.4, 0.25, 0.1, 0.01, 1e-6):
+    for correlation in (1.0, 0.9, 0.5, 0.4, 0.25, 0.1, 0.01, 1e-6):
         want = next(depth for depth in range(100) if 1 / 2**depth < correlation)
         expect_close(
             call(answer, correlation),
@@ -155,7 +155,7 @@ def _judge_shattering_depth(answer: Callable) -> None:
             f"correlation {correlation:g}",
             rtol=0,
             atol=0,
-            hint="It is ½^L after L layers. Below means strictly below.",
+            hint="It is ½^L after L layers, and at ½^L itself it is not yet below.",
         )
 
 
@@ -244,7 +244,7 @@ shattering_depth = Exercise(
     judge=_judge_shattering_depth,
     hints=(
         "Batch norm, plain, ReLU: each layer halves the correlation.",
-        "The smallest whole L with ½^L < c; 0 layers have the correlation 1.",
-        "A loop that counts up is enough; with logarithms mind c = 0.25, where 2 is not enough.",
+        "The smallest whole L with ½^L < correlation. 0 layers have the correlation 1.",
+        "A loop that counts up is enough; with logarithms mind 0.25: 2 layers do not do.",
     ),
 )

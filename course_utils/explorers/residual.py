@@ -20,10 +20,10 @@ _FEW = SAMPLES / (SAMPLES - 3)  # mean of 1/variance of so many samples, times t
 
 
 def residual_explorer() -> GridExplorer:
-    """Explorer of notebook 08: what a skip of strength α does to gradients and their likeness.
+    """Explorer of notebook 08: what a skip of strength a does to gradients and their likeness.
 
-    The network is x_l = α·x_(l−1) + W_l ReLU(norm(x_(l−1))) with He weights, width 96: α = 0 is a
-    plain network and α = 1 a residual one. All samples get the same gradient at the last layer,
+    The network is x_l = a·x_(l−1) + W_l ReLU(norm(x_(l−1))) with He weights, width 96: a = 0 is a
+    plain network and a = 1 a residual one. All samples get the same gradient at the last layer,
     and the statistics of batch norm are held fixed on the way back. The first panel shows the
     gradient's norm at every layer over that at the last one, the second the correlation of the
     gradients of two samples, both measured (4 seeds) and predicted.
@@ -38,7 +38,7 @@ def residual_explorer() -> GridExplorer:
         title="How strong must the skip be?",
         sliders=(
             Slider("norm", "norm in the branch", NORMS, start=1),
-            Slider("strength", "skip strength α", STRENGTHS, start=10, format=".1f"),
+            Slider("strength", "skip strength a", STRENGTHS, start=10, format=".1f"),
             Slider("depth", "depth L (blocks)", DEPTHS, start=5, format="d"),
         ),
         panels=(
@@ -112,8 +112,8 @@ def predicted() -> tuple[np.ndarray, np.ndarray]:
     """The same two arrays in a wide network.
 
     With 1/s the mean of 1/variance of x over a batch of B (1 without norm; B/(B − 3) more than for
-    an infinite batch with it), a block multiplies g² by α² + 1/s and the correlation by
-    (α² + p/s)/(α² + 1/s), p being the chance that a unit open for one sample is open for the other.
+    an infinite batch with it), a block multiplies g² by a² + 1/s and the correlation by
+    (a² + p/s)/(a² + 1/s), p being the chance that a unit open for one sample is open for the other.
     """
     shape = (len(NORMS), len(STRENGTHS), len(DEPTHS), LAYERS + 1)
     line, alike = np.full(shape, np.nan), np.full(shape, np.nan)

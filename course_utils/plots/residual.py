@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
 from .style import COLORS, series
 
 _GREY = "#8a8a8a"
+_LEVELS = ((0, (1, 2)), (0, (7, 2, 1, 2)))  # dots, and dash-dot: told apart without color
 
 
 def path_lengths(
@@ -60,7 +61,8 @@ def correlation_by_depth(
 ) -> Axes:
     """Draw the correlation of two gradients against depth, both axes logarithmic.
 
-    On these axes a power of the depth is a straight line and an exponential bends down.
+    On these axes a power of the depth is a straight line and an exponential bends down. The ticks
+    of the depth are powers of 2.
 
     Args:
         predicted: Name → (depths, correlations), both of shape (N,), positive: a line.
@@ -107,6 +109,9 @@ def correlation_by_depth(
             label=f"{name}, measured",
         )
     ax.set(xscale="log", yscale="log", xlabel="depth L", ylabel="correlation of two gradients")
+    ax.xaxis.set_major_locator(LogLocator(base=2))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.legend(fontsize="small")
     return ax
 
@@ -164,7 +169,8 @@ def lesion_accuracy(
         accuracy: Name → accuracies from 0 to 1, shape (seeds, layers): the median over seeds, and
             the range as a band.
         ax: Axes to draw on; the current ones when None.
-        intact: Name → accuracy with all layers: a thin level line in the look of that curve.
+        intact: Name → accuracy with all layers: a thin level line in its color, dotted
+            for the first and dash-dotted for the second.
         first: Number of the first layer that was deleted.
 
     Returns:
@@ -190,7 +196,7 @@ def lesion_accuracy(
             ax.axhline(
                 level,
                 color=style["color"],
-                linestyle=(0, (1, 2)),
+                linestyle=_LEVELS[i % len(_LEVELS)],
                 linewidth=1.5,
                 label=f"{name}, all there",
             )
