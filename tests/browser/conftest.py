@@ -356,7 +356,7 @@ class Explorer:
         at = [box["x"] + thumb / 2 + s * (box["width"] - thumb) for s in (share, to)]
         self.page.mouse.move(at[0], y)
         self.page.mouse.down()
-        self.page.mouse.move(at[1], y, steps=8)
+        self.page.mouse.move(at[1], y, steps=4)
         self.page.mouse.up()
 
     def put(self, slider: Locator, position: str) -> None:
@@ -376,7 +376,7 @@ class Explorer:
         last = int(slider.get_attribute("max"))
         for move in range(moves):
             key = "ArrowRight" if (move // last) % 2 == 0 else "ArrowLeft"
-            self.page.keyboard.press(key)
+            self.page.keyboard.down(key)  # held down it repeats: one event per move
             slider.evaluate(
                 "(s, n) => new Promise((done, fail) => { const end = performance.now() + 5000;"
                 " const look = () => s.__watch.times.length >= n ? done()"
@@ -384,6 +384,8 @@ class Explorer:
                 " : setTimeout(look, 1); look(); })",
                 move + 1,
             )
+            if (move + 1) % last == 0 or move + 1 == moves:
+                self.page.keyboard.up(key)
         return slider.evaluate("(s) => s.__watch.times")
 
 
