@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from explorer_readings import mark, readouts
 
 from course_utils.explorers import eigenvalues, eigenvalues_explorer
 from course_utils.explorers.packing import MAX_BYTES
@@ -10,22 +11,6 @@ from course_utils.explorers.packing import MAX_BYTES
 @pytest.fixture(scope="module")
 def explorer():
     return eigenvalues_explorer()
-
-
-def mark(explorer, panel, label):
-    """(x, y) of the mark with this label at the present setting of the sliders."""
-    packed = explorer._packed
-    index = [list(packed.values[name]).index(value) for name, value in explorer.values.items()]
-    for entry in packed.spec["panels"][panel]["marks"]:
-        if entry.get("label") == label:
-            return packed.array(entry["x"], index), packed.array(entry["y"], index)
-    raise AssertionError(f"no mark {label!r}")
-
-
-def readouts(explorer):
-    packed = explorer._packed
-    index = [list(packed.values[name]).index(value) for name, value in explorer.values.items()]
-    return [packed.array(r["values"], index)[0] for r in packed.spec["readouts"]]
 
 
 SETTINGS = [(0.9, 0.8, 3.0), (1.2, -1.2, 90.0), (0.4, 1.1, 30.0), (-0.8, 0.6, 10.0)]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from explorer_readings import mark, readouts
 
 import course_utils as cu
 from course_utils.explorers import initialization
@@ -19,25 +20,6 @@ def explorer():
 def place(explorer, activation, weight_std, bias_std, depth):
     explorer.activation, explorer.depth = activation, depth
     explorer.weight_std, explorer.bias_std = weight_std, bias_std
-
-
-def index(explorer):
-    packed = explorer._packed
-    return [list(packed.values[name]).index(value) for name, value in explorer.values.items()]
-
-
-def mark(explorer, panel, label):
-    """(x, y) of the mark with this label at the present setting of the sliders."""
-    packed = explorer._packed
-    for entry in packed.spec["panels"][panel]["marks"]:
-        if entry.get("label") == label:
-            return tuple(packed.array(entry[axis], index(explorer)) for axis in "xy")
-    raise AssertionError(f"no mark {label!r}")
-
-
-def readouts(explorer):
-    packed = explorer._packed
-    return [packed.array(r["values"], index(explorer))[0] for r in packed.spec["readouts"]]
 
 
 def by_hand(activation, weight_std, bias_std, depth):

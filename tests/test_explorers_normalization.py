@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from explorer_readings import mark, readouts
 from torch import nn
 
 from course_utils.explorers import normalization, normalization_explorer
@@ -20,25 +21,6 @@ def explorer():
 @pytest.fixture(scope="module")
 def measured():
     return normalization.measure()
-
-
-def index_of(explorer):
-    packed = explorer._packed
-    return [list(packed.values[name]).index(value) for name, value in explorer.values.items()]
-
-
-def mark(explorer, panel, label):
-    """(x, y) of the mark with this label at the present setting of the sliders."""
-    packed, index = explorer._packed, index_of(explorer)
-    for entry in packed.spec["panels"][panel]["marks"]:
-        if entry.get("label") == label:
-            return packed.array(entry["x"], index), packed.array(entry["y"], index)
-    raise AssertionError(f"no mark {label!r}")
-
-
-def readouts(explorer):
-    packed, index = explorer._packed, index_of(explorer)
-    return [packed.array(r["values"], index)[0] for r in packed.spec["readouts"]]
 
 
 def put(explorer, norm, depth, batch, scale):
