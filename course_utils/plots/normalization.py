@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
-from .style import COLORS, series
+from .style import COLORS, seed_bars, series
 
 _GREY = "#8a8a8a"
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo")
@@ -104,16 +104,7 @@ def factor_by_batch(
                 f"measured[{name!r}] has the shapes {at.shape} and {values.shape}; (M,) and "
                 "(M, seeds) are expected."
             )
-        style = series(order[name])
-        ax.errorbar(
-            at,
-            values.mean(1),
-            yerr=values.std(1),
-            fmt=style["marker"],
-            color=style["color"],
-            capsize=3,
-            label=f"{name}, measured",
-        )
+        seed_bars(ax, at, values, order[name], f"{name}, measured")
     for name, value in (limits or {}).items():
         ax.axhline(value, 0.5, 1, color=series(order[name])["color"], linewidth=0.8)
     ax.axhline(1, color=_GREY, linewidth=0.8)

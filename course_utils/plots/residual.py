@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
-from .style import COLORS, series
+from .style import COLORS, seed_bars, series
 
 _GREY = "#8a8a8a"
 _LEVELS = ((0, (1, 2)), (0, (7, 2, 1, 2)))  # dots, and dash-dot: told apart without color
@@ -98,16 +98,7 @@ def correlation_by_depth(
                 f"measured[{name!r}] has the shapes {depths.shape} and {values.shape}; (M,) and "
                 "(M, seeds) are expected."
             )
-        style = series(order[name])
-        ax.errorbar(
-            depths,
-            values.mean(1),
-            yerr=values.std(1),
-            fmt=style["marker"],
-            color=style["color"],
-            capsize=3,
-            label=f"{name}, measured",
-        )
+        seed_bars(ax, depths, values, order[name], f"{name}, measured")
     ax.set(xscale="log", yscale="log", xlabel="depth L", ylabel="correlation of two gradients")
     ax.xaxis.set_major_locator(LogLocator(base=2))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
