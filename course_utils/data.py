@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import importlib.util
 import math
 import os
 import tempfile
@@ -78,9 +79,7 @@ def load_digits(*, flat: bool = True, normalize: bool = False, n: int | None = N
     >>> load_digits()
     ImageData(digits: 1437 training and 360 test images of 8×8, 10 classes)
     """
-    from sklearn.datasets import load_digits as embedded
-
-    pixels, labels = embedded(return_X_y=True)
+    pixels, labels = _digits_of_scikit_learn()
     random = np.random.RandomState(0)  # NumPy keeps this stream the same in all versions
     members = [random.permutation(np.flatnonzero(labels == k)) for k in range(10)]
     test = np.concatenate([rows[:DIGITS_TEST_PER_CLASS] for rows in members])
@@ -90,6 +89,23 @@ def load_digits(*, flat: bool = True, normalize: bool = False, n: int | None = N
     return _image_data(
         (images[train], labels[train], images[test], labels[test]), "digits", flat, normalize, n
     )
+
+
+def _digits_of_scikit_learn() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (1797, 64), float, and labels (1797,), integer.
+
+    Read from the file in the package scikit-learn without importing the package, which would take
+    as long as importing torch. Should a version keep the file elsewhere, its own loader is asked.
+    """
+    package = importlib.util.find_spec("sklearn")
+    if package and package.origin:
+        file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            table = np.loadtxt(file, delimiter=",")
+            return table[:, :-1], table[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits as embedded
+
+    return embedded(return_X_y=True)
 
 
 def _interleave(members: list[np.ndarray]) -> np.ndarray:

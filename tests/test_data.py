@@ -4,6 +4,8 @@ import gzip
 import hashlib
 import math
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,18 @@ NAMES = tuple(data._MNIST_FILES)
 
 
 # ---------------------------------------------------------------- digits
+
+
+def test_digits_come_without_importing_scikit_learn():
+    code = "import sys, course_utils as cu; cu.load_digits(); assert 'sklearn' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_digits_come_from_the_loader_of_scikit_learn_should_the_file_be_elsewhere(monkeypatch):
+    usual = load_digits()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    other = load_digits()
+    assert torch.equal(usual.train_x, other.train_x) and torch.equal(usual.test_y, other.test_y)
 
 
 def test_digits_are_all_images_of_scikit_learn_once_each():
