@@ -156,6 +156,20 @@ def test_an_answer_that_changes_its_inputs_but_returns_right_values_is_right():
     assert gradient_descent.momentum_step.check(in_place)
 
 
+@pytest.mark.parametrize(("lr", "momentum"), [(0.3, 0.0), (0.05, 0.9)])
+def test_momentum_step_is_the_step_that_torch_takes(lr, momentum):
+    generator = torch.Generator().manual_seed(3)
+    leaf = torch.randn(4, generator=generator, dtype=torch.float64, requires_grad=True)
+    theta, velocity = leaf.detach().numpy().copy(), np.zeros(4)
+    optimizer = torch.optim.SGD([leaf], lr=lr, momentum=momentum)
+    for _ in range(5):
+        leaf.grad = torch.randn(4, generator=generator, dtype=torch.float64)
+        optimizer.step()
+        step = gradient_descent.momentum_step.reference
+        theta, velocity = step(theta, velocity, leaf.grad.numpy(), lr, momentum)
+        assert np.allclose(theta, leaf.detach().numpy(), rtol=1e-12)
+
+
 @pytest.mark.parametrize(("total", "warmup"), [(10, 0), (12, 4), (30, 10)])
 def test_warmup_cosine_is_the_schedule_that_torch_composes(total, warmup):
     leaf = torch.zeros(1, requires_grad=True)
