@@ -130,8 +130,13 @@ def explained(what: str, model: nn.Module, batch: Batch) -> Iterator[None]:
         raise
 
 
-def gradients(value: Tensor, parameters: list[nn.Parameter], seed: Tensor) -> list[Tensor | None]:
+def gradients(
+    value: Tensor, parameters: list[nn.Parameter], seed: Tensor | None = None
+) -> list[Tensor | None]:
     """Gradient of `value` at each parameter, None where none arrives; the graph stays.
+
+    `seed` is ∂𝓛/∂value, for a single number 1 unless told. Handing it over makes torch import sympy
+    on the first call, half a second.
 
     Without touching `.grad` and the hooks on its accumulation, except for reentrant checkpoints,
     which torch only runs by `backward()`: there `.grad` is filled and emptied again.
@@ -139,10 +144,9 @@ def gradients(value: Tensor, parameters: list[nn.Parameter], seed: Tensor) -> li
     wanted = [parameter for parameter in parameters if parameter.requires_grad]
     if not wanted:
         return [None] * len(parameters)
+    seed = None if seed is None else seed.to(value)
     try:
-        found = torch.autograd.grad(
-            value, wanted, seed.to(value), retain_graph=True, allow_unused=True
-        )
+        found = torch.autograd.grad(value, wanted, seed, retain_graph=True, allow_unused=True)
     except RuntimeError as error:
         if "heckpoint" not in str(error):
             raise
@@ -150,7 +154,7 @@ def gradients(value: Tensor, parameters: list[nn.Parameter], seed: Tensor) -> li
         try:
             for parameter in wanted:
                 parameter.grad = None
-            value.backward(seed.to(value), retain_graph=True)
+            value.backward(seed, retain_graph=True)
             found = [parameter.grad for parameter in wanted]
         finally:
             for parameter, grad in zip(wanted, before, strict=True):

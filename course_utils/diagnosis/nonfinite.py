@@ -111,7 +111,7 @@ def _search_backward(
 
     handles = [watch(n) for n in walk(value.grad_fn) if "AccumulateGrad" not in n.name()]
     try:
-        gradients(value, list(model.parameters()), torch.ones_like(value))
+        gradients(value.sum(), list(model.parameters()))
     finally:
         for handle in handles:
             handle.remove()
@@ -139,6 +139,11 @@ class _Tracer(TorchDispatchMode):
         self._handles: list = []
         for name, module in model.named_modules():
             self._watch(name or "(model)", module)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: the wrapper imports torch._dynamo, two seconds, and serves compiled code only."""
+        return False
 
     def comes_from(self, place: str, tensor: Tensor) -> None:
         """Note a tensor of the batch that is not finite; a mask of −Inf may be, on purpose."""

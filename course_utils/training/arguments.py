@@ -155,7 +155,14 @@ def check_batch_size(batch_size: Any) -> None:
 
 def pure_loss(checked: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss without the checks of its arguments, which read values and so cannot be mapped."""
-    return {_cross_entropy: F.cross_entropy, _mse: F.mse_loss}.get(checked, checked)
+    return {_cross_entropy: _mapped_cross_entropy, _mse: F.mse_loss}.get(checked, checked)
+
+
+def _mapped_cross_entropy(output: Tensor, y: Tensor) -> Tensor:
+    """F.cross_entropy of class numbers, from what vmap maps without importing torch.fx's shapes."""
+    if y.is_floating_point():
+        return F.cross_entropy(output, y)
+    return -output.log_softmax(1).gather(1, y.unsqueeze(1)).mean()
 
 
 def updater_and_schedule(

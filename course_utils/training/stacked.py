@@ -31,9 +31,9 @@ def fit_stack(
     """Train M networks that share one forward pass, by SGD on the cross-entropy.
 
     Each network has its own learning rate η_i. With SGD a factor on a loss is a factor on the
-    step, with momentum too, so one optimizer with the rate 1 steps down Σ η_i 𝓛_i: a term of that
-    sum moves no other network than its own. A network that diverges goes on with NaN and leaves
-    the others alone. All networks see the same batches, drawn with replacement.
+    step, with momentum too, so all take steps of rate 1 down Σ η_i 𝓛_i: a term of that sum moves
+    no other network than its own. A network that diverges goes on with NaN and leaves the others
+    alone. All networks see the same batches, drawn with replacement.
 
     Args:
         stack: Maps x of shape (B, …) to outputs of shape (M, B, K), network by network; for
@@ -73,8 +73,8 @@ def fit_stack(
         )
     where = parameters[0].device
     x, y = check_pair("data", pair, where)
-    optimizer = torch.optim.SGD(parameters, lr=1.0, momentum=momentum, foreach=True)
     stack.train()
+    velocities: list[Tensor | None] = [None] * len(parameters)
     rates, losses = None, []
     for _ in range(steps):
         rows = torch.randint(len(x), (batch_size,), generator=generator).to(where)
@@ -83,13 +83,22 @@ def fit_stack(
             _check_output(output, y, batch_size)
             rates = _rates(lr, len(output)).to(output)
         own = _cross_entropies(output, y[rows])
-        optimizer.zero_grad()
-        (rates * own).sum().backward()
-        optimizer.step()
+        found = torch.autograd.grad((rates * own).sum(), parameters, allow_unused=True)
+        velocities = [_faster(v, g, momentum) for v, g in zip(velocities, found, strict=True)]
+        with torch.no_grad():
+            for parameter, velocity in zip(parameters, velocities, strict=True):
+                if velocity is not None:
+                    parameter -= velocity
         losses.append(own.detach())
-    optimizer.zero_grad()
     loss = torch.stack(losses, dim=1).double().cpu()
     return torch.where(loss.isfinite(), loss, torch.nan)
+
+
+def _faster(velocity: Tensor | None, gradient: Tensor | None, momentum: float) -> Tensor | None:
+    """Velocity βv + g, as in torch.optim.SGD; None where no gradient reaches the parameter."""
+    if gradient is None or not momentum:
+        return gradient
+    return gradient.clone() if velocity is None else velocity.mul_(momentum).add_(gradient)
 
 
 def _cross_entropies(output: Tensor, y: Tensor) -> Tensor:
