@@ -54,6 +54,8 @@ def _unrolled(rnn: nn.RNNBase, x: Tensor, start: Tensor | tuple[Tensor, Tensor] 
             getattr(rnn, f"{kind}_l{layer}", None)
             for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
+        if bias is not None and rnn.mode != "GRU":  # a GRU gates its second bias
+            offset, bias = offset + bias, None  # added once, not at every step
         state, outputs = tuple(part[layer] for part in start), []
         for drive in F.linear(x, into, offset).unbind(0):
             state = cell(drive, F.linear(state[0], back, bias), *state)
