@@ -1,6 +1,7 @@
 """Diagnosis: evidence by outside oracles, remedies by applying them, a model left alone."""
 
 import copy
+import itertools
 import json
 import math
 import random
@@ -1618,3 +1619,268 @@ def test_the_remedy_of_a_relu_recurrence_neither_vanishes_nor_explodes(scale):
         first, last = torch.autograd.grad(F.mse_loss(out, y), [leaf, h])
         assert 0.1 < first.norm() / last.norm() < 10
         assert cu.diagnose(model, (x, y), loss=F.mse_loss).healthy
+
+
+# ---------------------------------------------------------------- models that readers paste
+
+
+def heal(model, batch, kind, loss=F.cross_entropy):
+    """The model after the remedy of a finding has been run on it, as it is printed."""
+    scope = {"model": model, "nn": nn, "torch": torch, "F": F}
+    torch.manual_seed(0)
+    exec(the(diagnose(model, batch, loss), kind).remedy, scope)
+    return scope["model"]
+
+
+@pytest.mark.parametrize("depth", [7, 11])
+def test_a_sigmoid_that_makes_the_output_stays_where_the_others_are_replaced(depth):
+    layers = [m for _ in range(depth) for m in (nn.Linear(64, 64), nn.Sigmoid())]
+    model = nn.Sequential(nn.Sequential(*layers), nn.Linear(64, 1), nn.Sigmoid())
+    batch = data()[0], (data()[1][:, None] > 4).float()
+    healed = heal(model, batch, "vanishing", F.binary_cross_entropy)
+    assert isinstance(healed[-1], nn.Sigmoid)
+    assert not any(isinstance(m, nn.Sigmoid) for m in healed[0])
+    assert diagnose(healed, batch, F.binary_cross_entropy).healthy
+
+
+def test_a_sigmoid_module_that_is_used_inside_and_at_the_output_is_no_module_to_replace():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(64, 64) for _ in range(9))
+            self.act = nn.Sigmoid()
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = self.act(layer(x))
+            return x
+
+    found = the(diagnose(Shared(), (data()[0], torch.rand(32, 64)), F.mse_loss), "vanishing")
+    assert "in model.forward, between the layers: F.relu" in found.remedy
+    assert "setattr" not in found.remedy
+
+
+@pytest.mark.parametrize("activation", [nn.GELU, nn.SiLU])
+def test_the_norm_in_front_of_a_gelu_fits_layers_of_any_width(activation):
+    widths = [64, 200, 150, 150, 90, 90, 70, 50, 50, 40, 30, 30, 20, 10]
+    layers = [m for n in itertools.pairwise(widths) for m in (nn.Linear(*n), activation())]
+    model = nn.Sequential(*layers[:-1])
+    assert diagnose(heal(model, data(), "vanishing")).healthy
+
+
+def test_the_norm_in_front_of_a_gelu_takes_channels_and_pixels_of_a_convolution():
+    layers = [
+        m for k in range(14) for m in (nn.Conv2d(24 if k else 1, 24, 3, padding=1), nn.GELU())
+    ]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 10))
+    assert diagnose(heal(model, images(), "vanishing"), images()).healthy
+
+
+@pytest.mark.parametrize("omega", [10, 30])
+def test_an_activation_that_nobody_knows_is_not_called_linear_and_its_weights_are_scaled(omega):
+    class Sines(nn.Module):  # Sitzmann et al., NeurIPS 2020, without their initialization
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(64, 64) for _ in range(8)])
+            self.head = nn.Linear(64, 10)
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = torch.sin(omega * layer(x))
+            return self.head(x)
+
+    model = Sines()
+    found = the(diagnose(model), "exploding")
+    assert "linear" not in found.cause
+    assert found.predicted == pytest.approx(omega * math.sqrt(0.5 / 3), rel=0.25)
+    assert diagnose(heal(model, data(), "exploding")).healthy
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_gates_that_explode_are_blamed_on_their_weights_and_healed(kind):
+    class Reads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = kind(2, 32, batch_first=True), nn.Linear(32, 10)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0][:, -1])
+
+    torch.manual_seed(0)
+    model = Reads()
+    with torch.no_grad():
+        for weight in model.rnn.parameters():
+            weight *= 16
+    batch = torch.rand(32, 50, 2, generator=cu.seeded(4)), data()[1]
+    found = the(diagnose(model, batch), "exploding")
+    gates = model.rnn.weight_hh_l0.detach().split(32)
+    radius = max(float(torch.linalg.eigvals(gate).abs().max()) for gate in gates)
+    assert f"spectral radius up to {radius:.3g}" in found.cause
+    assert math.isnan(found.predicted)
+    assert diagnose(heal(model, batch, "exploding"), batch).healthy
+
+
+def test_an_orthogonal_tanh_recurrence_that_still_fades_gets_gates():
+    class Reads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.RNN(8, 32, batch_first=True), nn.Linear(32, 10)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[1][-1])
+
+    torch.manual_seed(0)
+    model = Reads()
+    batch = torch.randn(32, 80, 8, generator=cu.seeded(4)), data()[1]
+    once = heal(model, batch, "vanishing")
+    assert isinstance(once.rnn, nn.RNN)
+    assert "vanishing" in diagnose(once, batch).kinds
+    twice = heal(once, batch, "vanishing")
+    assert isinstance(twice.rnn, nn.GRU)
+    assert diagnose(twice, batch).healthy
+
+
+@pytest.mark.parametrize("size", [50.0, 1e4])
+def test_inputs_far_too_large_are_blamed_before_the_weights(size):
+    x, y = data()
+    model = net(3, activation="tanh", init="xavier")
+    batch = (size * x + size, y)
+    found = the(diagnose(model, batch), "saturated")
+    rms = float(batch[0].square().mean().sqrt())
+    assert f"root mean square of {rms:.3g}" in found.cause
+    healed = heal(model, batch, "saturated")
+    assert healed[-1] is model and diagnose(healed, batch).healthy
+    pictures = images()[0] * size, images()[1]
+    conv = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(288, 10))
+    assert "saturated" not in diagnose(heal(conv, pictures, "saturated"), pictures).kinds
+
+
+def test_weights_far_too_large_are_blamed_at_inputs_of_one():
+    model = net(3, activation="tanh", init="normal", std=2.0)
+    assert "Its weights have" in the(diagnose(model), "saturated").cause
+
+
+class _Block(nn.Module):
+    def __init__(self, width=16):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(width, width), nn.BatchNorm1d(width)
+
+    def forward(self, x):
+        return F.relu(self.norm(self.linear(x)))
+
+
+class _Blocks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enter, self.leave = nn.Linear(64, 16), nn.Linear(16, 10)
+        self.blocks = nn.ModuleList(_Block() for _ in range(50))
+
+    def forward(self, x):
+        x = self.enter(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.leave(x)
+
+
+class _Features(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layers = [m for _ in range(50) for m in (nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU())]
+        self.features, self.head = nn.Sequential(*layers), nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+def _nested():
+    parts = [nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU()) for _ in range(50)]
+    return nn.Sequential(nn.Linear(64, 16), *parts, nn.Linear(16, 10))
+
+
+@pytest.mark.parametrize("build", [_Blocks, _Features, _nested])
+def test_skips_are_put_around_blocks_wherever_the_model_keeps_them(build):
+    torch.manual_seed(0)
+    model, batch = build(), data(128)
+    before = sum(p.numel() for p in model.parameters())
+    healed = heal(model, batch, "exploding")
+    assert sum(p.numel() for p in healed.parameters()) == before
+    assert diagnose(healed, batch).healthy
+
+
+def test_blocks_that_change_the_shape_get_no_skip():
+    class Strided(nn.Module):
+        def __init__(self, **options):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(4, 4, 3, **options), nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            return F.relu(self.norm(self.conv(x)))
+
+    for options in ({"stride": 2, "padding": 1}, {"padding": 0}):
+        model = nn.Sequential(*(Strided(**options) for _ in range(3)))
+        assert "[i] = Residual" not in remedies.add_skips(model)
+    model = nn.Sequential(*(Strided(padding=1) for _ in range(3)))
+    assert "for i in range(0, 3):\n    model[i] = Residual(model[i])" in remedies.add_skips(model)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_loss_in_a_tuple_with_the_logits_is_found(order):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = net(12, activation="sigmoid", init="xavier")
+
+        def forward(self, x, targets):
+            logits = self.body(x)
+            return (logits, F.cross_entropy(logits, targets))[::order]
+
+    x, y = data()
+    assert cu.diagnose(Own(), {"x": x, "targets": y}).kinds == {"vanishing"}
+
+
+@pytest.mark.parametrize(
+    ("batch", "loss", "text"),
+    [
+        (data(), nn.CrossEntropyLoss, r"is a class: .*nn\.CrossEntropyLoss\(\)"),
+        (data(), "cross_entropy", "must be a function"),
+        (data(), lambda o, y: F.cross_entropy(o, y, reduction="none"), r"\(32,\).*Take the mean"),
+        (iter([data()]), F.cross_entropy, r"next\(iter\(loader\)\)"),
+    ],
+)
+def test_a_mistake_in_the_call_is_not_laid_at_the_door_of_the_model(batch, loss, text):
+    with pytest.raises((TypeError, ValueError), match=text) as caught:
+        cu.diagnose(nn.Linear(64, 10), batch, loss)
+    assert not getattr(caught.value, "__notes__", [])
+
+
+def test_a_bent_profile_that_is_not_decided_names_its_lowest_layer():
+    def pair(n_in, n_out):
+        parts = [nn.Conv2d(n_in, n_out, 3, padding=1), nn.ReLU()]
+        return nn.Sequential(*parts, nn.Conv2d(n_out, n_out, 3, padding=1), nn.ReLU())
+
+    class UNet(nn.Module):  # Ronneberger et al., MICCAI 2015, with PyTorch's default weights
+        def __init__(self):
+            super().__init__()
+            self.down1, self.down2, self.middle = pair(1, 16), pair(16, 32), pair(32, 64)
+            self.pool, self.up2, self.up1 = nn.MaxPool2d(2), pair(64, 32), pair(32, 16)
+            self.out2, self.out1 = (
+                nn.ConvTranspose2d(64, 32, 2, 2),
+                nn.ConvTranspose2d(32, 16, 2, 2),
+            )
+            self.head = nn.Conv2d(16, 1, 1)
+
+        def forward(self, x):
+            a = self.down1(x)
+            b = self.down2(self.pool(a))
+            h = self.out2(self.middle(self.pool(b)))
+            h = self.out1(self.up2(torch.cat([h, b], 1)))
+            return self.head(self.up1(torch.cat([h, a], 1)))
+
+    torch.manual_seed(0)
+    x, _ = images(64)
+    found = diagnose(UNet(), (x, (x > 0).float()), F.binary_cross_entropy_with_logits)
+    sizes = dict(zip(found.record.layers, found.record.grad_rms[0].tolist(), strict=True))
+    assert min(sizes, key=sizes.get) == "pool#2"  # what "middle.0" reads
+    (note,) = found.notes
+    share = sizes["pool#2"] / sizes["up1.3"]  # "up1.3" makes what the head reads
+    assert f"{share:.2g} of what head gets, at middle.0" in note

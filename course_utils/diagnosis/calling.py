@@ -58,7 +58,8 @@ def take_apart(model: nn.Module, batch: object, loss: Loss) -> Batch:
             return Batch((), inputs[0], target, len(batch) > 1)
         return Batch(tuple(inputs), {}, target, len(batch) > 1)
     raise TypeError(
-        f"batch is a {type(batch).__name__}: expected (x, y), a dict of tensors, or x alone."
+        f"batch is a {type(batch).__name__}: expected (x, y), a dict of tensors, or x alone. The "
+        "first batch of a DataLoader is next(iter(loader))."
     )
 
 
@@ -77,32 +78,64 @@ def _from_dict(model: nn.Module, batch: dict, loss: Loss) -> Batch:
     return Batch((given,), {}, target, target_key is not None)
 
 
+def checked(loss: Loss) -> None:
+    """Whether `loss` can be called at all.
+
+    Raises:
+        TypeError: If it is no function, or a class of which no object was made.
+    """
+    if isinstance(loss, type) and issubclass(loss, nn.Module):
+        raise TypeError(
+            f"loss={loss.__name__} is a class: make a function of it by nn.{loss.__name__}()."
+        )
+    if loss is not None and not callable(loss):
+        raise TypeError(
+            f"loss={loss!r} must be a function of output and target, for example F.cross_entropy."
+        )
+
+
 def loss_of(output: object, batch: Batch, loss: Loss) -> Tensor:
     """The loss of an output: a scalar tensor.
 
     Raises:
         ValueError: If there is no loss to compute, or it is no scalar.
-        TypeError: If `loss` is no function.
     """
-    if loss is None:
-        value = output if isinstance(output, Tensor) else getattr(output, "loss", None)
-        if value is None and isinstance(output, dict):
-            value = output.get("loss")
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            raise ValueError(
-                "loss=None works for a model that returns its loss, as a scalar or as output.loss: "
-                "this one does not. Hand over a function, for example loss=F.cross_entropy."
-            )
+    return as_scalar(evaluate(output, batch, loss), loss)
+
+
+def evaluate(output: object, batch: Batch, loss: Loss) -> object:
+    """What the loss returns, or what the model returned as its loss; None if it did not."""
+    if loss is not None:
+        both = batch.has_target and _takes_two(loss)
+        return loss(output, batch.target) if both else loss(output)
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, tuple | list) and not hasattr(output, "loss"):
+        scalars = [t for t in output if isinstance(t, Tensor) and t.dim() == 0]
+        return scalars[0] if len(scalars) == 1 else None  # (logits, loss), or (loss, logits)
+    value = getattr(output, "loss", None)
+    return output.get("loss") if value is None and isinstance(output, dict) else value
+
+
+def as_scalar(value: object, loss: Loss) -> Tensor:
+    """A loss, if it is one number.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if isinstance(value, Tensor) and value.numel() == 1:
         return value
-    if not callable(loss):
-        raise TypeError(
-            f"loss={loss!r} must be a function of output and target, for example F.cross_entropy."
+    if loss is None:
+        raise ValueError(
+            "loss=None works for a model that returns its loss: as a scalar, as output.loss or as "
+            "the only scalar of a tuple. This one does not. Hand over a function of output and "
+            "target, for example loss=F.cross_entropy."
         )
-    value = loss(output, batch.target) if batch.has_target and _takes_two(loss) else loss(output)
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"loss returned {shape}: expected a scalar tensor, such as a mean.")
-    return value
+    shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    raise ValueError(
+        f"loss returned {shape}: expected a scalar tensor. Take the mean of one number per sample, "
+        "or reduction='mean'."
+    )
 
 
 def _takes_two(loss: Callable) -> bool:

@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from .. import theory
 from . import remedies
-from .graph import activation_name, as_function, slopes, transmitted
+from .graph import activation_name, as_function, is_plumbing, slopes, transmitted
 from .measure import Pass
-from .probe import Bare, Call, rms
+from .probe import CONVOLUTIONS, Bare, Call, rms
 from .report import Finding
 from .slope import Slope, fit
 
@@ -90,12 +91,19 @@ def explain(found: Pass, slope: Slope) -> Finding:
     elif edges and len(plain) >= most:
         factors = take_apart(plain, found)
         predicted, cause = _plain(kind, slope, factors, plain)
-        width = plain[0][0].in_shape[-1] if len(plain[0][0].in_shape) == 2 else None
+        output, shared = _at_the_output(found)
+        convolves = any(isinstance(p.parents[0].module, CONVOLUTIONS) for _, p in plain)
         bare = {c.name.split("#")[0]: c.fan_in for c in found.trunk if isinstance(c.module, Bare)}
         remedy = (
             remedies.bare(factors.activation, bare)
             if len(bare) > len(found.trunk) / 2
-            else remedies.initialize(factors.activation, factors.functional, width)
+            else remedies.initialize(
+                factors.activation,
+                factors.functional or shared,
+                axis=1 if convolves else -1,
+                factor=slope.factor,
+                output=output,
+            )
         )
         chapter = 4 if factors.activation in ("sigmoid", "hardsigmoid") else 5
     elif edges and len(batch) >= most:
@@ -135,6 +143,36 @@ def explain(found: Pass, slope: Slope) -> Finding:
     )
 
 
+def lowest(found: Pass) -> str:
+    """A sentence on the layer that the least gradient reaches, where it is not the first one."""
+    sizes = {call.name: call.grad_in for call in found.trunk if call.grad_in > 0}
+    if len(sizes) < 3:
+        return ""
+    name = min(sizes, key=sizes.get)
+    *_, last = sizes
+    if name in (next(iter(sizes)), last):
+        return ""
+    return (
+        f" The least arrives in the middle: {sizes[name] / sizes[last]:.2g} of what {last} gets, "
+        f"at {name}."
+    )
+
+
+def _at_the_output(found: Pass) -> tuple[tuple[str, ...], bool]:
+    """Names of the modules that run behind the last layer, and whether one also runs before it."""
+    rows = [row.split("[")[0] for row in found.record.layers]
+    names = {call.name for call in found.trunk}
+    last = max((i for i, row in enumerate(rows) if row in names), default=len(rows))
+    behind = dict.fromkeys(row.split("#")[0] for row in rows[last + 1 :])
+    before = {row.split("#")[0] for row in rows[: last + 1]}
+    modules = dict(found.model.named_modules())
+    squashes = tuple(n for n in behind if isinstance(modules.get(n), _SQUASHES))
+    return tuple(n for n in squashes if n not in before), any(n in before for n in squashes)
+
+
+_SQUASHES = (nn.Sigmoid, nn.Hardsigmoid, nn.Softplus, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
+
+
 def _size(slope: Slope, found: Pass) -> str:
     if not slope.factor:
         return (
@@ -162,7 +200,8 @@ def take_apart(edges: list[tuple[Call, object]], found: Pass) -> Factors:
     edges = edges[:: math.ceil(len(edges) / ENOUGH)]
     nodes = [node for _, path in edges for node in path.activations]
     names = [activation_name(node) for node in nodes]
-    common = max(set(names), key=names.count) if names else "linear"
+    strange = [node for _, path in edges for node in path.nodes if not is_plumbing(node)]
+    common = max(set(names), key=names.count) if names else None if strange else "linear"
     chosen = [node for node in nodes if activation_name(node) == common]
     modules = {type(m).__name__.lower() for m in found.model.modules()}
     between, weights, measured_between, measured_weights, slope = [], [], [], [], []
@@ -178,8 +217,8 @@ def take_apart(edges: list[tuple[Call, object]], found: Pass) -> Factors:
             slope.append(rms(values))
     return Factors(
         common,
-        as_function(chosen[0]) if chosen else "linear",
-        common != "linear" and common.replace("_", "") not in modules,
+        as_function(chosen[0]) if chosen else common,
+        common not in ("linear", None) and common.replace("_", "") not in modules,
         typical(between),
         typical(slope) if slope else 1.0,
         typical(weights),
@@ -195,7 +234,7 @@ def _plain(kind: str, slope: Slope, factors: Factors, edges: list) -> tuple[floa
     parts = f"rms φ′ × ‖W‖_F/√fan_in = {between:.3g} × {weights:.3g} = {product:.3g} per layer"
     sign = -1 if kind == "vanishing" else 1
     by_weights = sign * math.log(weights) >= sign * math.log(between)
-    name = factors.activation or "the activation"
+    name = factors.activation or "what stands between the layers"
     if by_weights:
         whose = f"The weights are too {'small' if kind == 'vanishing' else 'large'}"
         need = 1 / between
@@ -204,7 +243,8 @@ def _plain(kind: str, slope: Slope, factors: Factors, edges: list) -> tuple[floa
         if kind == "exploding" and name in ("tanh", "sigmoid"):
             whose += ", in spite of the saturation"
     else:
-        whose = f"The activation: {name} passes {between:.3g} of the gradient, and {parts}"
+        whose = f"{name} passes {between:.3g} of the gradient, and {parts}"
+        whose = f"The activation: {whose}" if factors.activation else whose[0].upper() + whose[1:]
     if not math.isnan(predicted):
         whose += f". {matched}"
         if not slope.factor or (

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from . import depth, recurrence, remedies
 from .borrow import borrowed, runnable
-from .calling import Loss, take_apart
+from .calling import Loss, checked, take_apart
 from .graph import squashed_twice
 from .measure import Pass, run
 from .nonfinite import NonFiniteSource, first_nonfinite
@@ -48,7 +48,8 @@ def diagnose(
             keys are the arguments of the model and a target ("labels", "target", "y"); or x
             alone.
         loss: Function of output and target (or of the output alone) that returns a scalar.
-            None for a model that returns its loss itself, or in `.loss`.
+            None for a model that returns its loss itself, in `.loss`, or as the only scalar of a
+            tuple.
         optimizer: The optimizer in use: a copy of it makes one step on copies of the parameters,
             and its updates are compared instead of the gradients.
 
@@ -74,6 +75,7 @@ def diagnose(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model={model!r} is a {type(model).__name__}: an nn.Module is expected.")
     model = runnable(model)
+    checked(loss)
     parts = take_apart(model, batch, loss)
     with borrowed(model):
         if not model.training:
@@ -134,7 +136,9 @@ def _examine(
             notes.append(
                 "over the depth the gradient changes by a factor of "
                 f"{math.exp(slope.log_total):.3g}, and the limit of {LIMIT:.0f}× lies within two "
-                "standard errors of that. Measure again with a larger batch and other seeds."
+                f"standard errors of that.{depth.lowest(found)} Measure again with a larger batch "
+                "and other seeds; if the figure stays, the profile is bent and no line fits it: "
+                "see cu.plots.gradient_profile(diagnosis.record)."
             )
         broken = shattered(found) if slope.verdict != "vanishing" else None
         findings += [broken] if broken else []

@@ -135,6 +135,24 @@ def activation_name(node: object) -> str | None:
     return name
 
 
+_PLUMBING = (
+    *("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Permute", "T", "T0"),
+    *("ToCopy", "Clone", "Alias", "Slice", "Select", "Expand", "NativeDropout", "Mul", "Div"),
+    *("Add", "Sub", "Neg", "Mean", "Sum", "Cat", "Stack", "Split", "Chunk", "Unbind"),
+)
+
+
+def is_plumbing(node: object) -> bool:
+    """Whether a node moves or scales numbers, so that no activation is hidden in it."""
+    stem = node.name().split("Backward")[0]
+    return (
+        stem in _PLUMBING
+        or "Pool" in stem
+        or activation_name(node) is not None
+        or norm_kind(stem) is not None
+    )
+
+
 def as_function(node: object) -> Callable[[Tensor], Tensor] | str | None:
     """The activation of a node for `cu.theory`: a name, or a function with its parameters."""
     name = activation_name(node)

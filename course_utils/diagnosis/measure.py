@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 from ..recording import GradientRecord, record
 from ..recording.selection import tensors_in
 from .bare import bare_products
-from .calling import Batch, Loss, explained, gradients, loss_of
+from .calling import Batch, Loss, as_scalar, evaluate, explained, gradients, loss_of
 from .graph import Path, follow, reaches
 from .probe import Call, Probe, rms
 
@@ -124,7 +124,8 @@ def run(model: nn.Module, batch: Batch, loss: Loss) -> Pass:
             with explained("the forward pass of", model, batch):
                 found.output = model(*batch.args, **batch.kwargs)
             with explained("the loss of", model, batch):
-                found.value = loss_of(found.output, batch, loss)
+                value = evaluate(found.output, batch, loss)
+            found.value = as_scalar(value, loss)
             calls = bare_products(model, found.value.grad_fn, probe.calls)
             if found.value.requires_grad and bool(found.value.isfinite()):
                 found.scale = _output_gradient(found)

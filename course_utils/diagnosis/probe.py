@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..recording.reduce import rms_of, rms_on_device
 from ..recording.selection import has_weight, is_layer, tensors_in
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(eq=False, frozen=True)
@@ -84,7 +84,7 @@ class Call:
             return math.sqrt(square / weight.shape[1])
         if isinstance(self.module, Bare):
             return math.sqrt(square / self.fan_in) if weight.dim() == 2 else math.nan
-        if not isinstance(self.module, _CONVOLUTIONS):
+        if not isinstance(self.module, CONVOLUTIONS):
             return math.nan
         pairs, taps = 1.0, math.prod(weight.shape[2:])
         spatial = self.in_shape[-(weight.dim() - 2) :]
@@ -120,7 +120,7 @@ class Call:
     def variances(self) -> tuple[float, float]:
         """σ_w² = fan_in × mean W² and σ_b² = mean b², as `cu.theory` has them; NaN for others."""
         weight = getattr(self.module, "weight", None)
-        if not isinstance(self.module, (nn.Linear, Bare, *_CONVOLUTIONS)):
+        if not isinstance(self.module, (nn.Linear, Bare, *CONVOLUTIONS)):
             return math.nan, math.nan
         bias = getattr(self.module, "bias", None)
         bias_variance = 0.0 if bias is None else rms(bias.detach()) ** 2
@@ -129,7 +129,7 @@ class Call:
     def default_initialized(self) -> bool:
         """Whether the weights look like torch's default: uniform in ±1/√fan_in."""
         weight = getattr(self.module, "weight", None)
-        if not isinstance(self.module, (nn.Linear, *_CONVOLUTIONS)) or weight.numel() < 50:
+        if not isinstance(self.module, (nn.Linear, *CONVOLUTIONS)) or weight.numel() < 50:
             return False
         scaled = weight.detach().abs() * math.sqrt(weight[0].numel())
         largest, mean = float(scaled.max()), float(scaled.mean())

@@ -143,7 +143,7 @@ def _fused(call: Call, measured: list[Through], notes: list[str]) -> None:
         weight = getattr(rnn, f"weight_hh_l{rnn.num_layers - 1}")
         said = _by_slopes(weight, _slopes_of(call.output, rnn.nonlinearity), rnn.nonlinearity)
     else:
-        said = _by_gates(rnn, _kept_by_layer(call))
+        said = _by_gates(rnn, _kept_by_layer(call), slope)
     measured.append(Through(name, rnn, slope, lasting, steps, *said))
 
 
@@ -158,7 +158,7 @@ def _loop(calls: list[Call], found: Pass) -> Through:
         squares = _slopes_of(states, module.nonlinearity)
         said = _by_slopes(module.weight_hh, squares, module.nonlinearity)
     elif isinstance(module, nn.LSTMCell | nn.GRUCell):
-        said = _by_gates(module, _kept_by_cell(calls))
+        said = _by_gates(module, _kept_by_cell(calls), slope)
     else:
         said = _by_path(calls, found)
     return Through(calls[0].name, module, slope, lasting, len(calls), *said)
@@ -208,9 +208,21 @@ def _by_path(calls: list[Call], found: Pass) -> tuple[float, str]:
     return _by_slopes(weight, squares, activation_name(nodes[0]) or "the activation")
 
 
-def _by_gates(rnn: nn.Module, kept: float) -> tuple[float, str]:
+def _by_gates(rnn: nn.Module, kept: float, slope: Slope) -> tuple[float, str]:
+    if slope.factor > 1 and slope.log_total > math.log(LIMIT) / 2:
+        weights = [weight for name, weight in rnn.named_parameters() if "weight_hh" in name]
+        gates = [g for w in weights for g in w.detach().chunk(max(1, len(w) // w.shape[1]))]
+        radius = max((theory.spectral_radius(g) for g in gates if len(g) == g.shape[1]), default=0)
+        large = f", of spectral radius up to {radius:.3g}" if radius else ""
+        return math.nan, (
+            "No gate multiplies the state by more than 1, so the growth comes by the other way: "
+            f"through the recurrent weights of the gates themselves{large}."
+        )
     if math.isnan(kept):
-        return math.nan, "The gates keep too little (or too much) of the state from step to step."
+        return math.nan, (
+            "What its gates keep of the state is not computed here (more than one layer, or a "
+            "projection); without biases that open them it is about half per step."
+        )
     what = "forget gate" if isinstance(rnn, nn.LSTM | nn.LSTMCell) else "update gate"
     closed = ": without a bias that opens it, a sigmoid near ½" if kept < 0.75 else ""
     return kept, f"The {what} keeps a share of {kept:.3g} of the state per step{closed}."

@@ -1,5 +1,6 @@
 """The smallest change that helps, as code on `model`."""
 
+import math
 import re
 
 import torch
@@ -36,13 +37,24 @@ _LOOP = (
 _ZERO_BIAS = "        if layer.bias is not None:\n            nn.init.zeros_(layer.bias)"
 
 
-def initialize(activation: str | None, functional: bool = False, width: int | None = None) -> str:
+def initialize(
+    activation: str | None,
+    functional: bool = False,
+    *,
+    axis: int = -1,
+    factor: float = math.nan,
+    output: tuple[str, ...] = (),
+) -> str:
     """Weights at which this activation passes the gradient on; another activation if none do.
 
     Args:
         activation: Its name; "linear" for none, None if it is not known.
         functional: Whether it is called as a function, so that no module can be replaced.
-        width: Features of a layer where a layer norm has to stand before the activation.
+        axis: First axis that a layer norm before the activation has to average over: 1 for the
+            channels and pixels of an image, −1 for the features of a vector or word.
+        factor: Factor of the gradient per layer, by which the weights are scaled where the
+            activation is not known.
+        output: Names of the modules that make the model's output: they stay.
     """
     if activation in _KAIMING:
         return kaiming(_KAIMING[activation])
@@ -54,18 +66,25 @@ def initialize(activation: str | None, functional: bool = False, width: int | No
     if activation in ("sigmoid", "hardsigmoid", "softplus"):
         if functional:
             return (
-                f"# in model.forward: replace {activation}(...) by F.relu(...), and then\n"
-                + kaiming("relu")
+                "# in model.forward, between the layers: F.relu(...) in place of "
+                f"{activation}(...), and then\n" + kaiming("relu")
             )
-        return replace(activation) + kaiming("relu")
+        return replace(activation, "nn.ReLU()", output) + kaiming("relu")
     if activation in _CLASSES:
-        if functional or width is None:
-            return f"# in model.forward: {activation}(F.layer_norm(z, z.shape[-1:]))"
+        shape = f"z.shape[{axis}:]"
+        if functional:
+            return f"# in model.forward, between the layers: {activation}(F.layer_norm(z, {shape}))"
         return (
-            "for parent in list(model.modules()):\n"
-            "    for name, child in list(parent.named_children()):\n"
-            f"        if isinstance(child, {_CLASSES[activation]}):\n"
-            f"            setattr(parent, name, nn.Sequential(nn.LayerNorm({width}), child))"
+            "class Normed(nn.Sequential):\n"
+            "    def forward(self, z):\n"
+            f"        return super().forward(nn.functional.layer_norm(z, {shape}))\n\n"
+        ) + replace(activation, "Normed(child)", output)
+    if 0 < factor < math.inf:
+        return (
+            "# repeat until the factor is 1, for it need not be proportional to the weights:\n"
+            "with torch.no_grad():\n    "
+            + _LOOP.rstrip().replace("\n", "\n    ")
+            + f"\n            layer.weight.mul_({1 / factor:.3g})"
         )
     return "# put a layer norm before each activation, or scale the weights until the factor is 1"
 
@@ -79,7 +98,8 @@ def bare(activation: str | None, fans: dict[str, int]) -> str:
     """
     variances = dict.fromkeys(_KAIMING, "2") | dict.fromkeys(_GAIN_ONE, "1")
     if activation not in variances:
-        return f"# in the model's code: relu in place of {activation}, with N(0, 2/fan_in) weights"
+        what = activation or "the activation"
+        return f"# in the model's code: relu in place of {what}, with N(0, 2/fan_in) weights"
     same = len(set(fans.values())) == 1
     first = next(iter(fans.values()))
     loop = f"for name in {listed(list(fans))}:" if same else f"for name, n in {fans}.items():"
@@ -99,13 +119,19 @@ def kaiming(nonlinearity: str) -> str:
     )
 
 
-def replace(activation: str) -> str:
-    """Replace an activation by ReLU."""
+def replace(activation: str, by: str, output: tuple[str, ...] = ()) -> str:
+    """Replace the modules of an activation, but for those that make the model's output."""
+    keep, unless = "", ""
+    if output:
+        names = f"{output[0]!r}" if len(output) == 1 else "name"
+        keep = f"model.get_submodule({names})"
+        keep = keep if len(output) == 1 else f"{keep} for name in {list(output)}"
+        keep, unless = f"output = [{keep}]  # stays as it is\n", " and child not in output"
     return (
-        "for parent in list(model.modules()):\n"
+        f"{keep}for parent in list(model.modules()):\n"
         "    for name, child in list(parent.named_children()):\n"
-        f"        if isinstance(child, {_CLASSES[activation]}):\n"
-        "            setattr(parent, name, nn.ReLU())\n"
+        f"        if isinstance(child, {_CLASSES[activation]}){unless}:\n"
+        f"            setattr(parent, name, {by})\n"
     )
 
 
@@ -119,22 +145,62 @@ _RESIDUAL = (
 def add_skips(model: nn.Module) -> str:
     """Skip connections around each norm → activation → layer of equal width.
 
-    For a plain nn.Sequential of repeating layers the code runs as it is.
+    Where a plain nn.Sequential in the model repeats such layers, or a list of the model holds
+    equal blocks, the code runs as it is.
     """
-    children = list(model.children())
-    starts = _repeats(children) if type(model) is nn.Sequential else []
-    if len(starts) < 2:
-        return (
-            _RESIDUAL + "# wrap each group of equal width, for example\n"
-            "# Residual(nn.BatchNorm1d(n), nn.ReLU(), nn.Linear(n, n))"
-        )
-    first, period = starts[0], starts[1] - starts[0]
+    for name, module in model.named_modules():
+        starts = _repeats(list(module.children())) if type(module) is nn.Sequential else []
+        if len(starts) > 1:
+            place, first, period = path(name), starts[0], starts[1] - starts[0]
+            return (
+                _RESIDUAL + f"layers = list({place})\n"
+                f"blocks = [Residual(*layers[i : i + {period}]) "
+                f"for i in range({first}, {starts[-1] + 1}, {period})]\n"
+                f"{place} = nn.Sequential(*layers[:{first}], *blocks, "
+                f"*layers[{starts[-1] + period}:])"
+            )
+    for name, module in model.named_modules():
+        blocks = _equal_blocks(module)
+        if len(blocks) > 1:
+            place = path(name)
+            return (
+                _RESIDUAL + f"for i in range({blocks[0]}, {blocks[-1] + 1}):\n"
+                f"    {place}[i] = Residual({place}[i])"
+            )
     return (
-        _RESIDUAL + "layers = list(model)\n"
-        f"blocks = [Residual(*layers[i : i + {period}]) "
-        f"for i in range({first}, {starts[-1] + 1}, {period})]\n"
-        f"model = nn.Sequential(*layers[:{first}], *blocks, *layers[{starts[-1] + period}:])"
+        _RESIDUAL + "# wrap each group of equal width, for example\n"
+        "# Residual(nn.BatchNorm1d(n), nn.ReLU(), nn.Linear(n, n))"
     )
+
+
+def _equal_blocks(module: nn.Module) -> range:
+    """Places of children of one class that keep the shape, in a list or sequence of blocks."""
+    if not isinstance(module, nn.ModuleList | nn.Sequential):
+        return range(0)
+    keeps = [_keeps_the_shape(block) for block in module]
+    kinds = [type(block) for block in module]
+    if True not in keeps:
+        return range(0)
+    first = keeps.index(True)
+    last = first
+    while last < len(keeps) and keeps[last] and kinds[last] is kinds[first]:
+        last += 1
+    return range(first, last)
+
+
+def _keeps_the_shape(block: nn.Module) -> bool:
+    """Whether each layer of a block has as many outputs as inputs, and no stride."""
+    layers = [m for m in block.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    same = all(layer.weight.shape[0] == layer.weight.shape[1] for layer in layers)
+    still = all(m.stride in (1, (1, 1)) and _padded(m) for m in layers if isinstance(m, nn.Conv2d))
+    pools = (nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd)
+    thin = any(isinstance(m, pools) for m in block.modules())
+    return block not in layers and bool(layers) and same and still and not thin
+
+
+def _padded(conv: nn.Conv2d) -> bool:
+    reach = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+    return conv.padding == "same" or [2 * p for p in conv.padding if p != "valid"] == reach
 
 
 def _repeats(children: list[nn.Module]) -> list[int]:
@@ -199,8 +265,26 @@ def remove(model: nn.Module, node_kind: str) -> str:
     return f"{parent}.{last} = nn.Identity()  # the loss applies {node_kind} itself"
 
 
+def path(name: str) -> str:
+    """A submodule as code.
+
+    >>> path("blocks.3.norm"), path("")
+    ('model.blocks[3].norm', 'model')
+    """
+    return "model" + "".join(_access(part) for part in name.split(".") if part)
+
+
 def _access(part: str) -> str:
     return f"[{part}]" if part.isdigit() else f".{part}"
+
+
+def standardize(shape: tuple[int, ...]) -> str:
+    """Inputs of mean 0 and standard deviation 1: in the data, or by a norm in front."""
+    said = "# better in the data: x = (x - mean) / std, both from the training set, per feature\n"
+    norm = {2: "nn.BatchNorm1d", 4: "nn.BatchNorm2d"}.get(len(shape))
+    if norm is None:
+        return said.rstrip()
+    return f"{said}model = nn.Sequential({norm}({shape[1]}, affine=False), model)"
 
 
 def clip() -> str:
@@ -209,6 +293,27 @@ def clip() -> str:
         "# in the training step, between loss.backward() and optimizer.step():\n"
         "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)"
     )
+
+
+def open_gate(module: nn.Module, place: str, steps: int) -> str:
+    """Biases with which the gates of an LSTM or GRU carry the state through so many steps."""
+    count, said = 3, "keep the state"
+    if isinstance(module, nn.LSTM | nn.LSTMCell):
+        count, said = 4, "open the forget gate"
+    return (
+        f"# {said} for about {steps} steps (Tallec and Ollivier, ICLR 2018)\n"
+        f"for name, bias in {place}.named_parameters():\n"
+        '    if name.startswith("bias"):\n'
+        f"        keep = bias.data.chunk({count})[1]\n"
+        f'        keep.fill_({math.log(max(steps - 1, 2)):.2f} if "bias_ih" in name else 0.0)'
+    )
+
+
+def _orthogonal(rnn: nn.RNN) -> bool:
+    """Whether every recurrent matrix keeps the length of a vector, to a thousandth."""
+    weights = [p.detach().double().cpu() for n, p in rnn.named_parameters() if "weight_hh" in n]
+    eye = torch.eye(rnn.hidden_size, dtype=torch.float64)
+    return all(bool(((w @ w.T - eye).abs() < 1e-3).all()) for w in weights)
 
 
 def recurrent(module: object, name: str, kind: str, steps: int) -> str:
@@ -232,32 +337,25 @@ def recurrent(module: object, name: str, kind: str, steps: int) -> str:
             "        nn.init.eye_(weight)  # Le, Jaitly and Hinton 2015; ReLU passes it unchanged"
         )
         return clip() + "\n" + start if kind == "exploding" else start
+    gated = isinstance(module, nn.LSTM | nn.LSTMCell | nn.GRU | nn.GRUCell)
     if kind == "exploding":
-        return (
-            clip()
-            + "\n# and, to start without the explosion: recurrent weights with spectral radius 1\n"
+        start = (
+            "\n# and, to start without the explosion: recurrent weights with spectral radius 1\n"
             f"for name, weight in {place}.named_parameters():\n"
             '    if "weight_hh" in name:\n'
             "        for gate in weight.chunk(max(1, weight.shape[0] // weight.shape[1])):\n"
             "            nn.init.orthogonal_(gate)"
         )
-    if isinstance(module, nn.LSTM | nn.LSTMCell):
+        return clip() + start + ("\n" + open_gate(module, place, steps) if gated else "")
+    if gated:
+        return open_gate(module, place, steps)
+    if isinstance(module, nn.RNN) and _orthogonal(module):
         return (
-            f"# open the forget gate for about {steps} steps (Tallec and Ollivier, ICLR 2018)\n"
-            f"for name, bias in {place}.named_parameters():\n"
-            '    if name.startswith("bias"):\n'
-            "        forget = bias.data.chunk(4)[1]\n"
-            f"        forget.fill_({float(torch.tensor(max(steps - 1, 2)).log()):.2f} "
-            'if "bias_ih" in name else 0.0)'
-        )
-    if isinstance(module, nn.GRU | nn.GRUCell):
-        return (
-            f"# keep the state for about {steps} steps (Tallec and Ollivier, ICLR 2018)\n"
-            f"for name, bias in {place}.named_parameters():\n"
-            '    if name.startswith("bias"):\n'
-            "        keep = bias.data.chunk(3)[1]\n"
-            f"        keep.fill_({float(torch.tensor(max(steps - 1, 2)).log()):.2f} "
-            'if "bias_ih" in name else 0.0)'
+            "# its weights are orthogonal already: what is lost is lost in the slope of tanh.\n"
+            "# A gate keeps it:\n"
+            f"{place} = nn.GRU({module.input_size}, {module.hidden_size}, {module.num_layers}, "
+            f"batch_first={module.batch_first}, bidirectional={module.bidirectional})\n"
+            + open_gate(nn.GRU(1, 1), place, steps)
         )
     return (
         f"for name, weight in {place}.named_parameters():\n"

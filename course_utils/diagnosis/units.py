@@ -8,12 +8,16 @@ from .. import theory
 from . import remedies
 from .graph import LARGEST_SLOPE, activation_name, slopes
 from .measure import Pass
+from .probe import Call, rms
 from .report import Finding
 
 SATURATED_SLOPE = 0.05
 """A unit is saturated where its slope is below this share of the largest slope."""
 
 _SMALLEST = 1e-37  # below it float32 has no digits left
+
+LARGE_INPUT = 3.0
+"""RMS of a batch beyond which its scale, and not that of the weights, may saturate a layer."""
 
 SURE = 5.0
 """Standard deviations above chance at which a share of dead units counts as evidence."""
@@ -24,6 +28,16 @@ _LEAKY = (
     "    for name, child in list(parent.named_children()):\n"
     "        if isinstance(child, nn.ReLU):\n"
     "            setattr(parent, name, nn.LeakyReLU(0.1))"
+)
+
+
+_XAVIER = (
+    "for layer in model.modules():\n"
+    "    if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):\n"
+    "        nn.init.xavier_normal_(layer.weight)\n"
+    "        if layer.bias is not None:\n"
+    "            nn.init.zeros_(layer.bias)\n"
+    "# and inputs of mean 0 and standard deviation 1"
 )
 
 
@@ -149,8 +163,16 @@ def saturated(found: Pass) -> Finding | None:
     activation = kinds[name]
     call = next(call for call in found.calls if call.name == name)
     weight_variance, bias_variance = call.variances()
-    said = ""
-    if not math.isnan(weight_variance):
+    said, remedy = "", _XAVIER
+    size = _size_of_input(found, call)
+    if size > LARGE_INPUT and not size < math.sqrt(weight_variance):
+        said = (
+            f" Its inputs have a root mean square of {size:.3g}, and the preactivations with them: "
+            "weights are drawn for inputs of about 1"
+            + ("." if math.isnan(weight_variance) else f" (here σ_w² = {weight_variance:.3g}).")
+        )
+        remedy = remedies.standardize(call.in_shape)
+    elif not math.isnan(weight_variance):
         said = (
             f" Its weights have σ_w² = {weight_variance:.3g} and its biases a mean square of "
             f"{bias_variance:.3g}; with σ_w² = 1 and zero biases {activation} works around 0."
@@ -163,11 +185,14 @@ def saturated(found: Pass) -> Finding | None:
         math.nan,
         f"{shares[name]:.0%} of the outputs of {activation} after {name} lie where its slope is "
         f"below 5 % of the largest.{said}",
-        "for layer in model.modules():\n"
-        "    if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):\n"
-        "        nn.init.xavier_normal_(layer.weight)\n"
-        "        if layer.bias is not None:\n"
-        "            nn.init.zeros_(layer.bias)\n"
-        "# and inputs of mean 0 and standard deviation 1",
+        remedy,
         remedies.CHAPTERS[4],
     )
+
+
+def _size_of_input(found: Pass, call: Call) -> float:
+    """RMS of what a layer reads, if that is the batch itself; else NaN."""
+    same = [t for t in found.batch.tensors() if tuple(t.shape) == call.in_shape]
+    if call.in_node is not None or len(same) != 1 or not same[0].is_floating_point():
+        return math.nan
+    return rms(same[0].detach())
