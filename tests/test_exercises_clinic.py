@@ -81,7 +81,12 @@ RIGHT = {
         lambda W, s: np.linalg.norm(W) / W.shape[1] ** 0.5 * np.linalg.norm(s) / s.size**0.5
     ],
     "verdict": [by_slope],
-    "fool_the_gauge": [[10, 256, 0.9], (30, 256, 0.2)],
+    "fool_the_gauge": [
+        [10, 256, 0.9],
+        (30, 256, 0.2),
+        (np.int64(30), np.int32(256), torch.tensor(0.2)),
+        (30, 256, np.float32(0.2)),
+    ],
     "unknown_patients": [
         {"A": {"not_connected"}, "B": {"double_softmax"}, "C": {"healthy"}, "D": {"dead"}}
     ],
@@ -176,6 +181,32 @@ def test_a_plausible_wrong_answer_is_rejected_and_told_why(name, mistake):
     verdict = exercise(name).check(copy.deepcopy(WRONG[name][mistake]))
     assert verdict.status == "wrong", str(verdict)
     assert len(str(verdict)) > 60 and "your code raised" not in str(verdict)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "said"),
+    [
+        ("layer_factor", WRONG["layer_factor"]["fan_out"], "fan_in is the number of columns"),
+        ("layer_factor", WRONG["layer_factor"]["mean slope"], "root mean square"),
+        ("layer_factor", WRONG["layer_factor"]["squared"], "the square of it"),
+        ("layer_factor", WRONG["layer_factor"]["standard deviation"], "subtracts the mean"),
+        (
+            "layer_factor",
+            lambda W, s: np.linalg.norm(W, 2) * np.sqrt((s**2).mean() / W.shape[1]),
+            "operator norm",
+        ),
+        ("layer_factor", WRONG["layer_factor"]["weights only"], "Two factors"),
+        ("layer_factor", lambda W, s: W, "expected"),
+        ("verdict", WRONG["verdict"]["directions swapped"], "if layer 1 gets less"),
+        ("verdict", WRONG["verdict"]["first over last"], "No single layer may decide"),
+        ("verdict", lambda s: by_slope(s, steps=0), "there are L − 1 steps"),
+        ("verdict", WRONG["verdict"]["per layer"], "by least squares"),
+        ("verdict", lambda s: {by_slope(s)}, "one of the texts"),
+        ("verdict", lambda s: by_slope(s).upper(), "one of the texts"),
+    ],
+)
+def test_the_usual_slips_are_told_apart(name, answer, said):
+    assert said in str(exercise(name).check(answer))
 
 
 @pytest.mark.parametrize("name", NAMES)

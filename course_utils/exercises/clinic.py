@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -131,14 +132,42 @@ def _judge_layer_factor(answer: Callable) -> None:
         # with the slopes averaged first, since equation 2 treats them as independent.
         mean_square = sum(float(s) ** 2 for row in slopes for s in row) / slopes.size
         total = sum(float(w) ** 2 for row in W for w in row) * mean_square / n_in
+        result = call(answer, W, slopes)
         expect_close(
-            call(answer, W, slopes),
+            result,
             math.sqrt(total),
             f"W of shape {W.shape} and slopes of shape {slopes.shape}",
             rtol=1e-6,
-            hint="√(mean of the squared slopes) × √(sum of all squared weights / fan_in), and "
-            "fan_in is the number of columns of W.",
+            hint=_why_not(result, math.sqrt(total), W, slopes),
         )
+
+
+def _why_not(result: Any, right: float, W: np.ndarray, slopes: np.ndarray) -> str:
+    """What a wrong factor looks like: which of the usual slips gives this number?"""
+    n_out, n_in = W.shape
+    rms = math.sqrt(np.mean(slopes**2))
+    slips = {
+        "That is the square of it: a factor of the RMS is a root.": right**2,
+        "Is it divided by fan_out? fan_in is the number of columns of W.": right
+        * math.sqrt(n_in / n_out),
+        "You took the mean of the slopes; equation 2 has their root mean square.": right
+        * float(slopes.mean())
+        / rms,
+        "You took the operator norm of W; ‖W‖_F is the root of the sum of all squared weights.": (
+            right * np.linalg.norm(W, 2) / np.linalg.norm(W)
+        ),
+        "np.std subtracts the mean of the weights first; ‖W‖_F does not.": rms
+        * float(W.std())
+        * math.sqrt(n_out),
+    }
+    try:
+        number = float(result)
+    except (TypeError, ValueError):
+        return "One number is asked for."
+    for said, value in slips.items():
+        if math.isclose(number, value, rel_tol=1e-6) and not math.isclose(value, right):
+            return said
+    return "Two factors: the RMS of the slopes, and ‖W‖_F/√fan_in, of the weights alone."
 
 
 def _judge_verdict(answer: Callable) -> None:
@@ -161,12 +190,27 @@ def _judge_verdict(answer: Callable) -> None:
     ]
     for given, sizes, expected in cases:
         result = call(answer, sizes)
-        if result != expected:
+        if not isinstance(result, str) or result not in ("vanishing", "exploding", "healthy"):
             raise WrongAnswer(
-                f"For {given} you returned {result!r}; expected {expected!r}. Take the slope of "
-                "ln(size) over l by least squares, times L − 1 steps, and compare with ln 100. On "
-                "its way back the gradient runs from layer L to layer 1."
+                f"You returned {result!r}: one of the texts 'vanishing', 'exploding' and 'healthy' "
+                "is asked for."
             )
+        if result != expected:
+            if "healthy" not in (result, expected):
+                why = (
+                    "On its way back the gradient runs from layer L to layer 1: which of the two "
+                    "is it if layer 1 gets less?"
+                )
+            elif given.startswith("12 level"):
+                why = "No single layer may decide: lay a line through all of them."
+            elif given.startswith("3 layers"):
+                why = "From layer L to layer 1 there are L − 1 steps."
+            else:
+                why = (
+                    "Take the slope of ln(size) over l by least squares, times L − 1 steps, and "
+                    "compare it with ln 100."
+                )
+            raise WrongAnswer(f"For {given} you returned {result!r}; expected {expected!r}. {why}")
 
 
 def _judge_fool_the_gauge(answer: Any) -> None:
@@ -176,10 +220,12 @@ def _judge_fool_the_gauge(answer: Any) -> None:
         raise NotAttempted
     depth, width, std = answer
     for name, value, most in (("depth", depth, 30), ("width", width, 256)):
-        if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= most:
+        if isinstance(value, bool) or not isinstance(value, Integral) or not 2 <= value <= most:
             raise WrongAnswer(f"{name}={value!r} must be an integer from 2 to {most}.")
-    if isinstance(std, bool) or not isinstance(std, int | float) or not 0 < std < math.inf:
+    std = std.item() if isinstance(std, torch.Tensor) and std.numel() == 1 else std
+    if isinstance(std, bool) or not isinstance(std, Real) or not 0 < std < math.inf:
         raise WrongAnswer(f"std={std!r} must be a number above 0.")
+    depth, width = int(depth), int(width)
     if depth < 5:
         raise WrongAnswer(f"depth={depth}: with fewer than 5 layers there is nothing to compare.")
     outputs, weights = gauges(depth, width, float(std))
