@@ -54,6 +54,7 @@ def test_every_panel_shows_the_matrix_of_the_sliders(explorer, first, second, an
         np.testing.assert_allclose(
             path[:, k], np.linalg.matrix_power(W, k) @ [0, 1], rtol=1e-4, atol=1e-6
         )
+    assert np.stack(mark(explorer, 1, "start")).ravel().tolist() == path[:, 0].tolist()
     depth, norms = mark(explorer, 2, "‖Wᵏ‖")
     expected = [np.linalg.norm(np.linalg.matrix_power(W, int(k)), 2) for k in depth]
     np.testing.assert_allclose(norms, expected, rtol=1e-5)

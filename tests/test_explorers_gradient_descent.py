@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from explorer_readings import mark
 
 from course_utils import explorers, theory
 from course_utils.explorers import gradient_descent as module
@@ -60,23 +61,17 @@ def test_landscapes_have_the_condition_number_in_their_name():
 
 
 def test_marks_of_a_run_are_its_points_and_its_losses():
-    explorer = explorers.gradient_descent_explorer()
-    spec, data = explorer._spec, explorer._data
-    lr_index = sliders(explorer)["lr"].index(1.2)
-    momentum_index = sliders(explorer)["momentum"].index(0.7)
-
-    def values(ref):
-        kind = np.dtype("<" + ref["type"])
-        shape = (*ref["grid"], ref["points"])
-        flat = np.frombuffer(data, kind, np.prod(shape), ref["offset"]).reshape(shape)
-        return flat[1, lr_index, momentum_index]
-
-    path, loss = spec["panels"][0]["marks"][1], spec["panels"][1]["marks"][0]
+    fresh = explorers.gradient_descent_explorer()
+    fresh.landscape, fresh.lr, fresh.momentum = sliders(fresh)["landscape"][1], 1.2, 0.7
     expected = torch_path([1 / 30, 1.0], 1.2, 0.7)
-    np.testing.assert_allclose(values(path["x"]), expected[:, 0], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(values(path["y"]), expected[:, 1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        np.stack(mark(fresh, 0, "path"), axis=-1), expected, rtol=1e-5, atol=1e-6
+    )
     losses = (np.array([1 / 30, 1.0]) * expected**2).sum(1) / 2
-    np.testing.assert_allclose(values(loss["y"]), losses, rtol=1e-4)
+    steps, loss = mark(fresh, 1, "loss")
+    np.testing.assert_allclose(loss, losses, rtol=1e-4)
+    assert steps.tolist() == list(range(len(losses)))
+    assert np.stack(mark(fresh, 0, "minimum")).ravel().tolist() == [0, 0]
 
 
 def test_a_diverging_path_is_cut_after_it_has_left_the_picture():
