@@ -118,7 +118,7 @@ def measure() -> tuple[np.ndarray, np.ndarray]:
                     continue
                 cosine[i, b] = [_mean_off_diagonal(c[:, :size, :size]) for c in likeness]
                 for j, (d, path) in enumerate(zip(DEPTHS, paths, strict=True)):
-                    sizes = torch.stack([p[..., :size].double().norm(dim=(1, 2)) for p in path])
+                    sizes = torch.stack([_sizes(part[..., :size]) for part in path])
                     g[i, j, b, : d + 1] = _mean_profile(sizes.numpy())
     return g, cosine
 
@@ -161,6 +161,11 @@ def _forward(h: Tensor, weights: Tensor, norm: str) -> list[Tensor]:
             z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-12)
         states.append(torch.relu(z))
     return states
+
+
+def _sizes(gradient: Tensor) -> Tensor:
+    """Norm per seed, added up in float64: the square of a gradient may leave float32."""
+    return torch.linalg.vector_norm(gradient, dim=(1, 2), dtype=torch.float64)
 
 
 def _cosines(h: Tensor) -> Tensor:
