@@ -1884,3 +1884,51 @@ def test_a_bent_profile_that_is_not_decided_names_its_lowest_layer():
     (note,) = found.notes
     share = sizes["pool#2"] / sizes["up1.3"]  # "up1.3" makes what the head reads
     assert f"{share:.2g} of what head gets, at middle.0" in note
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda z: torch.log(z.relu()),
+        lambda z: (z * 0).sqrt(),
+        lambda z: z / (z * 0),
+        lambda z: (200 * z.abs() + 200).exp(),
+        lambda z: torch.asin(z.abs() + 2),
+    ],
+)
+def test_a_remedy_that_must_be_done_by_hand_is_a_comment_and_does_not_run(function):
+    class Strange(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(64, 10)
+
+        def forward(self, x):
+            return function(self.linear(x))
+
+    found = the(diagnose(Strange()), "non_finite")
+    assert found.remedy.startswith("#") and not found.runs
+    exec(found.remedy, {})  # a comment, and no more
+    x, y = data()
+    x[3, 5] = math.nan
+    found = the(diagnose(nn.Linear(64, 10), (x, y)), "non_finite")
+    assert not found.runs and exec(found.remedy, {}) is None
+
+
+def test_remedies_that_run_as_they_are_say_so():
+    for model, batch, kind in six().values():
+        assert the(diagnose(model, batch), kind).runs
+
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(64, 64) for _ in range(9))
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = torch.sigmoid(layer(x))
+            return x
+
+    found = the(diagnose(Functional(), (data()[0], torch.rand(32, 64)), F.mse_loss), "vanishing")
+    assert found.remedy and not found.runs
+    (healthy,) = diagnose(net(5)).findings
+    assert not healthy.runs

@@ -247,8 +247,9 @@ def _forward_growth(found: Pass) -> Slope | None:
 
 def _mend(source: NonFiniteSource, grown: Slope | None) -> tuple[str, str]:
     operation = source.operation
+    inside = {"(model)": "model.forward", "(loss)": "the loss"}.get(source.layer, source.layer)
     if source.layer in ("(input)", "(target)"):
-        return "x = torch.nan_to_num(x)  # better: find out how it came into the data", (
+        return "# find out how it came into the data; until then: torch.nan_to_num(batch)", (
             "The batch itself holds it; the network is not to blame."
         )
     if operation.startswith("parameter"):
@@ -258,18 +259,18 @@ def _mend(source: NonFiniteSource, grown: Slope | None) -> tuple[str, str]:
     if grown is not None and grown.verdict == "vanishing":
         return remedies.kaiming("relu"), "It is an overflow after growth from layer to layer."
     if operation in ("log", "log2", "log10", "xlogy"):
-        return "torch.log(x.clamp_min(1e-12))  # or F.log_softmax instead of log(softmax)", (
+        return (f"# in {inside}: torch.log(z.clamp_min(1e-12)); for log(softmax) F.log_softmax"), (
             "log of 0 is −Inf and of a negative number NaN."
         )
     if "sqrt" in operation or operation in ("pow", "linalg_vector_norm", "norm"):
-        return "torch.sqrt(x + 1e-12)", "The slope of √x at 0 is infinite."
+        return f"# in {inside}: torch.sqrt(z + 1e-12)", "The slope of √x at 0 is infinite."
     if operation == "exp":
         return "# subtract the largest exponent first: torch.logsumexp, F.softmax, F.log_softmax", (
             "exp of more than 88 overflows float32."
         )
     if "div" in operation or operation == "reciprocal":
-        return "x / (y + 1e-12)", "It divides by 0."
-    return "with torch.autograd.detect_anomaly():\n    loss.backward()  # shows the line", ""
+        return f"# in {inside}: z / (y + 1e-12)", "It divides by 0."
+    return "# run the step under `with torch.autograd.detect_anomaly():`, which shows the line", ""
 
 
 # ---------------------------------------------------------------- what is cut off

@@ -73,6 +73,12 @@ class Finding:
         return "\n".join(lines)
 
     @property
+    def runs(self) -> bool:
+        """Whether the remedy is code that runs as it is, with no change by hand before."""
+        code = [line for line in self.remedy.splitlines() if line and not line.startswith("#")]
+        return bool(code) and not self.remedy.startswith("# in model")
+
+    @property
     def evidence(self) -> str:
         """The measured figure beside the predicted one, in a line."""
         if math.isnan(self.measured):
