@@ -1643,6 +1643,31 @@ def test_a_sigmoid_that_makes_the_output_stays_where_the_others_are_replaced(dep
     assert diagnose(healed, batch, F.binary_cross_entropy).healthy
 
 
+def test_every_head_keeps_the_sigmoid_that_makes_its_output():
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layers = [m for _ in range(9) for m in (nn.Linear(64, 64), nn.Sigmoid())]
+            self.body = nn.Sequential(*layers)
+            self.heads = nn.ModuleList(
+                nn.Sequential(nn.Linear(64, 8), nn.Sigmoid(), nn.Linear(8, 1), nn.Sigmoid())
+                for _ in range(2)
+            )
+
+        def forward(self, x):
+            h = self.body(x)
+            return [head(h) for head in self.heads]
+
+    def loss(outputs, target):
+        return sum(F.binary_cross_entropy(output, target) for output in outputs)
+
+    batch = data()[0], (data()[1][:, None] > 4).float()
+    healed = heal(Heads(), batch, "vanishing", loss)
+    assert all(isinstance(head[3], nn.Sigmoid) for head in healed.heads)
+    assert not any(isinstance(m, nn.Sigmoid) for m in [*healed.body, healed.heads[0][1]])
+    assert diagnose(healed, batch, loss).healthy
+
+
 def test_a_sigmoid_module_that_is_used_inside_and_at_the_output_is_no_module_to_replace():
     class Shared(nn.Module):
         def __init__(self):

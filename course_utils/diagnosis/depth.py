@@ -9,7 +9,7 @@ from torch import nn
 
 from .. import theory
 from . import remedies
-from .graph import activation_name, as_function, is_plumbing, slopes, transmitted
+from .graph import activation_name, as_function, follow, is_plumbing, slopes, transmitted
 from .measure import Pass
 from .probe import CONVOLUTIONS, Bare, Call, rms
 from .report import Finding
@@ -159,15 +159,20 @@ def lowest(found: Pass) -> str:
 
 
 def _at_the_output(found: Pass) -> tuple[tuple[str, ...], bool]:
-    """Names of the modules that run behind the last layer, and whether one also runs before it."""
+    """Names of the activations that make an output, and whether one also stands between layers."""
     rows = [row.split("[")[0] for row in found.record.layers]
-    names = {call.name for call in found.trunk}
-    last = max((i for i, row in enumerate(rows) if row in names), default=len(rows))
-    behind = dict.fromkeys(row.split("#")[0] for row in rows[last + 1 :])
-    before = {row.split("#")[0] for row in rows[: last + 1]}
     modules = dict(found.model.named_modules())
-    squashes = tuple(n for n in behind if isinstance(modules.get(n), _SQUASHES))
-    return tuple(n for n in squashes if n not in before), any(n in before for n in squashes)
+    ours = [row.split("#")[0] for row in rows]
+    squashes = [i for i, name in enumerate(ours) if isinstance(modules.get(name), _SQUASHES)]
+    last = set()
+    for output in found.outputs:
+        path = follow(output.grad_fn, found.ends)
+        if path.activations:
+            behind = [rows.index(call.name) for call in path.parents if call.name in rows]
+            last |= {min((i for i in squashes if i > row), default=-1) for row in behind}
+    names = dict.fromkeys(ours[i] for i in sorted(last - {-1}))
+    inside = {ours[i] for i in squashes if i not in last}
+    return tuple(n for n in names if n not in inside), any(n in inside for n in names)
 
 
 _SQUASHES = (nn.Sigmoid, nn.Hardsigmoid, nn.Softplus, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
