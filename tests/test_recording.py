@@ -41,7 +41,6 @@ def record_of(model, x, **options):
 def measured_on_cpu(value, dead):
     reducer = OutputNumbers()
     numbers = reducer.on_cpu(value, None, dead)
-    reducer.finish()
     return numbers
 
 
@@ -191,6 +190,36 @@ def test_the_device_reduction_keeps_tiny_and_huge_values_without_looking(size):
     assert float(rms_on_device(value)[0]) == pytest.approx(expected, rel=1e-6)
     wide = value.double() * 1e-200
     assert float(rms_on_device(wide)[0]) == pytest.approx(expected * 1e-200, rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-44, 1e-25, 0.0, 1.0, 1e20, 1e37])
+def test_short_vectors_are_measured_together_each_as_alone(size):
+    model = nn.Sequential(nn.Linear(3, 7), nn.LayerNorm(7), nn.Linear(7, 2), nn.PReLU())
+    with torch.no_grad():
+        for i, parameter in enumerate(p for p in model.parameters() if p.dim() == 1):
+            parameter.copy_(size * (1.0 + i + torch.arange(len(parameter))))
+    with cu.record(model) as recorder:
+        (
+            sum((size * p).sum() for p in model.parameters()) + model(torch.ones(2, 3)).sum()
+        ).backward()
+    for measured, values in (
+        (recorder.record.parameter_rms[0], list(model.parameters())),
+        (recorder.record.parameter_grad_rms[0], [p.grad for p in model.parameters()]),
+    ):
+        expected = [float(value.detach().double().square().mean().sqrt()) for value in values]
+        assert measured.tolist() == pytest.approx(expected, rel=1e-5, nan_ok=True)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_bad_entry_in_a_short_vector_stays_in_its_own_row(bad):
+    model = nn.Sequential(nn.Linear(3, 7), nn.Linear(7, 2))
+    with torch.no_grad():
+        model[0].bias[4] = bad
+    with cu.record(model) as recorder:
+        model(torch.ones(2, 3)).sum().backward()
+    finite = recorder.record.parameter_rms[0].isfinite().tolist()
+    assert finite == [True, False, True, True]
+    assert str(float(recorder.record.parameter_rms[0, 1])) == str(bad)
 
 
 @pytest.mark.parametrize("at", [0, 70_000])

@@ -1,12 +1,16 @@
-"""RMS of parameters and of their gradients in one fused pass, and the size of an update."""
+"""RMS of parameters and of their gradients in fused calls, and the size of an update."""
 
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .reduce import rms_of, rms_on_device, trusted
+
+SHORT = 1 << 12
+"""Entries up to which a vector is joined with others."""
 
 
 def readable(tensor: Tensor) -> bool:
@@ -15,18 +19,21 @@ def readable(tensor: Tensor) -> bool:
 
 
 class Sizes:
-    """RMS of all parameters, of all their gradients, or of both, in one fused call.
+    """RMS of all parameters, of all their gradients, or of both, in two fused calls.
 
     It knows the parameters beforehand: where all of them are plain float32 CPU tensors, as they
-    usually are, `torch._foreach_norm` reads them in one call, and what it cannot be trusted
-    with is measured again.
+    usually are, `torch._foreach_norm` reads the large ones, and what it cannot be trusted with
+    is measured again. Short vectors (biases) are joined and squared in float64, since a norm of
+    each would cost more than reading it.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._plain = bool(parameters) and all(
             readable(p) and p.is_cpu and p.dtype is torch.float32 and p.numel() for p in parameters
         )
-        self._roots = [math.sqrt(p.numel()) for p in parameters] if self._plain else []
+        self._counts = [p.numel() if self._plain else 0 for p in parameters]
+        self._short = [self._plain and p.dim() == 1 and p.numel() <= SHORT for p in parameters]
+        self._plans: dict[int, _Plan] = {}
 
     def measure(self, *groups: list) -> list:
         """RMS of each tensor, as `rms_of_all`.
@@ -40,19 +47,53 @@ class Sizes:
         tensors = groups[0] if len(groups) == 1 else [t for group in groups for t in group]
         if not self._plain:
             return rms_of_all(tensors)
+        plan = self._plans.get(len(groups))
+        if plan is None:
+            plan = _Plan(self._counts * len(groups), self._short * len(groups))
+            self._plans[len(groups)] = plan
         grad_mode = torch.is_grad_enabled()
         torch._C._set_grad_enabled(False)
         try:
-            norms = torch.stack(torch._foreach_norm(tensors)).tolist()
+            return plan.measure(tensors)
         except (TypeError, RuntimeError):  # a missing or a sparse gradient
             return rms_of_all(tensors)
         finally:
             torch._C._set_grad_enabled(grad_mode)
-        result = [norm / root for norm, root in zip(norms, self._roots * len(groups), strict=True)]
-        if not (min(result) > 1e-16 and max(norms) < 3e18 and not any(map(math.isnan, norms))):
-            for i, tensor in enumerate(tensors):
-                if not trusted(norms[i] ** 2, tensor.numel(), torch.float32):
-                    result[i] = rms_of(tensor.detach())[0]
+
+
+class _Plan:
+    """Which tensors of a list are joined and which are read one by one, worked out once."""
+
+    def __init__(self, counts: list[int], short: list[bool]) -> None:
+        self._short = [i for i, joined in enumerate(short) if joined]
+        self._long = [i for i, joined in enumerate(short) if not joined]
+        self._counts = counts
+        ends = np.cumsum([0, *(counts[i] for i in self._short)])
+        self._starts, self._end = ends[:-1], int(ends[-1])
+        self._sizes = np.array([counts[i] for i in self._short], dtype=np.float64)
+
+    def measure(self, tensors: list) -> list:
+        """RMS of each tensor.
+
+        Raises:
+            TypeError, RuntimeError: If one of them is None, sparse, or of another size.
+        """
+        result: list = [math.nan] * len(tensors)
+        if self._short:
+            joined = torch.cat([tensors[i] for i in self._short]).numpy()
+            if len(joined) != self._end:
+                raise RuntimeError("A parameter has changed its size.")
+            squares = np.multiply(joined, joined, dtype=np.float64)
+            roots = np.sqrt(np.add.reduceat(squares, self._starts) / self._sizes)
+            for i, rms in zip(self._short, roots.tolist(), strict=True):
+                result[i] = rms
+        if self._long:
+            norms = torch.stack(torch._foreach_norm([tensors[i] for i in self._long])).tolist()
+            for i, norm in zip(self._long, norms, strict=True):
+                if trusted(norm * norm, self._counts[i], torch.float32):
+                    result[i] = norm / math.sqrt(self._counts[i])
+                else:
+                    result[i] = rms_of(tensors[i].detach())[0]
         return result
 
 
@@ -93,38 +134,41 @@ class Update:
     """The exact size of an optimizer step: a copy before, a difference after.
 
     It holds one copy of the parameters, made once and reused.
+
+    Args:
+        sizes: What measures the parameters.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Sizes) -> None:
+        self._sizes = sizes
         self._copies: list[Tensor] = []
         self._members: list[int] = []
+        self._kinds: list[tuple] = []
 
     @torch.no_grad()
     def before(self, parameters: Sequence[nn.Parameter]) -> list:
         """Copy the parameters and return their RMS."""
-        members = [i for i, p in enumerate(parameters) if readable(p)]
-        current = [parameters[i].detach() for i in members]
-        fits = members == self._members and all(
-            copy.shape == now.shape and copy.dtype == now.dtype and copy.device == now.device
-            for copy, now in zip(self._copies, current, strict=True)
-        )
-        if not fits:
-            self._copies = [torch.empty_like(now) for now in current]
-            self._members = members
-        if current:
-            torch._foreach_copy_(self._copies, current)
-        result: list = [math.nan] * len(parameters)
-        for i, rms in zip(members, rms_of_all(self._copies), strict=True):
-            result[i] = rms
-        return result
+        kinds = [(p.shape, p.dtype, p.device) if readable(p) else None for p in parameters]
+        if kinds != self._kinds:
+            self._members = [i for i, kind in enumerate(kinds) if kind is not None]
+            self._copies = [torch.empty_like(parameters[i].detach()) for i in self._members]
+            self._kinds = kinds
+        if self._copies:
+            torch._foreach_copy_(self._copies, [parameters[i] for i in self._members])
+        return self._measure(len(parameters))
 
     @torch.no_grad()
     def after(self, parameters: Sequence[nn.Parameter]) -> list:
         """RMS of θ_after − θ_before; the copy is overwritten with the difference."""
-        result: list = [math.nan] * len(parameters)
-        current = [parameters[i].detach() for i in self._members]
-        if current:
-            torch._foreach_sub_(self._copies, current)
+        if self._copies:
+            torch._foreach_sub_(self._copies, [parameters[i] for i in self._members])
+        return self._measure(len(parameters))
+
+    def _measure(self, count: int) -> list:
+        """RMS of the copies, NaN for a parameter without one."""
+        if len(self._copies) == count:
+            return self._sizes.measure(self._copies)
+        result: list = [math.nan] * count
         for i, rms in zip(self._members, rms_of_all(self._copies), strict=True):
             result[i] = rms
         return result

@@ -124,7 +124,7 @@ class Recorder:
         self._scaler = scaler
         self._types = {name: type(module).__name__ for name, module in self._layers}
         self._weighted = {name for name, module in self._layers if has_weight(module)}
-        self._update = Update()
+        self._update = Update(self._sizes)
         self._before: list | None = None
         self._rows: list[dict] = []
         self._later: set[tuple[str, int]] = set()
@@ -175,7 +175,7 @@ class Recorder:
             self._state = "closed"
             self._handles, self._parameters, self._optimizers = [], [], []
             self._first_leaf = None
-            self._layers, self._update, self._scaler = [], Update(), None
+            self._layers, self._update, self._scaler = [], None, None
             self.model = self._target = None
             self.reducer = OutputNumbers()
         if kind is None and not self._rows:
@@ -258,7 +258,6 @@ class Recorder:
             self.row = Row(
                 self._index,
                 self._new_backward_pass,
-                self.reducer.finish,
                 self._warned,
                 self._later,
             )

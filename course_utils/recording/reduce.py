@@ -114,7 +114,6 @@ class OutputNumbers:
     def __init__(self) -> None:
         self._scratch: dict[torch.dtype, Tensor] = {}
         self._zeros = ZeroCounts()
-        self.finish = self._zeros.finish
 
     def scratch(self, dtype: torch.dtype) -> Tensor:
         """A CPU buffer of `CHUNK` elements, made once."""
@@ -132,22 +131,19 @@ class OutputNumbers:
                 are exactly 0 for the whole batch.
 
         Returns:
-            Seven floats, NaN where there is nothing to measure. The shares of zeros and of dead
-            units may be written later, by `finish()`.
+            Seven floats, NaN where there is nothing to measure.
         """
-        if value.dtype is torch.float32 and value.is_contiguous():
-            count, rows = value.numel(), value.shape[0] if value.dim() > 1 else 1
-            if ZeroCounts.fits(rows, count):
-                values = value.view(-1)
-                square_sum = torch.dot(values, values).item()
-                if count * 1e-32 < square_sum < 1e37:
-                    mean = torch.sum(values).item() / count
-                    rms = math.sqrt(square_sum / count)
-                    numbers = [rms, mean, math.nan, math.nan, math.nan, 0.0, 0.0]
-                    self._zeros.add(values, rows, numbers, dead and value.dim() > 1)
-                    if saturation is not None:
-                        numbers[3] = self._saturated(values, saturation) / count
-                    return numbers
+        if value.dtype is torch.float32 and value.is_contiguous() and value.numel():
+            count, values = value.numel(), value.view(-1)
+            square_sum = torch.dot(values, values).item()
+            if count * 1e-32 < square_sum < 1e37:
+                mean = torch.sum(values).item() / count
+                dead = dead and value.dim() > 1
+                zeros, gone = self._zeros.shares(values, value.shape[0] if dead else 1, dead)
+                far = (
+                    math.nan if saturation is None else self._saturated(values, saturation) / count
+                )
+                return [math.sqrt(square_sum / count), mean, zeros, far, gone, 0.0, 0.0]
         return self._any(value, saturation, dead)
 
     def _saturated(self, values: Tensor, saturation: tuple[float, float]) -> float:

@@ -29,7 +29,6 @@ class Row:
         self,
         step: int,
         begin_pass: Callable[["Row"], int],
-        finish: Callable[[], None],
         remember: set[str],
         later: set[tuple[str, int]],
     ) -> None:
@@ -52,7 +51,6 @@ class Row:
         self.scale: object = 1.0
         self.grad_scale_applies = True
         self._begin_pass = begin_pass
-        self._finish = finish
         self._warned = remember
         self._later = later
         self._reserved: dict[object, list[list]] = {}
@@ -161,7 +159,6 @@ class Row:
         self.hooks = []
         self.release()
         self.measure_gradients()
-        self._finish()
         self.match_second_calls()
         keys, numbers = [], []
         for key, outputs in self.outputs:

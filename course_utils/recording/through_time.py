@@ -122,7 +122,6 @@ def _as_record(
             row[GRAD_RMS], row[GRAD_NAN], row[GRAD_INF] = measure(gradient)
             row[GRAD_ORDER] = float(len(values) - i)
         rows.append(row)
-    reducer.finish()
     numbers = [number for row in rows for number in row]
     own = [parameter for _, parameter in named]
     own_gradients = [gradients.get(id(parameter)) for parameter in own]
