@@ -1,15 +1,18 @@
-"""What recording costs: whole training steps with and without, in one run.
+"""What recording costs: whole training steps with and without, beside other tools, in one run.
 
 One thread, process time, arms interleaved round by round, the median of the ratio to the bare
 step of the same round. The control is a second bare arm: it shows how far from 1.00 a ratio
-can be by chance.
+can be by chance. `reading once` takes one sum of squares of every output, gradient, parameter
+and parameter gradient and nothing else: no recorder that reads them can cost less. The published
+tools are in `recording_tools.py`, with the line that installs them; one that is missing says so.
+Arms that cost more than twice the step run in fewer rounds.
 
-Run it with `python benchmarks/recording_overhead.py` (or `make bench`); `--quick` takes fewer
-rounds. Exit status 1 if a ceiling is passed.
+The last thing printed is the table of all tools over both workloads.
 """
 
-import argparse
 import contextlib
+import copy
+import os
 import statistics
 import sys
 import time
@@ -17,15 +20,16 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 import course_utils as cu
+from benchmarks import Row
+from benchmarks.recording_tools import TOOLS, Work
 
 CEILINGS = {
     "MLP": {"recorder": 1.12, "recorder, update ratio": 1.20, "recorder, every=10": 1.04},
     "CNN": {"recorder": 1.10, "recorder, update ratio": 1.20, "recorder, every=10": 1.04},
 }
-STEPS = 10
+EVERY = 10
 
 
 class Block(nn.Module):
@@ -65,22 +69,73 @@ def mlp() -> tuple[nn.Module, torch.Tensor]:
     return nn.Sequential(*layers, nn.Linear(256, 10)), torch.randn(128, 256)
 
 
-@contextlib.contextmanager
-def nothing(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[Callable]:
-    yield lambda: None
+Arm = Callable[[Work], contextlib.AbstractContextManager[Callable[[], None]]]
 
 
 @contextlib.contextmanager
-def empty_hooks(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[Callable]:
+def bare(work: Work) -> Iterator[Callable[[], None]]:
+    yield work.step
+
+
+@contextlib.contextmanager
+def empty_hooks(work: Work) -> Iterator[Callable[[], None]]:
     """A forward hook that does nothing on every module: the least that hooks can cost."""
-    handles = [m.register_forward_hook(lambda *_: None) for m in model.modules()]
-    yield lambda: None
-    for handle in handles:
-        handle.remove()
+    for module in work.model.modules():
+        module.register_forward_hook(lambda *_: None)
+    yield work.step
 
 
 @contextlib.contextmanager
-def naive(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[Callable]:
+def reading_once(work: Work) -> Iterator[Callable[[], None]]:
+    """Σv² of each output, gradient, parameter and parameter gradient; nothing is kept."""
+
+    def read(value: torch.Tensor) -> None:
+        values = value.detach().view(-1)
+        torch.dot(values, values)
+
+    def hook(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
+        read(output)
+        output.register_hook(read)
+
+    for module in work.model.modules():
+        if not list(module.children()):
+            module.register_forward_hook(hook)
+    parameters = list(work.model.parameters())
+
+    def step() -> None:
+        work.step()
+        with torch.no_grad():
+            torch._foreach_norm([p.grad for p in parameters] + parameters)
+
+    yield step
+
+
+@contextlib.contextmanager
+def fused_norms(work: Work) -> Iterator[Callable[[], None]]:
+    """The norm of each parameter's gradient, in one call."""
+    parameters = list(work.model.parameters())
+
+    def step() -> None:
+        work.step()
+        torch.stack(torch._foreach_norm([p.grad for p in parameters])).tolist()
+
+    yield step
+
+
+@contextlib.contextmanager
+def total_norm(work: Work) -> Iterator[Callable[[], None]]:
+    """The norm of all gradients together, as before clipping."""
+    parameters = list(work.model.parameters())
+
+    def step() -> None:
+        work.step()
+        nn.utils.get_total_norm([p.grad for p in parameters]).item()
+
+    yield step
+
+
+@contextlib.contextmanager
+def naive(work: Work) -> Iterator[Callable[[], None]]:
     """What tutorials do: mean, standard deviation and zeros of each tensor, `.item()` each."""
     seen = {}
 
@@ -93,117 +148,165 @@ def naive(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[Callab
 
         return hook
 
-    leaves = [(n, m) for n, m in model.named_modules() if not list(m.children())]
-    handles = [m.register_forward_hook(forward(n)) for n, m in leaves]
+    for name, module in work.model.named_modules():
+        if not list(module.children()):
+            module.register_forward_hook(forward(name))
 
-    def after() -> None:
-        for name, parameter in model.named_parameters():
+    def step() -> None:
+        work.step()
+        for name, parameter in work.model.named_parameters():
             seen[name] = parameter.norm().item(), parameter.grad.norm().item()
 
-    yield after
-    for handle in handles:
-        handle.remove()
+    yield step
 
 
-def ours(**options: object) -> Callable:
-    """The recorder, with options; `update=True` hands it the optimizer."""
-    update = options.pop("update", False)
+@contextlib.contextmanager
+def detect_anomaly(work: Work) -> Iterator[Callable[[], None]]:
+    with torch.autograd.detect_anomaly(check_nan=True):
+        yield work.step
+
+
+def ours(update: bool = False, every: int = 1) -> Arm:
+    """The recorder, with the optimizer for the update ratio, or in every tenth step."""
 
     @contextlib.contextmanager
-    def arm(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[Callable]:
-        with cu.record(model, optimizer=optimizer if update else None, **options) as recorder:
-            yield recorder.step
-            # Steps are rows by now: read them, so that reading is part of the price.
-            assert len(recorder.record.layers) > 1
+    def arm(work: Work) -> Iterator[Callable[[], None]]:
+        optimizer = work.optimizer if update else None
+        with cu.record(work.model, optimizer=optimizer, every=every) as recorder:
+
+            def step() -> None:
+                work.step()
+                recorder.step()
+
+            yield step
+            assert len(recorder.record.layers) > 1  # an empty record would be free
 
     return arm
 
 
-ARMS = {
-    "bare": nothing,
-    "bare again (control)": nothing,
+ARMS: dict[str, Arm] = {
+    "bare": bare,
+    "bare again (control)": bare,
     "empty hooks": empty_hooks,
+    "norms of gradients, fused": fused_norms,
+    "clip's total norm": total_norm,
+    "reading once": reading_once,
     "recorder": ours(),
     "recorder, update ratio": ours(update=True),
-    "recorder, every=10": ours(every=10),
+    "recorder, every=10": ours(every=EVERY),
     "naive hooks with .item()": naive,
+    "detect_anomaly": detect_anomaly,
+    **TOOLS,
 }
 
+WORKLOADS = (("MLP", mlp, 60, 3), ("CNN", resnet20, 6, 1))
+"""Name, builder, rounds, and steps timed per round."""
 
-WORKLOADS = (("MLP", mlp, 40), ("CNN", resnet20, 12))  # the last is the number of rounds
+FEW, DEAR, EXTREME = 3, 2.0, 50.0
+"""Rounds of an arm that costs more than `DEAR` bare steps; beyond `EXTREME`, see below."""
 
 
-def measure(build: Callable, rounds: int) -> dict[str, list[float]]:
-    """Seconds of process time per step, per arm and round."""
+def seconds_per_step(arm: Arm, work: Work, steps: int, limit: float) -> float:
+    """Process time of a step inside an arm, after one step to warm up.
+
+    If that one alone takes longer than `limit`, it is the measurement.
+    """
+    with arm(work) as step:
+        first = timed(step, 1)
+        return first if first > limit else timed(step, steps)
+
+
+def timed(step: Callable[[], None], count: int) -> float:
+    """Process time per step."""
+    start = time.process_time()
+    for _ in range(count):
+        step()
+    return (time.process_time() - start) / count
+
+
+def measure(build: Callable, rounds: int, steps: int) -> tuple[dict, dict]:
+    """Ratios to the bare step of the same round, per arm, and why an arm has none."""
     torch.manual_seed(0)
     model, x = build()
     y = torch.randint(0, 10, (len(x),))
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
 
-    def step() -> None:
-        optimizer.zero_grad()
-        cross_entropy(model(x), y).backward()
-        optimizer.step()
+    def work() -> Work:
+        twin = copy.deepcopy(model)
+        return Work(twin, torch.optim.SGD(twin.parameters(), lr=1e-3, momentum=0.9), x, y)
 
-    times = {name: [] for name in ARMS}
+    seconds: dict[str, list[float]] = {name: [] for name in ARMS}
+    ratios: dict[str, list[float]] = {name: [] for name in ARMS}
+    failed: dict[str, str] = {}
     for i in range(rounds):
-        names = list(ARMS) if i % 2 == 0 else list(reversed(ARMS))
+        names = list(ARMS)[1:] if i % 2 == 0 else list(ARMS)[:0:-1]
+        seconds["bare"].append(seconds_per_step(bare, work(), steps, float("inf")))
+        limit = EXTREME * statistics.median(seconds["bare"])
         for name in names:
-            with ARMS[name](model, optimizer) as after:
-                if "every" not in name:  # a warm step; with every=10 it would be the dear one
-                    step()
-                    after()
-                start = time.process_time()
-                for _ in range(STEPS):
-                    step()
-                    after()
-                times[name].append((time.process_time() - start) / STEPS)
-    return times
+            dear = ratios[name] and statistics.median(ratios[name]) > DEAR
+            if name in failed or (dear and len(ratios[name]) >= FEW):
+                continue
+            with quiet():
+                try:
+                    if "every" in name:  # the step that is recorded, and nine that are not
+                        taken = recorded_now_and_then(ARMS[name], work())
+                    else:
+                        taken = seconds_per_step(ARMS[name], work(), steps, limit)
+                except ImportError as error:
+                    failed[name] = f"not installed ({error})"
+                except Exception as error:
+                    failed[name] = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
+                else:
+                    ratios[name].append(taken / seconds["bare"][-1])
+    ratios["bare"] = seconds["bare"]
+    return ratios, failed
 
 
-def rows(quick: bool = False) -> Iterator:
-    """One row per arm and workload: the median ratio to the bare step of the same round."""
-    from benchmarks import Row  # not there when this file runs as a script
+def recorded_now_and_then(arm: Arm, work: Work) -> float:
+    """Process time per step over one cycle of a recorder that records every tenth step."""
+    work.step()  # makes the optimizer's buffers
+    with arm(work) as step:
+        return timed(step, EVERY)
 
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what tools print and warn out of the table."""
+    import warnings
+
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def rows(quick: bool = False) -> Iterator[Row]:
+    """One row per arm and workload, then the table of both."""
     torch.set_num_threads(1)
-    for name, build, rounds in WORKLOADS:
-        times = measure(build, max(2, rounds // 5) if quick else rounds)
-        bare = times["bare"]
-        yield Row(f"{name}: bare step", 1e3 * statistics.median(bare), "ms")
-        for arm, seconds in times.items():
-            if arm != "bare":
-                ratios = [s / b for s, b in zip(seconds, bare, strict=True)]
-                low, middle, high = statistics.quantiles(ratios, n=4)
-                ceiling = CEILINGS[name].get(arm)
+    table: dict[str, list[str]] = {name: [] for name in ARMS if name != "bare"}
+    notes: dict[str, str] = {}
+    for workload, build, rounds, steps in WORKLOADS:
+        ratios, failed = measure(build, max(2, rounds // 5) if quick else rounds, steps)
+        yield Row(f"{workload}: bare step", 1e3 * statistics.median(ratios["bare"]), "ms")
+        for name in table:
+            if name in failed:
+                table[name].append("–")
+                notes.setdefault(name, failed[name])
+                continue
+            middle = statistics.median(ratios[name])
+            table[name].append(f"{middle:.2f}")
+            note = f"{len(ratios[name])} rounds"
+            if len(ratios[name]) > FEW:
+                low, _, high = statistics.quantiles(ratios[name], n=4)
                 note = f"quartiles {low:.3f} to {high:.3f}"
-                yield Row(f"{name}: {arm}", middle, at_most=ceiling, note=note)
-
-
-def main() -> int:
-    """Measure both workloads, print a table, compare with the ceilings."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a fifth of the rounds")
-    parser.add_argument("--only", choices=("MLP", "CNN"), help="one workload")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    failed = False
-    for name, build, rounds in WORKLOADS:
-        if options.only not in (None, name):
-            continue
-        times = measure(build, max(2, rounds // 5) if options.quick else rounds)
-        bare = times["bare"]
-        print(f"\n{name}: bare step {1e3 * statistics.median(bare):.1f} ms")
-        print(f"{'arm':28}{'median':>8}{'quartiles':>16}{'ceiling':>9}")
-        for arm, seconds in times.items():
-            ratios = [s / b for s, b in zip(seconds, bare, strict=True)]
-            low, middle, high = statistics.quantiles(ratios, n=4)
-            ceiling = CEILINGS[name].get(arm)
-            verdict = "" if ceiling is None else f"{ceiling:9.2f}"
-            if ceiling is not None and middle > ceiling:
-                verdict, failed = verdict + "  passed it", True
-            print(f"{arm:28}{middle:8.3f}{low:8.3f}–{high:.3f}{verdict}")
-    return int(failed)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            ceiling = CEILINGS.get(workload, {}).get(name)
+            yield Row(f"{workload}: {name}", middle, at_most=ceiling, note=note)
+    names = [name for name, *_ in WORKLOADS]
+    print(f"\n  {'tool':36}" + "".join(f"{name:>8}" for name in names))
+    for name, cells in table.items():
+        line = f"  {name:36}" + "".join(f"{cell:>8}" for cell in cells)
+        print(f"{line}  {notes.get(name, '')[:90]}".rstrip())
+    sys.stdout.flush()

@@ -138,6 +138,38 @@ def test_the_modules_with_rows_are_found(runner):
     assert {"import_time", "notebook_time", "recording_overhead"} <= found
 
 
+def test_a_tool_that_is_missing_or_fails_has_a_note_in_the_table_and_the_others_run(
+    runner, monkeypatch, capsys
+):
+    overhead = import_module("benchmarks.recording_overhead")
+
+    def missing(work):
+        raise ImportError("No module named 'tool'")
+
+    def broken(work):
+        raise RuntimeError("first line\nsecond line")
+
+    arms = {"bare": overhead.bare, "hooks": overhead.empty_hooks}
+    arms |= {"missing": missing, "broken": broken, "recorder": overhead.ours(update=True)}
+    monkeypatch.setattr(overhead, "ARMS", arms)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 10))
+    batch = torch.ones(8, 4)
+    monkeypatch.setattr(overhead, "WORKLOADS", (("small", lambda: (net, batch), 4, 1),))
+    before = [p.detach().clone() for p in net.parameters()]
+    threads = torch.get_num_threads()
+    try:
+        rows = list(overhead.rows())
+    finally:
+        torch.set_num_threads(threads)
+    table = capsys.readouterr().out
+    assert [row.what for row in rows] == ["small: bare step", "small: hooks", "small: recorder"]
+    assert all(row.measured > 0 for row in rows)
+    assert "not installed (No module named 'tool')" in table
+    assert "RuntimeError: first line" in table and "second line" not in table
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    assert not any(module._forward_hooks for module in net.modules())
+
+
 def test_a_notebook_may_take_20_seconds_and_08_and_12_a_minute(runner):
     times = import_module("benchmarks.notebook_time")
     assert times.CEILING == 20 and times.CEILINGS == {"08": 60, "12": 60}
