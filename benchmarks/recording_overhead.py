@@ -199,7 +199,7 @@ ARMS: dict[str, Arm] = {
     **TOOLS,
 }
 
-WORKLOADS = (("MLP", mlp, 60, 3), ("CNN", resnet20, 6, 1))
+WORKLOADS = (("MLP", mlp, 26, 10), ("CNN", resnet20, 9, 1))
 """Name, builder, rounds, and steps timed per round."""
 
 FEW, DEAR, EXTREME = 3, 2.0, 50.0
