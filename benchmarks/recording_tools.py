@@ -7,8 +7,8 @@ These install beside torch 2.13 on Python 3.11 (in an environment of their own):
         transformers cockpit-for-pytorch "setuptools<81"
 
 `setuptools<81` is for cockpit, which imports pkg_resources. A torchvision that is not built for
-the torch at hand breaks the import of lightning: uninstall it. MosaicML Composer asks for an
-older torch, so its OptimizerMonitor has no arm here.
+the torch at hand breaks the import of lightning: uninstall it. MosaicML Composer does not install
+beside torch 2.13 (its build fails), so its OptimizerMonitor has no arm here.
 
 Whatever a tool writes goes to a temporary folder.
 """
