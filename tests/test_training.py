@@ -344,6 +344,15 @@ def test_batches_that_hold_nan_are_named_as_such():
     assert history.layer == "input" and "clean the data" in history.message
 
 
+@pytest.fixture
+def _interrupts_arrive():
+    """A process started in the background may have been told to ignore them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interrupts_arrive")
 @pytest.mark.parametrize("at", [1, 5, 9])
 def test_an_interrupted_fit_leaves_model_and_history_usable(at):
     class Stops(nn.Linear):
