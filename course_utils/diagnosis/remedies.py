@@ -59,10 +59,7 @@ def initialize(
     if activation in _KAIMING:
         return kaiming(_KAIMING[activation])
     if activation in _GAIN_ONE:
-        return (
-            _LOOP + "        nn.init.xavier_normal_(layer.weight)  # σ_w² = 1: critical for "
-            f"{activation}\n" + _ZERO_BIAS
-        )
+        return xavier(f"  # σ_w² = 1: critical for {activation}")
     if activation in ("sigmoid", "hardsigmoid", "softplus"):
         if functional:
             return (
@@ -108,6 +105,11 @@ def bare(activation: str | None, fans: dict[str, int]) -> str:
         f"        model.get_parameter(name).normal_(0, ({variances[activation]} / "
         f"{first if same else 'n'}) ** 0.5)"
     )
+
+
+def xavier(said: str = "") -> str:
+    """Weights with σ_w² = 1, and biases 0."""
+    return f"{_LOOP}        nn.init.xavier_normal_(layer.weight){said}\n{_ZERO_BIAS}"
 
 
 def kaiming(nonlinearity: str) -> str:
@@ -258,11 +260,7 @@ def remove(model: nn.Module, node_kind: str) -> str:
     names = [name for name, module in model.named_modules() if isinstance(module, wanted)]
     if not names:
         return f"# in model.forward: return the logits, without {node_kind}(...)"
-    *path, last = names[-1].split(".")
-    parent = "model" + "".join(_access(part) for part in path)
-    if last.isdigit():
-        return f"{parent}[{last}] = nn.Identity()  # the loss applies {node_kind} itself"
-    return f"{parent}.{last} = nn.Identity()  # the loss applies {node_kind} itself"
+    return f"{path(names[-1])} = nn.Identity()  # the loss applies {node_kind} itself"
 
 
 def path(name: str) -> str:
@@ -318,7 +316,7 @@ def _orthogonal(rnn: nn.RNN) -> bool:
 
 def recurrent(module: object, name: str, kind: str, steps: int) -> str:
     """For a gradient that vanishes or explodes through time."""
-    place = "model" + "".join(_access(part) for part in name.split(".") if part != "(model)")
+    place = path("" if name == "(model)" else name)
     if not isinstance(module, nn.RNNBase | nn.RNNCellBase):
         weight, end = getattr(module, "weight", None), ".weight"
         end = end if isinstance(module, nn.Module) else ""

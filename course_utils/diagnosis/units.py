@@ -31,16 +31,6 @@ _LEAKY = (
 )
 
 
-_XAVIER = (
-    "for layer in model.modules():\n"
-    "    if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):\n"
-    "        nn.init.xavier_normal_(layer.weight)\n"
-    "        if layer.bias is not None:\n"
-    "            nn.init.zeros_(layer.bias)\n"
-    "# and inputs of mean 0 and standard deviation 1"
-)
-
-
 def _nodes(found: Pass) -> list[tuple[str, object, bool]]:
     """Activations between layers: name of the layer before, node, whether that is a convolution."""
     result, seen = [], set()
@@ -163,7 +153,7 @@ def saturated(found: Pass) -> Finding | None:
     activation = kinds[name]
     call = next(call for call in found.calls if call.name == name)
     weight_variance, bias_variance = call.variances()
-    said, remedy = "", _XAVIER
+    said, remedy = "", remedies.xavier() + "\n# and inputs of mean 0 and standard deviation 1"
     size = _size_of_input(found, call)
     if size > LARGE_INPUT and not size < math.sqrt(weight_variance):
         said = (
