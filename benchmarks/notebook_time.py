@@ -22,7 +22,7 @@ from benchmarks import Row
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 CEILINGS = {"08": 60, "12": 60}
 CEILING = 20  # of any other notebook, seconds
-MEMORY = 1600  # megabytes
+MEMORY = 1500  # megabytes
 CELL_TIMEOUT = 120
 # Prints megabytes, and nothing where the system does not tell. Not by ru_maxrss on Linux: a process
 # inherits that of the one that started it.

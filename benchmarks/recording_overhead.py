@@ -16,6 +16,7 @@ import os
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 
 import torch
@@ -110,28 +111,20 @@ def reading_once(work: Work) -> Iterator[Callable[[], None]]:
     yield step
 
 
-@contextlib.contextmanager
-def fused_norms(work: Work) -> Iterator[Callable[[], None]]:
-    """The norm of each parameter's gradient, in one call."""
-    parameters = list(work.model.parameters())
+def gradients_read_by(read: Callable[[list[torch.Tensor]], object]) -> Arm:
+    """All gradients of the parameters handed to a function, after each step."""
 
-    def step() -> None:
-        work.step()
-        torch.stack(torch._foreach_norm([p.grad for p in parameters])).tolist()
+    @contextlib.contextmanager
+    def arm(work: Work) -> Iterator[Callable[[], None]]:
+        parameters = list(work.model.parameters())
 
-    yield step
+        def step() -> None:
+            work.step()
+            read([p.grad for p in parameters])
 
+        yield step
 
-@contextlib.contextmanager
-def total_norm(work: Work) -> Iterator[Callable[[], None]]:
-    """The norm of all gradients together, as before clipping."""
-    parameters = list(work.model.parameters())
-
-    def step() -> None:
-        work.step()
-        nn.utils.get_total_norm([p.grad for p in parameters]).item()
-
-    yield step
+    return arm
 
 
 @contextlib.contextmanager
@@ -188,8 +181,12 @@ ARMS: dict[str, Arm] = {
     "bare": bare,
     "bare again (control)": bare,
     "empty hooks": empty_hooks,
-    "norms of gradients, fused": fused_norms,
-    "clip's total norm": total_norm,
+    "norms of gradients, fused": gradients_read_by(
+        lambda gradients: torch.stack(torch._foreach_norm(gradients)).tolist()
+    ),
+    "clip's total norm": gradients_read_by(
+        lambda gradients: nn.utils.get_total_norm(gradients).item()
+    ),
     "reading once": reading_once,
     "recorder": ours(),
     "recorder, update ratio": ours(update=True),
@@ -271,8 +268,6 @@ def recorded_now_and_then(arm: Arm, work: Work) -> float:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep what tools print and warn out of the table."""
-    import warnings
-
     with (
         open(os.devnull, "w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),
