@@ -563,10 +563,21 @@ def test_a_diagram_has_no_axes_and_equal_units(drawn):
 def test_the_picture_says_title_sliders_and_readouts():
     result = packed(title="What is $5?", readouts=[Readout("end", np.array(0.5))])
     words = [text.get_text() for text in figure(result).texts]
-    words += [figure(result)._supxlabel.get_text(), figure(result)._suptitle.get_text()]
     said = "\n".join(words)
     for part in (r"What is \$5?", "learning rate η = 0.1", "norm = none", "end: 0.5"):
         assert part in said
+
+
+@pytest.mark.parametrize("name", [n for n in explorers.__all__ if n.endswith("_explorer")])
+def test_nothing_in_the_picture_is_cut_or_covers_another_panel(name):
+    drawn = figure(getattr(explorers, name)()._packed)
+    drawn.canvas.draw()
+    width, height = drawn.bbox.size
+    boxes = [text.get_window_extent() for text in drawn.texts]
+    boxes += [ax.get_tightbbox() for ax in drawn.axes]
+    for i, box in enumerate(boxes):
+        assert 0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= height
+        assert not any(box.overlaps(other) for other in boxes[i + 1 :])
 
 
 # The component that draws in the browser

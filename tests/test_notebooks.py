@@ -156,6 +156,14 @@ def test_every_picture_has_prose_beside_it(path):
 
 
 @each(NOTEBOOKS)
+def test_every_figure_is_shown_by_its_cell(path):
+    # A figure left open is drawn once more when the cell has ended: a third of its time.
+    for cell in code_cells(read(path)):
+        if any(o.output_type == "display_data" and "image/png" in o.data for o in cell.outputs):
+            assert "plt.show()" in cell.source.splitlines(), cell.source
+
+
+@each(NOTEBOOKS)
 def test_the_title_stands_first_and_headings_do_not_skip_a_level(path):
     cells = read(path).cells
     assert cells[0].cell_type == "markdown" and cells[0].source.startswith("# ")
