@@ -41,10 +41,10 @@ def figure(packed: Packed, index: list[int] | None = None) -> Figure:
     height = _TITLE + _HEIGHT * math.ceil(len(panels) / columns) + foot
     fig = Figure(figsize=(width, height), dpi=100)
     FigureCanvasAgg(fig)
-    title, words = _plain(packed.spec["title"]), _plain("\n".join(below))
+    title, foot_text = _plain(packed.spec["title"]), _plain("\n".join(below))
     x = _GAP / width
     fig.text(x, 1 - 0.1 / height, title, fontsize=13, fontweight="bold", va="top")
-    fig.text(x, 0.1 / height, words, fontsize=9.5, va="bottom", linespacing=1.3)
+    fig.text(x, 0.1 / height, foot_text, fontsize=9.5, va="bottom", linespacing=1.3)
     for first in range(0, len(panels), columns):
         row = panels[first : first + columns]
         top = height - _TITLE - _HEIGHT * (first // columns)
