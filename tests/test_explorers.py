@@ -569,7 +569,7 @@ def test_the_picture_says_title_sliders_and_readouts():
 
 
 @pytest.mark.parametrize("name", [n for n in explorers.__all__ if n.endswith("_explorer")])
-def test_nothing_in_the_picture_is_cut_or_covers_another_panel(name):
+def test_nothing_in_the_picture_is_cut_or_covers_other_text(name):
     drawn = figure(getattr(explorers, name)()._packed)
     drawn.canvas.draw()
     width, height = drawn.bbox.size
@@ -578,6 +578,9 @@ def test_nothing_in_the_picture_is_cut_or_covers_another_panel(name):
     for i, box in enumerate(boxes):
         assert 0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= height
         assert not any(box.overlaps(other) for other in boxes[i + 1 :])
+    for ax in drawn.axes:
+        if ax.get_legend() and ax.axison:
+            assert ax.get_legend().get_window_extent().y1 <= ax.xaxis.get_tightbbox().y0 + 1
 
 
 # The component that draws in the browser
