@@ -284,7 +284,7 @@ def lr_scan(
 ) -> Axes:
     """Draw the loss after training against the learning rate, one dot per run, both axes log.
 
-    A run that ended in NaN or Inf is a cross at the upper border.
+    A run that ended in NaN or Inf is a cross on the upper border.
 
     Args:
         lr: Learning rates, shape (n,).
@@ -315,9 +315,10 @@ def lr_scan(
     if (~finite).any():
         ax.plot(
             rates[~finite],
-            np.full((~finite).sum(), 0.96),
+            np.full((~finite).sum(), 1.0),
             "x",
             color=COLORS[1],
+            clip_on=False,
             transform=ax.get_xaxis_transform(),
             label="diverged",
         )
@@ -327,7 +328,7 @@ def lr_scan(
     if limit is not None:
         ax.axvline(limit, color=COLORS[6], linestyle="--", linewidth=1.2, label="predicted limit")
     ax.set(xlabel="learning rate η", ylabel="loss")
-    ax.legend(fontsize="small", loc="lower left")
+    ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return ax
 
 
