@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from .style import COLORS, series
+from .style import COLORS, legend_beside, series
 
 _GREY = "#8a8a8a"
 
@@ -328,7 +328,7 @@ def lr_scan(
     if limit is not None:
         ax.axvline(limit, color=COLORS[6], linestyle="--", linewidth=1.2, label="predicted limit")
     ax.set(xlabel="learning rate η", ylabel="loss")
-    ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    legend_beside(ax)
     return ax
 
 

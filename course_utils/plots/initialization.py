@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from .style import COLORS, series
+from .style import COLORS, legend_beside, series
 
 _GREY = "#8a8a8a"
 _DOTTED = (0, (2, 2))
@@ -196,7 +196,7 @@ def phase_diagram(
         )
     ax.set(xlabel="weight variance σ_w² (times fan_in)", ylabel="bias variance σ_b²")
     ax.set(xlim=xlim, ylim=ylim)
-    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small", frameon=False)
+    legend_beside(ax)
     return ax
 
 

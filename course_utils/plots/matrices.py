@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from .style import COLORS, series
+from .style import COLORS, legend_beside, series
 
 _GREY = "#8a8a8a"
 _BOUND_STYLES = ((0, (6, 3)), (0, (1, 2)), (0, (6, 2, 1, 2)))
@@ -70,7 +70,7 @@ def matrix_ellipse(matrix: ArrayLike, ax: Axes | None = None, title: str = "") -
             )
             ax.plot(*(value * vector), color=COLORS[2], marker="D", linestyle="none")
     ax.set(aspect="equal", xlabel="first component", ylabel="second component", title=title)
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False)
+    legend_beside(ax)
     return ax
 
 
@@ -252,7 +252,7 @@ def eigenvalue_plane(
         label="eigenvalues",
     )
     ax.set(aspect="equal", xlabel="real part", ylabel="imaginary part", title=title)
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False)
+    legend_beside(ax)
     return ax
 
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
-from .style import COLORS, seed_bars, series
+from .style import COLORS, legend_beside, seed_bars, series
 
 _GREY = "#8a8a8a"
 _LEVELS = ((0, (1, 2)), (0, (7, 2, 1, 2)))  # dots, and dash-dot: told apart without color
@@ -195,7 +195,7 @@ def lesion_accuracy(
         raise ValueError(f"intact names {', '.join(intact)}, but accuracy has no such curve.")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="deleted layer", ylabel="test accuracy", ylim=(0, 1.02))
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False)
+    legend_beside(ax)
     return ax
 
 

@@ -28,3 +28,8 @@ def seed_bars(ax: Axes, x: np.ndarray, values: np.ndarray, index: int, label: st
         capsize=3,
         label=label,
     )
+
+
+def legend_beside(ax: Axes) -> None:
+    """A legend right of the axes, where it covers no data."""
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False)
