@@ -1,7 +1,7 @@
 """Published rules for sick gradients beside ours, on networks with a known condition.
 
 Each published rule compares a gradient with a constant, so its verdict can flip when the loss is
-multiplied by a number. The networks are drawn from fresh seeds (network_zoo.py): those whose
+multiplied by a number. The networks are drawn from fresh seeds (tests/network_zoo.py): those whose
 condition is vanishing, exploding or healthy, each at three loss scales. A verdict of a rule is one
 of these three words, from one backward pass.
 
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 import course_utils as cu
 from benchmarks import Row
-from benchmarks.network_zoo import FAMILIES, Draw, Patient, scaled
 from course_utils.diagnosis.calling import loss_of, take_apart
+from tests.network_zoo import FAMILIES, Draw, Patient, scaled
 
 SCALES = (1e-6, 1.0, 1e6)
 CONDITIONS = ("vanishing", "exploding", "healthy")

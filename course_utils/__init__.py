@@ -26,12 +26,12 @@ _ROOMS = (
     "training",
 )
 _NAMES = {
-    "device": "runtime",
+    "default_device": "runtime",
     "seeded": "runtime",
     "to_device": "runtime",
     "ACTIVATIONS": "activations",
     "Activation": "activations",
-    "slope": "activations",
+    "activation_slope": "activations",
     "load_digits": "data",
     "load_mnist": "data",
     "spirals": "data",
@@ -45,7 +45,7 @@ _NAMES = {
     "record": "recording",
     "Recorder": "recording",
     "GradientRecord": "recording",
-    "through_time": "recording",
+    "record_through_time": "recording",
     "diagnose": "diagnosis",
     "Diagnosis": "diagnosis",
     "Finding": "diagnosis",
@@ -54,7 +54,6 @@ _NAMES = {
     "fit_many": "training",
     "Histories": "training",
     "History": "training",
-    "compare": "claims",
     "Comparison": "claims",
     "ledger": "claims",
 }

@@ -369,7 +369,9 @@ def lookup(activation: str | Activation | Callable[[Tensor], Tensor]) -> Activat
     )
 
 
-def slope(activation: str | Activation | Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+def activation_slope(
+    activation: str | Activation | Callable[[Tensor], Tensor], z: Tensor
+) -> Tensor:
     """φ′(z), elementwise: the closed form where there is one, autograd for a function of yours.
 
     At a kink the value is the one PyTorch's autograd uses: relu and relu6 have 0 at each kink,
@@ -388,9 +390,9 @@ def slope(activation: str | Activation | Callable[[Tensor], Tensor], z: Tensor) 
             or not differentiable by autograd.
         TypeError: If `z` is not floating point, or `activation` is no activation.
 
-    >>> slope("sigmoid", torch.zeros(2))
+    >>> activation_slope("sigmoid", torch.zeros(2))
     tensor([0.2500, 0.2500])
-    >>> slope("rellu", torch.zeros(2))
+    >>> activation_slope("rellu", torch.zeros(2))
     Traceback (most recent call last):
     ValueError: activation='rellu' is unknown: did you mean 'relu'? Known: linear, sigmoid, tanh, \
 relu, leaky_relu, elu, selu, gelu, silu, mish, softplus, relu6, hardswish.

@@ -12,7 +12,7 @@ T = TypeVar("T")
 _CHOICES = ("auto", "cpu", "cuda", "mps")
 
 
-def device() -> torch.device:
+def default_device() -> torch.device:
     """The device the course computes on: `COURSE_DEVICE`, or the best one there is.
 
     `COURSE_DEVICE` is one of cpu, cuda, mps and auto. Auto (also when unset or empty) takes
@@ -26,7 +26,7 @@ def device() -> torch.device:
         ValueError: If `COURSE_DEVICE` is not one of the four words.
         RuntimeError: If the device asked for is absent.
 
-    >>> isinstance(device(), torch.device)
+    >>> isinstance(default_device(), torch.device)
     True
     """
     asked = os.environ.get("COURSE_DEVICE", "").strip().lower() or "auto"
@@ -126,7 +126,7 @@ def to_device(value: T, target: torch.device | str | None = None) -> T:
     Args:
         value: A tensor, a module (moved in place, as torch does), or a nest of them. Anything
             else is handed back as it is.
-        target: Where to; `device()` when None.
+        target: Where to; `default_device()` when None.
 
     Returns:
         The same structure on the device.
@@ -134,7 +134,7 @@ def to_device(value: T, target: torch.device | str | None = None) -> T:
     >>> to_device({"x": torch.zeros(2)}, "cpu")["x"].device
     device(type='cpu')
     """
-    where = device() if target is None else torch.device(target)
+    where = default_device() if target is None else torch.device(target)
     if isinstance(value, torch.Tensor | nn.Module):
         return value.to(where)
     if isinstance(value, dict):

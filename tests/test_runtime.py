@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from course_utils.runtime import check_generator, device, seeded, to_device, unknown
+from course_utils.runtime import check_generator, default_device, seeded, to_device, unknown
 
 Point = namedtuple("Point", "x y")
 
@@ -27,14 +27,14 @@ def test_auto_takes_cuda_where_it_is_and_the_cpu_otherwise(monkeypatch, asked, c
         monkeypatch.delenv("COURSE_DEVICE", raising=False)
     else:
         monkeypatch.setenv("COURSE_DEVICE", asked)
-    assert device().type == ("cuda" if cuda else "cpu")
+    assert default_device().type == ("cuda" if cuda else "cpu")
 
 
 @pytest.mark.parametrize("asked", ["cpu", "cuda", "mps", "CPU", " mps "])
 def test_a_device_that_is_asked_for_and_there_is_taken(monkeypatch, asked):
     pretend(monkeypatch, True, True)
     monkeypatch.setenv("COURSE_DEVICE", asked)
-    assert device().type == asked.strip().lower()
+    assert default_device().type == asked.strip().lower()
 
 
 @pytest.mark.parametrize("asked", ["cuda", "mps"])
@@ -42,14 +42,14 @@ def test_a_device_that_is_asked_for_and_absent_is_an_error_with_a_way_out(monkey
     pretend(monkeypatch)
     monkeypatch.setenv("COURSE_DEVICE", asked)
     with pytest.raises(RuntimeError, match=f"COURSE_DEVICE={asked}.*COURSE_DEVICE=cpu"):
-        device()
+        default_device()
 
 
 @pytest.mark.parametrize("asked", ["gpu", "cuda:0", "0"])
 def test_an_unknown_device_is_an_error_that_lists_the_known_ones(monkeypatch, asked):
     monkeypatch.setenv("COURSE_DEVICE", asked)
     with pytest.raises(ValueError, match=f"{asked!r} is unknown: use one of auto, cpu, cuda, mps"):
-        device()
+        default_device()
 
 
 @given(st.integers(-(2**63), 2**64 - 1))

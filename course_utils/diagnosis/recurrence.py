@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from .. import theory
-from ..recording import through_time
+from ..recording import record_through_time
 from . import remedies
 from .graph import activation_name, slopes
 from .measure import Pass
@@ -113,7 +113,7 @@ def _fused(call: Call, measured: list[Through], notes: list[str]) -> None:
         what = "is bidirectional" if rnn.bidirectional else "reads a packed sequence"
         notes.append(
             f"{name} {what}: its gradient through time is not measured. Measure next: "
-            "cu.through_time on one direction with a plain tensor."
+            "cu.record_through_time on one direction with a plain tensor."
         )
         return
     axis = 1 if rnn.batch_first and call.input.dim() == 3 else 0
@@ -136,7 +136,7 @@ def _fused(call: Call, measured: list[Through], notes: list[str]) -> None:
         parts = state if isinstance(state, tuple | list) else [state]
         state = [part.detach() for part in parts]
         state = tuple(state) if isinstance(rnn, nn.LSTM) else state[0]
-    record = through_time(rnn, call.input.detach(), loss, state)
+    record = record_through_time(rnn, call.input.detach(), loss, state)
     rows = [i for i, label in enumerate(record.layers) if label.startswith("h_")]
     slope, lasting = over_time(record.grad_rms[0, rows].tolist())
     if isinstance(rnn, nn.RNN):

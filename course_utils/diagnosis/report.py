@@ -73,7 +73,7 @@ class Finding:
         return "\n".join(lines)
 
     @property
-    def runs(self) -> bool:
+    def remedy_runs(self) -> bool:
         """Whether the remedy is code that runs as it is, with no change by hand before."""
         code = [line for line in self.remedy.splitlines() if line and not line.startswith("#")]
         return bool(code) and not self.remedy.startswith("# in model")

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from .. import theory
-from ..activations import ACTIVATIONS, PReLU, slope
+from ..activations import ACTIVATIONS, PReLU, activation_slope
 from .grid import GridExplorer
 from .spec import Line, Panel, Points, Readout, Slider
 
@@ -37,7 +37,7 @@ def activations_explorer() -> GridExplorer:
     z = np.linspace(-_REACH, _REACH, 161)
     grid = torch.from_numpy(z)
     functions = np.stack([_function(choice, grid).numpy() for choice in CHOICES.values()])
-    slopes = np.stack([slope(choice, grid).numpy() for choice in CHOICES.values()])
+    slopes = np.stack([activation_slope(choice, grid).numpy() for choice in CHOICES.values()])
     density = np.exp(-((z / WIDTHS[:, None]) ** 2) / 2)
     rms = np.array(
         [
@@ -122,7 +122,7 @@ def slope_statistics() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     shares, saturated, mean = [], [], []
     rows = np.arange(len(WIDTHS))[:, None] * (EDGES.size - 1)
     for choice in CHOICES.values():
-        values = slope(choice, z).numpy()
+        values = activation_slope(choice, z).numpy()
         bins = np.clip(np.searchsorted(EDGES, values, "right") - 1, 0, EDGES.size - 2)
         counts = np.bincount((rows + bins).ravel(), minlength=len(WIDTHS) * (EDGES.size - 1))
         shares.append(counts.reshape(len(WIDTHS), -1) / z.shape[1])

@@ -34,7 +34,7 @@ def gradient_descent_explorer() -> GridExplorer:
     final, path, loss = loss[..., -1], _inside_the_picture(path), _inside_the_scale(loss)
     limit = [[[theory.largest_stable_lr(large, b) for b in momentum]] for _, large in curvature]
     rate = [
-        [[max(theory.rate_per_step(a, c, b) for c in pair) for b in momentum] for a in lr]
+        [[max(theory.convergence_factor(a, c, b) for c in pair) for b in momentum] for a in lr]
         for pair in curvature
     ]
     contour_x, contour_y = _contours(curvature)

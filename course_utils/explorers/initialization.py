@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from .. import theory
-from ..activations import ACTIVATIONS, slope
+from ..activations import ACTIVATIONS, activation_slope
 from ..runtime import seeded
 from .grid import GridExplorer
 from .spec import Line, Panel, Points, Readout, Slider
@@ -177,7 +177,7 @@ def measure() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             if layer + 1 in wanted:
                 histograms[layer + 1] = _histogram(z.flatten(2).numpy())
             h = ACTIVATIONS[name].function(z)
-            slopes.append(slope(name, z))
+            slopes.append(activation_slope(name, z))
         for d, depth in enumerate(DEPTHS):
             for i, layer in enumerate((1, depth // 2, depth)):
                 shares[a, :, :, d, i] = histograms[layer]
@@ -214,7 +214,11 @@ def _tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for name in ACTIVATION_NAMES:
         function = ACTIVATIONS[name].function
         squares.append(((function(z) ** 2 + function(-z) ** 2).numpy() * weights).sum(1))
-        slopes.append(((slope(name, z) ** 2 + slope(name, -z) ** 2).numpy() * weights).sum(1))
+        slopes.append(
+            (
+                (activation_slope(name, z) ** 2 + activation_slope(name, -z) ** 2).numpy() * weights
+            ).sum(1)
+        )
     return log_q, np.stack(squares), np.stack(slopes)
 
 

@@ -3,7 +3,7 @@
 from .activations import (
     function_and_slope,
     share_by_layer,
-    share_by_rate,
+    share_by_lr,
     slope_histogram,
     width_phases,
 )
@@ -17,7 +17,7 @@ from .backprop import (
 )
 from .clipping import cliff_map, cliff_surface, clip_turn, clipped_vectors, norm_history
 from .course_map import course_map
-from .descent import contour_path, loss_curves, rate_curve, sharpness_curves, training_time
+from .descent import contour_path, loss_curves, lr_curve, sharpness_curves, training_time
 from .diagnosis import before_and_after, image_strip, relative_by_layer
 from .initialization import (
     depth_accuracy,
@@ -64,6 +64,7 @@ __all__ = [
     "log_norm_paths",
     "loss_curves",
     "loss_slopes",
+    "lr_curve",
     "lr_scan",
     "matrix_ellipse",
     "norm_growth",
@@ -71,12 +72,11 @@ __all__ = [
     "output_profile",
     "path_lengths",
     "phase_diagram",
-    "rate_curve",
     "relative_by_layer",
     "remedy_map",
     "scale_by_layer",
     "share_by_layer",
-    "share_by_rate",
+    "share_by_lr",
     "shared_statistics",
     "sharpness_curves",
     "singular_spectrum",

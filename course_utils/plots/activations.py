@@ -211,7 +211,7 @@ def share_by_layer(
     return ax
 
 
-def share_by_rate(lr: ArrayLike, shares: Mapping[str, ArrayLike], ax: Axes | None = None) -> Axes:
+def share_by_lr(lr: ArrayLike, shares: Mapping[str, ArrayLike], ax: Axes | None = None) -> Axes:
     """Draw shares against the learning rate: one mark per run, a line through the means.
 
     Args:

@@ -119,7 +119,7 @@ def loss_curves(
     return ax
 
 
-def rate_curve(
+def lr_curve(
     lr: ArrayLike,
     predicted: ArrayLike,
     measured: ArrayLike,

@@ -102,7 +102,7 @@ def gradient_history(
     Raises:
         ValueError: If the record is empty or a layer is not in it.
     """
-    columns = _columns(record, layers, record.rows())
+    columns = _columns(record, layers, record.columns())
     ax = ax or plt.gca()
     for i, column in enumerate(columns):
         style = {**_style(i, len(columns)), "label": record.layers[column]}
@@ -160,7 +160,7 @@ def _columns(
         )
     if not len(record) or not record.layers:
         raise ValueError("record is empty: nothing was recorded that could be drawn.")
-    return list(default) if layers is None else record.rows(layers)
+    return list(default) if layers is None else record.columns(layers)
 
 
 def _profile(

@@ -3,6 +3,6 @@
 from .gradient_record import GradientRecord, NonFinite
 from .recorder import Recorder, record
 from .slope import Factor
-from .through_time import through_time
+from .through_time import record_through_time
 
-__all__ = ["Factor", "GradientRecord", "NonFinite", "Recorder", "record", "through_time"]
+__all__ = ["Factor", "GradientRecord", "NonFinite", "Recorder", "record", "record_through_time"]

@@ -57,8 +57,9 @@ class GradientRecord:
             of a module in one step is `name#2`; a tensor inside a tuple or dict is `name[0]`,
             `name[logits]`. The watched module itself is `(model)`.
         layer_types: Class name of each layer.
-        trunk: Which layers `decay()` and `span()` use unless told otherwise: those with a
-            weight of two or more dimensions, first forward pass of a step, first tensor.
+        trunk: Which layers `factor_per_layer()` and `total_factor()` use unless told otherwise:
+            those with a weight of two or more dimensions, first forward pass of a step, first
+            tensor.
         steps: Index of each recorded step, counted from 0.
         output_rms: (steps, layers) √(mean |h|²) of the output h.
         output_mean: (steps, layers) mean of h; NaN for complex outputs.
@@ -137,7 +138,7 @@ class GradientRecord:
 
     __hash__ = None
 
-    def rows(self, layers: Sequence[str | int] | None = None) -> list[int]:
+    def columns(self, layers: Sequence[str | int] | None = None) -> list[int]:
         """Column numbers of some layers.
 
         Args:
@@ -181,7 +182,7 @@ class GradientRecord:
             raise ValueError(f"step={step}: the record has {len(self)} rows, 0 to {len(self) - 1}.")
         return values[step]
 
-    def decay(
+    def factor_per_layer(
         self,
         quantity: str = "grad_rms",
         *,
@@ -206,12 +207,12 @@ class GradientRecord:
         Raises:
             ValueError: If a name, the step or the quantity is unknown, or the record is empty.
         """
-        columns = self.rows(layers)
+        columns = self.columns(layers)
         profile = self._profile(quantity, step)[columns]
         names = [self.layers[i] for i in columns]
         return fit_factor(profile, names, quantity in TRAVELS_BACK)
 
-    def span(
+    def total_factor(
         self,
         quantity: str = "grad_rms",
         *,
@@ -231,7 +232,7 @@ class GradientRecord:
         Returns:
             The ratio, dimensionless; NaN if fewer than two layers have a value.
         """
-        profile = self._profile(quantity, step)[self.rows(layers)]
+        profile = self._profile(quantity, step)[self.columns(layers)]
         profile = profile[~profile.isnan()]
         if len(profile) < 2:
             return math.nan

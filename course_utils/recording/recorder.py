@@ -51,7 +51,7 @@ def record(
 
     What cannot be seen: operations that are no modules (`F.relu`, `h + x`). The layer before
     them is recorded, with the gradient at its own output. A fused nn.RNN, nn.LSTM or nn.GRU
-    shows its output sequence as one tensor: see `through_time`. A validation pass is not
+    shows its output sequence as one tensor: see `record_through_time`. A validation pass is not
     recorded: neither without gradients nor in eval mode, unless `evaluation=True`.
 
     Args:

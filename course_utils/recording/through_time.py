@@ -15,7 +15,7 @@ from .reduce import OutputNumbers, rms_of, rms_on_device
 from .row import GRAD_INF, GRAD_NAN, GRAD_ORDER, GRAD_RMS, Packed
 
 
-def through_time(
+def record_through_time(
     rnn: nn.RNNBase,
     x: Tensor,
     loss: Callable[[Tensor], Tensor],
@@ -40,8 +40,8 @@ def through_time(
 
     Returns:
         A record of one step. Its layers are `h_1` … `h_T` of the top layer, and `layer0.h_1` …
-        of the layers below it; an LSTM also has `c_1` …. `decay()` is the factor per time
-        step, backward in time, of the top layer's h; `span()` is h_1 over h_T.
+        of the layers below it; an LSTM also has `c_1` …. `factor_per_layer()` is the factor per
+        time step, backward in time, of the top layer's h; `total_factor()` is h_1 over h_T.
 
     Raises:
         TypeError: If `rnn` is not an nn.RNN, nn.LSTM or nn.GRU, `x` not a tensor, or `loss` not
@@ -56,7 +56,7 @@ def through_time(
     >>> rnn = nn.RNN(1, 1, bias=False)
     >>> with torch.no_grad():
     ...     _ = rnn.weight_hh_l0.fill_(0.5)
-    >>> record = through_time(rnn, torch.zeros(4, 1, 1), lambda output: output[-1].sum())
+    >>> record = record_through_time(rnn, torch.zeros(4, 1, 1), lambda output: output[-1].sum())
     >>> [round(value, 6) for value in record.grad_rms[0].tolist()]
     [0.125, 0.25, 0.5, 1.0]
     """
@@ -144,8 +144,8 @@ def _as_record(
 def _check(rnn: object, x: object, loss: object) -> None:
     if not isinstance(rnn, nn.RNN | nn.LSTM | nn.GRU):
         raise TypeError(
-            f"rnn={rnn!r} is a {type(rnn).__name__}: through_time() takes an nn.RNN, nn.LSTM or "
-            "nn.GRU. Cells that you call yourself are watched by record()."
+            f"rnn={rnn!r} is a {type(rnn).__name__}: record_through_time() takes an nn.RNN, "
+            "nn.LSTM or nn.GRU. Cells that you call yourself are watched by record()."
         )
     if rnn.bidirectional:
         raise ValueError(

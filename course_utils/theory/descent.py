@@ -41,7 +41,7 @@ def largest_stable_lr(curvature: float, momentum: float = 0.0) -> float:
     return 2 * (1 + _momentum(momentum)) / curvature
 
 
-def rate_per_step(lr: float, curvature: float, momentum: float = 0.0) -> float:
+def convergence_factor(lr: float, curvature: float, momentum: float = 0.0) -> float:
     """Factor per step that the error approaches in a direction of this curvature.
 
     The spectral radius of [[1+β−ηλ, −β], [1, 0]], which maps (e_t, e_{t−1}) to (e_{t+1}, e_t). Its
@@ -62,9 +62,9 @@ def rate_per_step(lr: float, curvature: float, momentum: float = 0.0) -> float:
     References:
         G. Goh, "Why Momentum Really Works", Distill, 2017.
 
-    >>> rate_per_step(lr=1.5, curvature=1.0)
+    >>> convergence_factor(lr=1.5, curvature=1.0)
     0.5
-    >>> rate_per_step(lr=1.0, curvature=1.0, momentum=0.25)
+    >>> convergence_factor(lr=1.0, curvature=1.0, momentum=0.25)
     0.5
     """
     lr = _positive("lr", lr, "a step of 0 or backwards does not descend")
@@ -128,7 +128,7 @@ def best_heavy_ball(smallest_curvature: float, largest_curvature: float) -> tupl
     return 4 / total**2, ((large - small) / total**2) ** 2
 
 
-def gd_rate(condition_number: float) -> float:
+def gd_convergence_rate(condition_number: float) -> float:
     """Best factor per step of plain gradient descent on a quadratic.
 
     (κ−1)/(κ+1), reached at the learning rate `best_lr`.
@@ -146,14 +146,14 @@ def gd_rate(condition_number: float) -> float:
         L. Bottou, F. E. Curtis, J. Nocedal, "Optimization Methods for Large-Scale Machine
         Learning", SIAM Review 60(2), 2018.
 
-    >>> gd_rate(3.0)
+    >>> gd_convergence_rate(3.0)
     0.5
     """
     kappa = _condition_number(condition_number)
     return (kappa - 1) / (kappa + 1)
 
 
-def heavy_ball_rate(condition_number: float) -> float:
+def heavy_ball_convergence_rate(condition_number: float) -> float:
     """Best factor per step of gradient descent with (heavy-ball) momentum on a quadratic.
 
     (√κ−1)/(√κ+1), reached at `best_heavy_ball`. It is approached from above: both ends of the
@@ -172,7 +172,7 @@ def heavy_ball_rate(condition_number: float) -> float:
         B. T. Polyak, "Some methods of speeding up the convergence of iteration methods", USSR
         Computational Mathematics and Mathematical Physics 4(5), 1964.
 
-    >>> heavy_ball_rate(9.0)
+    >>> heavy_ball_convergence_rate(9.0)
     0.5
     """
     root = math.sqrt(_condition_number(condition_number))

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..runtime import check_generator, to_device, unknown
-from ..runtime import device as default_device
+from ..runtime import check_generator, default_device, to_device, unknown
 
 
 def _cross_entropy(output: Tensor, y: Tensor) -> Tensor:
@@ -68,7 +67,7 @@ def _check_same_shape(output: Tensor, y: Tensor, loss: str) -> None:
 
 
 def usable_device(asked: torch.device | str | None) -> torch.device:
-    """The device asked for, `cu.device()` for None, or an error if it is absent."""
+    """The device asked for, `cu.default_device()` for None, or an error if it is absent."""
     if asked is None:
         return default_device()
     try:

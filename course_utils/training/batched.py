@@ -73,7 +73,7 @@ def fit_many(
             step, in their order.
         test: Pair (x, y) to evaluate on after each epoch; an `ImageData` brings its own.
         clip: max_norm, one for all or one per model (None: not clipped).
-        device: Where to train; `cu.device()` when None.
+        device: Where to train; `cu.default_device()` when None.
         generator: Source of the order of samples, for example `cu.seeded(0)`: all models see the
             same batches. Or one generator per model, each with an order of its own. Needed unless
             batch_size is None.

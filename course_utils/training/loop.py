@@ -70,7 +70,7 @@ def fit(
         clip: max_norm: a longer gradient is scaled down to this length.
         recorder: From `with cu.record(model) as recorder`; `step(loss)` is called after each
             update, so the record holds the loss too.
-        device: Where to train; `cu.device()` when None.
+        device: Where to train; `cu.default_device()` when None.
         generator: Source of the order of samples, for example `cu.seeded(0)`. Needed unless
             batch_size is None or `data` brings its own batches.
         progress: Show a bar once training takes longer than two seconds, and print why it

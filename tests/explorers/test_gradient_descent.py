@@ -95,4 +95,4 @@ def test_readouts_are_the_closed_forms():
     text = explorers.gradient_descent_explorer()._repr_mimebundle_()
     shown = (text[0] if isinstance(text, tuple) else text)["text/plain"]
     assert f"{theory.largest_stable_lr(1.0):.2f}" in shown
-    assert f"{theory.rate_per_step(1.8, 1 / 30):.3f}" in shown
+    assert f"{theory.convergence_factor(1.8, 1 / 30):.3f}" in shown

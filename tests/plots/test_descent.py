@@ -62,7 +62,7 @@ def test_loss_curves_draws_the_floor_of_a_curve_in_its_color(ax):
 
 
 def test_rate_curve_holds_prediction_measurement_and_limit(ax):
-    plots.rate_curve([1, 2, 3], [0.5, 0.2, 0.9], [0.5, 0.3, 0.8], ax=ax, limit=4)
+    plots.lr_curve([1, 2, 3], [0.5, 0.2, 0.9], [0.5, 0.3, 0.8], ax=ax, limit=4)
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), [0.5, 0.2, 0.9])
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), [0.5, 0.3, 0.8])
     assert list(ax.lines[3].get_xdata()) == [4, 4]
@@ -93,7 +93,7 @@ def test_sharpness_curves_draws_one_line_per_seed_and_two_over_lr(ax):
         (lambda: plots.loss_curves({"a": np.zeros((1, 2, 3))}), "curves"),
         (lambda: plots.loss_curves({"a": []}), "curves"),
         (lambda: plots.loss_curves({"a": [1.0]}, floors={"b": 1.0}), "floors"),
-        (lambda: plots.rate_curve([1, 2], [1], [1, 2]), "predicted"),
+        (lambda: plots.lr_curve([1, 2], [1], [1, 2]), "predicted"),
         (lambda: plots.training_time([1, 2], [1, 2], [1]), "measured"),
         (lambda: plots.sharpness_curves([0, 1], np.zeros((2, 1)), [1.0]), "sharpness"),
     ],

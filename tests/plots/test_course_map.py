@@ -10,7 +10,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 import course_utils as cu
 from course_utils.plots.course_map import CHAPTERS
 
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 NUMBERS = [chapter.number for chapter in CHAPTERS]
 
 

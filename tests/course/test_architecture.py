@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 import course_utils as cu
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "course_utils"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -143,7 +143,7 @@ def test_slow_libraries_are_imported_only_where_they_are_needed(path):
 
 
 @pytest.mark.parametrize(
-    "code", ["cu", "cu.mlp, cu.theory, cu.record, cu.compare, cu.device, cu.ACTIVATIONS"]
+    "code", ["cu", "cu.mlp, cu.theory, cu.record, cu.claims, cu.default_device, cu.ACTIVATIONS"]
 )
 def test_importing_the_package_loads_no_slow_library(code):
     program = (

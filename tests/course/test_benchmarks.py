@@ -14,7 +14,7 @@ import torch
 
 import course_utils as cu
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "benchmarks").glob("[a-z]*.py"))
 
 

@@ -150,7 +150,7 @@ def test_selu_keeps_mean_zero_and_variance_one_to_float64():
 def test_the_slope_is_autograds_wherever_there_is_no_kink(name, z):
     z = double([value for value in z if value not in KINKS.get(name, ())] or [0.5])
     expected = autograd(TORCH[name], z)
-    torch.testing.assert_close(cu.slope(name, z), expected, rtol=1e-9, atol=3e-9)
+    torch.testing.assert_close(cu.activation_slope(name, z), expected, rtol=1e-9, atol=3e-9)
 
 
 @each
@@ -164,14 +164,16 @@ def test_the_slope_is_the_central_difference_of_the_formula(name, z):
     if near:
         z += 1.0
     difference = (NUMPY[name](z + step) - NUMPY[name](z - step)) / (2 * step)
-    assert cu.slope(name, double([z])).item() == pytest.approx(float(difference), abs=2e-8)
+    assert cu.activation_slope(name, double([z])).item() == pytest.approx(
+        float(difference), abs=2e-8
+    )
 
 
 @pytest.mark.parametrize(("name", "kink"), list(CONVENTION))
 def test_at_a_kink_the_slope_is_that_of_autograd_and_jumps_there(name, kink):
     left, at, right = CONVENTION[name, kink]
     z = double([np.nextafter(kink, -np.inf), kink, np.nextafter(kink, np.inf)])
-    found = cu.slope(name, z)
+    found = cu.activation_slope(name, z)
     torch.testing.assert_close(found, double([left, at, right]), rtol=1e-12, atol=1e-12)
     assert left != right
     if name == "hardswish" and not torch.equal(autograd(TORCH[name], z[1:2]), found[1:2]):
@@ -179,7 +181,7 @@ def test_at_a_kink_the_slope_is_that_of_autograd_and_jumps_there(name, kink):
         return
     assert torch.equal(autograd(TORCH[name], z[1:2]), found[1:2])
     single = torch.tensor([kink])
-    assert torch.equal(autograd(TORCH[name], single), cu.slope(name, single))
+    assert torch.equal(autograd(TORCH[name], single), cu.activation_slope(name, single))
 
 
 @pytest.mark.parametrize("name", ["elu", "selu"])
@@ -195,7 +197,11 @@ def test_kinks_are_where_the_slopes_on_both_sides_differ_and_nowhere_else(name):
     assert cu.ACTIVATIONS[name].kinks == KINKS.get(name, ())
     z = np.arange(-800, 801) / 100  # the kinks are among them
     gap = 1e-9
-    jump = (cu.slope(name, double(z + gap)) - cu.slope(name, double(z - gap))).abs().numpy()
+    jump = (
+        (cu.activation_slope(name, double(z + gap)) - cu.activation_slope(name, double(z - gap)))
+        .abs()
+        .numpy()
+    )
     assert tuple(z[jump > 1e-3]) == KINKS.get(name, ())
 
 
@@ -203,20 +209,20 @@ def test_kinks_are_where_the_slopes_on_both_sides_differ_and_nowhere_else(name):
 def test_the_slope_has_the_digits_of_a_tail(name):
     """Far out, where 1 − s(z) or 1 − tanh² z would be rounded to 0 or to noise."""
     z = double([-700.0, -300.0, -60.0, 60.0, 300.0, 700.0])
-    found = cu.slope(name, z)
+    found = cu.activation_slope(name, z)
     assert found.isfinite().all()
     if name in ("sigmoid", "tanh"):
         rate = 1 if name == "sigmoid" else 2
         factor = 1 if name == "sigmoid" else 4
         few = z[z.abs() * rate < 700]
         expected = factor * torch.exp(-rate * few.abs())
-        torch.testing.assert_close(cu.slope(name, few), expected, rtol=1e-12, atol=0)
+        torch.testing.assert_close(cu.activation_slope(name, few), expected, rtol=1e-12, atol=0)
 
 
 @each
 @pytest.mark.parametrize("z", [math.nan, math.inf, -math.inf])
 def test_nan_stays_nan_and_the_slope_of_saturated_units_is_a_number(name, z):
-    found = cu.slope(name, double([z]))
+    found = cu.activation_slope(name, double([z]))
     if math.isnan(z):
         assert found.isnan().all() == (name != "linear")  # whose slope does not depend on z
     elif name in ("linear", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "relu6"):
@@ -235,16 +241,18 @@ def test_the_bound_is_the_largest_slope_and_is_reached_where_it_says(name):
     digits, place = BOUNDS[name]
     assert entry.bound == pytest.approx(digits, abs=5e-5)
     z = torch.linspace(-60, 60, 1_200_001, dtype=torch.float64)
-    largest = cu.slope(name, z).abs().max().item()
+    largest = cu.activation_slope(name, z).abs().max().item()
     assert largest <= entry.bound * (1 + 1e-12)
     assert largest == pytest.approx(entry.bound, rel=1e-7)
     if place is not None:
         assert entry.bound_at == pytest.approx(place, abs=5e-5)
     if math.isinf(entry.bound_at):
-        assert cu.slope(name, double([30.0])).item() < entry.bound
+        assert cu.activation_slope(name, double([30.0])).item() < entry.bound
         return
     sides = double([np.nextafter(entry.bound_at, side) for side in (-np.inf, np.inf)])
-    assert cu.slope(name, sides).abs().max().item() == pytest.approx(entry.bound, rel=1e-12)
+    assert cu.activation_slope(name, sides).abs().max().item() == pytest.approx(
+        entry.bound, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -265,12 +273,14 @@ def test_the_bound_of_a_smooth_activation_is_its_maximum_to_twelve_digits(name, 
     entry = cu.ACTIVATIONS[name]
     assert entry.bound == pytest.approx(-result.fun, rel=1e-12)
     assert entry.bound_at == pytest.approx(result.x, abs=1e-6)
-    assert cu.slope(name, double([entry.bound_at])).item() == pytest.approx(entry.bound, rel=1e-14)
+    assert cu.activation_slope(name, double([entry.bound_at])).item() == pytest.approx(
+        entry.bound, rel=1e-14
+    )
 
 
 @each
 def test_an_activation_saturates_when_its_slope_dies_on_one_side(name):
-    ends = cu.slope(name, double([-1e3, 1e3])).abs()
+    ends = cu.activation_slope(name, double([-1e3, 1e3])).abs()
     assert cu.ACTIVATIONS[name].saturates == bool((ends < 1e-12).any())
     both = name in ("sigmoid", "tanh", "relu6")
     assert bool((ends < 1e-12).all()) == both
@@ -280,7 +290,9 @@ def test_an_activation_saturates_when_its_slope_dies_on_one_side(name):
 @settings(max_examples=30)
 @given(z=inputs)
 def test_no_slope_exceeds_the_bound(name, z):
-    assert (cu.slope(name, double(z)).abs() <= cu.ACTIVATIONS[name].bound * (1 + 1e-12)).all()
+    assert (
+        cu.activation_slope(name, double(z)).abs() <= cu.ACTIVATIONS[name].bound * (1 + 1e-12)
+    ).all()
 
 
 @each
@@ -300,34 +312,34 @@ def test_an_entry_says_where_it_comes_from_and_cannot_be_changed(name):
 def test_dtype_and_shape_are_kept_and_no_graph_is_left(name, dtype, shape):
     z = torch.randn(shape, generator=cu.seeded(0)).to(dtype).requires_grad_()
     entry = cu.ACTIVATIONS[name]
-    for value in (cu.slope(name, z), entry.function(z)):
+    for value in (cu.activation_slope(name, z), entry.function(z)):
         assert value.dtype == dtype and value.shape == shape and value.device == z.device
-    found = cu.slope(name, z)
+    found = cu.activation_slope(name, z)
     assert not found.requires_grad
-    precise = cu.slope(name, z.detach().double())
+    precise = cu.activation_slope(name, z.detach().double())
     torch.testing.assert_close(found.double(), precise, rtol=0, atol=4 * torch.finfo(dtype).eps)
 
 
 @each
 def test_the_device_is_kept(name):
     z = torch.empty(3, 2, device="meta")
-    assert cu.slope(name, z).device.type == "meta"
+    assert cu.activation_slope(name, z).device.type == "meta"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @each
 def test_a_gpu_says_the_same(name):
     z = torch.linspace(-9, 9, 181, dtype=torch.float64)
-    there = cu.slope(name, z.cuda())
+    there = cu.activation_slope(name, z.cuda())
     assert there.device.type == "cuda"
-    torch.testing.assert_close(there.cpu(), cu.slope(name, z), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(there.cpu(), cu.activation_slope(name, z), rtol=1e-12, atol=1e-14)
 
 
 @each
 def test_z_is_left_as_it_was(name):
     z = torch.linspace(-5, 5, 11)
     before = z.clone()
-    cu.slope(name, z)
+    cu.activation_slope(name, z)
     cu.ACTIVATIONS[name].function(z)
     assert torch.equal(z, before)
 
@@ -342,9 +354,9 @@ def halves(z):
 @given(z=inputs)
 def test_the_slope_of_a_function_is_autograds(z):
     z = double(z)
-    torch.testing.assert_close(cu.slope(halves, z), z)
-    torch.testing.assert_close(cu.slope(torch.sin, z), torch.cos(z))
-    torch.testing.assert_close(cu.slope(nn.Tanh(), z), 1 - torch.tanh(z) ** 2)
+    torch.testing.assert_close(cu.activation_slope(halves, z), z)
+    torch.testing.assert_close(cu.activation_slope(torch.sin, z), torch.cos(z))
+    torch.testing.assert_close(cu.activation_slope(nn.Tanh(), z), 1 - torch.tanh(z) ** 2)
 
 
 @each
@@ -352,16 +364,16 @@ def test_the_slope_of_a_function_is_autograds(z):
 @given(z=inputs)
 def test_the_closed_form_is_what_autograd_makes_of_the_same_function(name, z):
     z = double([value for value in z if value not in KINKS.get(name, ())] or [0.5])
-    closed = cu.slope(name, z)
-    torch.testing.assert_close(cu.slope(TORCH[name], z), closed, rtol=1e-9, atol=3e-9)
-    assert torch.equal(cu.slope(cu.ACTIVATIONS[name], z), closed)
+    closed = cu.activation_slope(name, z)
+    torch.testing.assert_close(cu.activation_slope(TORCH[name], z), closed, rtol=1e-9, atol=3e-9)
+    assert torch.equal(cu.activation_slope(cu.ACTIVATIONS[name], z), closed)
 
 
 def test_a_function_is_differentiated_under_no_grad_too_and_may_work_in_place():
     z = torch.linspace(-2, 2, 5)
     with torch.no_grad():
-        found = cu.slope(torch.sin, z)
-        in_place = cu.slope(nn.ReLU(inplace=True), z)
+        found = cu.activation_slope(torch.sin, z)
+        in_place = cu.activation_slope(nn.ReLU(inplace=True), z)
     torch.testing.assert_close(found, torch.cos(z))
     assert torch.equal(in_place, (z > 0).float()) and z[0] == -2
     assert not found.requires_grad
@@ -377,8 +389,8 @@ def test_the_entry_of_a_function_knows_no_bound():
 
 
 def test_a_plain_number_is_taken_as_float64():
-    assert cu.slope("sigmoid", 0.0).item() == 0.25
-    assert cu.slope("tanh", [0.0, 1.0]).dtype == torch.float64
+    assert cu.activation_slope("sigmoid", 0.0).item() == 0.25
+    assert cu.activation_slope("tanh", [0.0, 1.0]).dtype == torch.float64
 
 
 def test_the_slope_of_leaky_relu_on_the_left_is_pytorchs_default():
@@ -404,4 +416,4 @@ def test_the_slope_of_leaky_relu_on_the_left_is_pytorchs_default():
 )
 def test_bad_input_is_named_with_the_way_out(activation, z, error, message):
     with pytest.raises(error, match=message):
-        cu.slope(activation, z)
+        cu.activation_slope(activation, z)

@@ -1931,17 +1931,17 @@ def test_a_remedy_that_must_be_done_by_hand_is_a_comment_and_does_not_run(functi
             return function(self.linear(x))
 
     found = the(diagnose(Strange()), "non_finite")
-    assert found.remedy.startswith("#") and not found.runs
+    assert found.remedy.startswith("#") and not found.remedy_runs
     exec(found.remedy, {})  # a comment, and no more
     x, y = data()
     x[3, 5] = math.nan
     found = the(diagnose(nn.Linear(64, 10), (x, y)), "non_finite")
-    assert not found.runs and exec(found.remedy, {}) is None
+    assert not found.remedy_runs and exec(found.remedy, {}) is None
 
 
 def test_remedies_that_run_as_they_are_say_so():
     for model, batch, kind in six().values():
-        assert the(diagnose(model, batch), kind).runs
+        assert the(diagnose(model, batch), kind).remedy_runs
 
     class Functional(nn.Module):
         def __init__(self):
@@ -1954,6 +1954,6 @@ def test_remedies_that_run_as_they_are_say_so():
             return x
 
     found = the(diagnose(Functional(), (data()[0], torch.rand(32, 64)), F.mse_loss), "vanishing")
-    assert found.remedy and not found.runs
+    assert found.remedy and not found.remedy_runs
     (healthy,) = diagnose(net(5)).findings
-    assert not healthy.runs
+    assert not healthy.remedy_runs

@@ -13,7 +13,7 @@ import torch
 
 import course_utils as cu
 
-NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "08_residual_networks.ipynb"
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "08_residual_networks.ipynb"
 # Fresh seeds: python -m pytest tests/test_remedy_map.py with COURSE_MAP_SEED set to any number.
 SEED = int(os.environ.get("COURSE_MAP_SEED", "1234"))
 DEPTH, STEPS = 30, 45

@@ -624,7 +624,7 @@ def test_every_explorer_of_the_room_is_called_after_its_chapter_and_has_tests():
 
 
 def test_every_explorer_is_shown_in_one_notebook_and_every_chapter_shows_one():
-    folder = Path(__file__).resolve().parent.parent / "notebooks"
+    folder = Path(__file__).resolve().parents[2] / "notebooks"
     shown = {}
     for path in folder.glob("[0-9]*.ipynb"):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]

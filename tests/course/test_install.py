@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NEEDED = ("sh", "dirname", "rm", "touch", "tr", "cat", "cp", "mkdir", "id", "uname", "make", "env")
 PYTHON = """#!/bin/sh
 echo "$@" >> "$LOG"

@@ -65,11 +65,11 @@ def full_record():
 )
 def test_decay_and_span_of_a_chain_of_scaled_identities_are_its_factor_and_its_power(factor, depth):
     record = record_of(chain([factor] * depth), torch.ones(2, 4))
-    assert record.decay() == pytest.approx(factor, rel=1e-4)
-    assert record.decay().standard_error == pytest.approx(0.0, abs=1e-4 * factor)
-    assert record.span() == pytest.approx(factor ** (depth - 1), rel=1e-4)
-    assert record.decay("output_rms") == pytest.approx(factor, rel=1e-4)
-    assert record.span("output_rms") == pytest.approx(factor ** (depth - 1), rel=1e-4)
+    assert record.factor_per_layer() == pytest.approx(factor, rel=1e-4)
+    assert record.factor_per_layer().standard_error == pytest.approx(0.0, abs=1e-4 * factor)
+    assert record.total_factor() == pytest.approx(factor ** (depth - 1), rel=1e-4)
+    assert record.factor_per_layer("output_rms") == pytest.approx(factor, rel=1e-4)
+    assert record.total_factor("output_rms") == pytest.approx(factor ** (depth - 1), rel=1e-4)
 
 
 def test_decay_is_the_regression_of_scipy_with_its_standard_error():
@@ -105,11 +105,11 @@ def test_decay_counts_layers_with_weights_unless_told_otherwise():
     model = nn.Sequential(*[m for _ in range(4) for m in (*chain([0.5]), nn.Identity())])
     record = record_of(model, torch.ones(2, 4))
     assert record.trunk == (True, False) * 4
-    assert record.decay().layers == ("0", "2", "4", "6")
-    assert record.decay() == pytest.approx(0.5, rel=1e-5)
-    assert record.decay(layers=["4", "6"]) == pytest.approx(0.5, rel=1e-5)
-    assert record.decay(layers=[-4, -2]) == pytest.approx(0.5, rel=1e-5)
-    assert record.span(layers=["0", "6"]) == pytest.approx(0.125, rel=1e-5)
+    assert record.factor_per_layer().layers == ("0", "2", "4", "6")
+    assert record.factor_per_layer() == pytest.approx(0.5, rel=1e-5)
+    assert record.factor_per_layer(layers=["4", "6"]) == pytest.approx(0.5, rel=1e-5)
+    assert record.factor_per_layer(layers=[-4, -2]) == pytest.approx(0.5, rel=1e-5)
+    assert record.total_factor(layers=["0", "6"]) == pytest.approx(0.125, rel=1e-5)
 
 
 def test_parametrized_layers_keep_their_row_and_count_as_depth():
@@ -465,10 +465,10 @@ def test_misuse_of_a_recorder_is_a_clear_error():
 def test_bad_questions_to_a_record_are_named():
     record = full_record()
     for call in (
-        lambda: record.decay("grad_rsm"),
-        lambda: record.decay(layers=["9"]),
-        lambda: record.decay(layers=[7]),
-        lambda: record.decay(step=3),
+        lambda: record.factor_per_layer("grad_rsm"),
+        lambda: record.factor_per_layer(layers=["9"]),
+        lambda: record.factor_per_layer(layers=[7]),
+        lambda: record.factor_per_layer(step=3),
         lambda: record.to_frame("steps"),
         lambda: cu.GradientRecord.from_dict({"layers": []}),
         lambda: cu.GradientRecord.from_dict({**record.to_dict(), "losses": {"values": ["x"]}}),

@@ -1,22 +1,13 @@
 """Every verdict right on networks drawn at random: family by family, at loss scales 1e-6 and 1e6.
 
-The zoo is benchmarks/network_zoo.py: widths, depths, batch sizes (1 to 512) and losses are drawn
+The zoo is tests/network_zoo.py: widths, depths, batch sizes (1 to 512) and losses are drawn
 from a seed, so it can be asked about any other seed: `python -m benchmarks diagnosis_rules`.
 """
 
-import importlib.util
-import sys
-from pathlib import Path
-
+import network_zoo as zoo
 import pytest
 
 import course_utils as cu
-
-_PATH = Path(__file__).resolve().parent.parent / "benchmarks" / "network_zoo.py"
-_SPEC = importlib.util.spec_from_file_location("network_zoo", _PATH)
-zoo = importlib.util.module_from_spec(_SPEC)
-sys.modules["network_zoo"] = zoo
-_SPEC.loader.exec_module(zoo)
 
 SEED = 20
 MEMBERS = 2

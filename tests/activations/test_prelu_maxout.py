@@ -32,12 +32,12 @@ def test_prelu_slope_is_autograds_and_stays_within_its_bound(a, z):
     module = PReLU(a)
     leaf = torch.tensor([z], dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(module(leaf).sum(), leaf)
-    slope = cu.slope(module, leaf)
+    slope = cu.activation_slope(module, leaf)
     torch.testing.assert_close(slope, gradient)
     entry = lookup(module)
     assert abs(slope.item()) <= entry.bound
     at = torch.tensor([entry.bound_at], dtype=torch.float64)
-    assert abs(cu.slope(module, at)).item() == pytest.approx(entry.bound, rel=1e-12)
+    assert abs(cu.activation_slope(module, at)).item() == pytest.approx(entry.bound, rel=1e-12)
 
 
 @pytest.mark.parametrize("a", [0.0, 0.25, -1.0, 2.0])

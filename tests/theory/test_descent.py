@@ -59,17 +59,19 @@ def test_torch_sgd_converges_below_the_stable_limit_and_diverges_above(momentum)
 def test_rate_per_step_is_the_spectral_radius_of_the_iteration_matrix(lr, curvature, momentum):
     expected = spectral_radius(iteration_matrix(lr, curvature, momentum))
     # a double root is known to √ε only, whoever computes it
-    assert theory.rate_per_step(lr, curvature, momentum) == pytest.approx(expected, abs=1e-6)
+    assert theory.convergence_factor(lr, curvature, momentum) == pytest.approx(expected, abs=1e-6)
 
 
 @given(lr=st.floats(1e-3, 10), curvature=curvatures)
 def test_without_momentum_the_rate_is_the_distance_of_lr_times_curvature_from_one(lr, curvature):
-    assert theory.rate_per_step(lr, curvature) == pytest.approx(abs(1 - lr * curvature))
+    assert theory.convergence_factor(lr, curvature) == pytest.approx(abs(1 - lr * curvature))
 
 
 def test_torch_sgd_shrinks_by_rate_per_step():
     late, later = (descend(0.01, 2.0, 0.3, steps) for steps in (200, 210))
-    assert (later / late) ** 0.1 == pytest.approx(theory.rate_per_step(0.01, 2.0, 0.3), rel=1e-9)
+    assert (later / late) ** 0.1 == pytest.approx(
+        theory.convergence_factor(0.01, 2.0, 0.3), rel=1e-9
+    )
 
 
 @given(small=curvatures, ratio=st.floats(1.001, 1e4), factor=st.floats(0.5, 2))
@@ -79,7 +81,7 @@ def test_best_lr_reaches_gd_rate_and_no_other_lr_beats_it(small, ratio, factor):
     def worst(lr):
         return max(abs(1 - lr * small), abs(1 - lr * large))
 
-    lr, rate = theory.best_lr(small, large), theory.gd_rate(large / small)
+    lr, rate = theory.best_lr(small, large), theory.gd_convergence_rate(large / small)
     assert worst(lr) == pytest.approx(rate, abs=1e-9)
     assert worst(lr * factor) >= rate - 1e-9
 
@@ -87,7 +89,7 @@ def test_best_lr_reaches_gd_rate_and_no_other_lr_beats_it(small, ratio, factor):
 @given(small=curvatures, ratio=st.floats(1.01, 1e3))
 def test_best_heavy_ball_reaches_heavy_ball_rate_over_the_whole_spectrum(small, ratio):
     lr, momentum = theory.best_heavy_ball(small, small * ratio)
-    rate = theory.heavy_ball_rate(ratio)
+    rate = theory.heavy_ball_convergence_rate(ratio)
     for curvature in np.linspace(small, small * ratio, 5):
         radius = spectral_radius(iteration_matrix(lr, curvature, momentum))
         assert radius == pytest.approx(rate, abs=1e-5)
@@ -97,17 +99,19 @@ def test_best_heavy_ball_reaches_heavy_ball_rate_over_the_whole_spectrum(small, 
 def test_no_other_learning_rate_and_momentum_beat_heavy_ball_rate(ratio, lr_factor, momentum):
     lr = lr_factor * theory.best_heavy_ball(1.0, ratio)[0]
     worst = max(spectral_radius(iteration_matrix(lr, c, momentum)) for c in (1.0, ratio))
-    assert worst >= theory.heavy_ball_rate(ratio) - 1e-5
+    assert worst >= theory.heavy_ball_convergence_rate(ratio) - 1e-5
 
 
 def test_best_heavy_ball_at_condition_number_one_is_one_newton_step():
     assert theory.best_heavy_ball(4.0, 4.0) == (0.25, 0.0)
-    assert theory.heavy_ball_rate(1) == 0 == theory.gd_rate(1)
+    assert theory.heavy_ball_convergence_rate(1) == 0 == theory.gd_convergence_rate(1)
 
 
 @given(kappa=condition_numbers)
 def test_heavy_ball_at_kappa_is_gd_at_the_root_of_kappa(kappa):
-    assert theory.heavy_ball_rate(kappa) == pytest.approx(theory.gd_rate(math.sqrt(kappa)))
+    assert theory.heavy_ball_convergence_rate(kappa) == pytest.approx(
+        theory.gd_convergence_rate(math.sqrt(kappa))
+    )
 
 
 @given(
@@ -189,12 +193,12 @@ def test_simulated_sgd_settles_at_sgd_variance():
         (theory.largest_stable_lr, (torch.ones(2),), "curvature"),
         (theory.largest_stable_lr, (1.0, 1.0), "momentum"),
         (theory.largest_stable_lr, (1.0, -0.1), "momentum"),
-        (theory.rate_per_step, (0.0, 1.0), "lr"),
-        (theory.rate_per_step, (1.0, math.inf), "curvature"),
+        (theory.convergence_factor, (0.0, 1.0), "lr"),
+        (theory.convergence_factor, (1.0, math.inf), "curvature"),
         (theory.best_lr, (2.0, 1.0), "swap"),
         (theory.best_heavy_ball, (0.0, 1.0), "smallest_curvature"),
-        (theory.gd_rate, (0.5,), "condition_number"),
-        (theory.heavy_ball_rate, (math.inf,), "condition_number"),
+        (theory.gd_convergence_rate, (0.5,), "condition_number"),
+        (theory.heavy_ball_convergence_rate, (math.inf,), "condition_number"),
         (theory.chain_training_steps, (0, 0.1, 0.5, 0.9), "depth"),
         (theory.chain_training_steps, (2.5, 0.1, 0.5, 0.9), "depth"),
         (theory.chain_training_steps, (2, -0.1, 0.5, 0.9), "lr"),

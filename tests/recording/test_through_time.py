@@ -66,12 +66,12 @@ def every(output):
 def test_gradients_through_time_are_those_of_torchs_unrolled_cells(kind, layers, bias, loss):
     rnn = build(kind, num_layers=layers, bias=bias)
     x = torch.randn(T, BATCH, FEATURES)
-    record = cu.through_time(rnn, x, loss)
+    record = cu.record_through_time(rnn, x, loss)
     expected, value = unrolled(rnn, kind, x, loss)
     columns = [record.layers.index(f"h_{t}") for t in range(1, T + 1)]
     torch.testing.assert_close(record.grad_rms[0, columns], expected, rtol=1e-4, atol=0)
     assert float(record.losses[0]) == pytest.approx(float(value), rel=1e-5)
-    assert record.span() == pytest.approx(float(expected[0] / expected[-1]), rel=1e-4)
+    assert record.total_factor() == pytest.approx(float(expected[0] / expected[-1]), rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["rnn", "relu", "lstm", "gru"])
@@ -85,7 +85,7 @@ def test_outputs_and_parameter_gradients_are_those_of_the_fused_module(kind, opt
         seen.append(output)
         return output.square().mean()
 
-    record = cu.through_time(rnn, x, loss)
+    record = cu.record_through_time(rnn, x, loss)
     fused, _ = rnn(x)
     torch.testing.assert_close(seen[0], fused, rtol=1e-4, atol=1e-6)
     grads = torch.autograd.grad(loss(fused), list(rnn.parameters()))
@@ -96,7 +96,7 @@ def test_outputs_and_parameter_gradients_are_those_of_the_fused_module(kind, opt
 
 def test_cell_state_gradient_counts_the_path_through_h():
     rnn, x = build("lstm"), torch.randn(T, BATCH, FEATURES)
-    record = cu.through_time(rnn, x, last)
+    record = cu.record_through_time(rnn, x, last)
     cell = cell_of(rnn, "lstm")
     gates = [torch.zeros(BATCH, HIDDEN)] * 2
     h, c = gates
@@ -119,7 +119,7 @@ def test_initial_state_projection_unbatched_input_and_precision():
     x = torch.randn(T, FEATURES, dtype=torch.float64)
     state = (torch.randn(2, 2).double(), torch.randn(2, HIDDEN).double())
     seen = []
-    cu.through_time(rnn, x, lambda out: seen.append(out) or out.sum(), state)
+    cu.record_through_time(rnn, x, lambda out: seen.append(out) or out.sum(), state)
     torch.testing.assert_close(seen[0], rnn(x, state)[0])
 
 
@@ -128,9 +128,9 @@ def test_a_linear_rnn_decays_by_its_recurrent_weight_per_step():
     with torch.no_grad():
         rnn.weight_hh_l0.fill_(0.8)
         rnn.weight_ih_l0.fill_(1.0)
-    record = cu.through_time(rnn, torch.ones(30, 1, 1), lambda out: out[-1].sum())
-    assert record.decay() == pytest.approx(0.8, rel=1e-5)
-    assert record.span() == pytest.approx(0.8**29, rel=1e-4)
+    record = cu.record_through_time(rnn, torch.ones(30, 1, 1), lambda out: out[-1].sum())
+    assert record.factor_per_layer() == pytest.approx(0.8, rel=1e-5)
+    assert record.total_factor() == pytest.approx(0.8**29, rel=1e-4)
 
 
 def test_a_long_sequence_whose_gradient_underflows_float32_squares_is_not_zero():
@@ -138,7 +138,7 @@ def test_a_long_sequence_whose_gradient_underflows_float32_squares_is_not_zero()
     with torch.no_grad():
         rnn.weight_hh_l0.fill_(0.1)
         rnn.weight_ih_l0.fill_(1.0)
-    record = cu.through_time(rnn, torch.ones(31, 1, 1), lambda out: out[-1].sum())
+    record = cu.record_through_time(rnn, torch.ones(31, 1, 1), lambda out: out[-1].sum())
     assert record.grad_rms[0, 0] == pytest.approx(1e-30, rel=1e-4)
 
 
@@ -148,7 +148,7 @@ def test_the_module_is_left_as_it_is():
         parameter.grad = torch.ones_like(parameter)
     state = copy.deepcopy(rnn.state_dict())
     with torch.no_grad():
-        record = cu.through_time(rnn, torch.randn(T, BATCH, FEATURES), every)
+        record = cu.record_through_time(rnn, torch.randn(T, BATCH, FEATURES), every)
     assert record.grad_rms.isfinite().all()
     assert all(torch.equal(state[name], value) for name, value in rnn.state_dict().items())
     assert all(torch.equal(p.grad, torch.ones_like(p)) for p in rnn.parameters())
@@ -158,7 +158,7 @@ def test_the_module_is_left_as_it_is():
 def test_frozen_weights_have_no_gradient_and_steps_after_the_loss_have_exactly_zero():
     rnn = build("rnn")
     rnn.weight_ih_l0.requires_grad_(False)
-    record = cu.through_time(rnn, torch.randn(T, 1, FEATURES), lambda out: out[2].sum())
+    record = cu.record_through_time(rnn, torch.randn(T, 1, FEATURES), lambda out: out[2].sum())
     assert record.parameter_grad_rms[0, 0].isnan()
     assert (record.grad_rms[0] == 0).tolist() == [False] * 3 + [True] * 3
 
@@ -185,4 +185,4 @@ X = torch.randn(T, BATCH, FEATURES)
 )
 def test_bad_arguments_are_named(arguments, error, message):
     with pytest.raises(error, match=message):
-        cu.through_time(**{"rnn": build("rnn"), "x": X, "loss": last, **arguments})
+        cu.record_through_time(**{"rnn": build("rnn"), "x": X, "loss": last, **arguments})

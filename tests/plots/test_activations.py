@@ -187,7 +187,7 @@ def test_share_by_layer_refuses_what_does_not_fit(ax, shares):
 # ---------------------------------------------------------------------- share by learning rate
 def test_share_by_rate_draws_every_run_and_the_mean_of_each_rate(ax):
     shares = {"dead": np.array([[0.0, 0.2], [0.4, 0.8], [1.0, 1.0]]), "right": np.full((3, 1), 0.5)}
-    assert plots.share_by_rate([0.1, 1.0, 3.0], shares, ax=ax) is ax
+    assert plots.share_by_lr([0.1, 1.0, 3.0], shares, ax=ax) is ax
     mean, runs = ax.lines[:2]
     np.testing.assert_allclose(mean.get_ydata(), [0.1, 0.6, 1.0])
     np.testing.assert_array_equal(mean.get_xdata(), [0.1, 1.0, 3.0])
@@ -212,7 +212,7 @@ def test_share_by_rate_draws_every_run_and_the_mean_of_each_rate(ax):
 )
 def test_share_by_rate_refuses_what_does_not_fit(ax, lr, shares, named_in):
     with pytest.raises(ValueError, match=named_in):
-        plots.share_by_rate(lr, shares, ax=ax)
+        plots.share_by_lr(lr, shares, ax=ax)
 
 
 # ---------------------------------------------------------------------- what is written beside
