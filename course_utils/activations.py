@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .runtime import unknown
+from .arguments import unknown
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .runtime import check_generator
+from .arguments import check_generator
 
 
 class DataError(RuntimeError):

@@ -1,8 +1,6 @@
 """Where to compute, and how to make a run repeatable."""
 
-import difflib
 import os
-from collections.abc import Iterable
 from typing import TypeVar
 
 import torch
@@ -73,51 +71,6 @@ def seeded(seed: int) -> torch.Generator:
     if not -(2**63) <= number < 2**64:
         raise ValueError(f"seed={number} does not fit into 64 bits: choose a smaller number.")
     return torch.Generator(device="cpu").manual_seed(number)
-
-
-def check_generator(generator: object) -> None:
-    """Refuse what is not a generator on the CPU, for functions that draw.
-
-    Args:
-        generator: What the caller handed over.
-
-    Raises:
-        TypeError: If it is no `torch.Generator`.
-        ValueError: If it lives on another device than the CPU.
-
-    >>> check_generator(seeded(0))
-    """
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(
-            f"generator={generator!r} must be a torch.Generator, for example cu.seeded(0)."
-        )
-    if generator.device.type != "cpu":
-        raise ValueError(
-            f"generator lives on {generator.device}: numbers are drawn on the CPU, so that they "
-            "are the same everywhere. Use cu.seeded(0)."
-        )
-
-
-def unknown(argument: str, value: object, known: Iterable[str]) -> str:
-    """The message for a name that is not among the known ones.
-
-    Args:
-        argument: Name of the argument.
-        value: What was given.
-        known: What could have been given.
-
-    Returns:
-        One line: argument, value, the closest known name if one is close, all known names.
-
-    >>> unknown("init", "hee", ("he", "xavier"))
-    "init='hee' is unknown: did you mean 'he'? Known: he, xavier."
-    """
-    names = list(known)
-    folded = {name.lower().replace("_", ""): name for name in names}
-    text = str(value).lower().replace("_", "").replace("-", "").replace(" ", "")
-    close = difflib.get_close_matches(text, folded, n=1)
-    guess = f" did you mean {folded[close[0]]!r}?" if close else ""
-    return f"{argument}={value!r} is unknown:{guess} Known: {', '.join(names)}."
 
 
 def to_device(value: T, target: torch.device | str | None = None) -> T:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from course_utils.runtime import check_generator, default_device, seeded, to_device, unknown
+from course_utils.arguments import check_generator, unknown
+from course_utils.runtime import default_device, seeded, to_device
 
 Point = namedtuple("Point", "x y")
 

@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor, nn
 
-from ..recording.selection import has_weight, is_layer
+from ..measuring import has_weight, is_layer
 from .graph import PRODUCTS, walk
 from .probe import Bare, Call, rms
 

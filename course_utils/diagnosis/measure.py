@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from ..measuring import tensors_in
 from ..recording import GradientRecord, record
-from ..recording.selection import tensors_in
 from .bare import bare_products
 from .calling import Batch, Loss, as_scalar, evaluate, explained, gradients, loss_of
 from .graph import Path, follow, reaches

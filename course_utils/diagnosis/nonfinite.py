@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..recording.selection import is_layer, tensors_in
+from ..measuring import is_layer, tensors_in
 from .borrow import borrowed, runnable
 from .calling import Loss, explained, gradients, loss_of, take_apart
 from .graph import walk

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from ..recording.reduce import rms_of, rms_on_device
-from ..recording.selection import has_weight, is_layer, tensors_in
+from ..measuring import has_weight, is_layer, rms_of, rms_on_device, tensors_in
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

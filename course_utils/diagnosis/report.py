@@ -4,8 +4,8 @@ import html
 import math
 from dataclasses import dataclass
 
+from ..arguments import unknown
 from ..recording import GradientRecord
-from ..runtime import unknown
 
 KINDS = (
     "non_finite",

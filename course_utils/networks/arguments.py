@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from ..runtime import unknown
+from ..arguments import unknown
 
 
 def at_least(least: int, argument: str, value: object) -> None:

@@ -8,7 +8,7 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from ..runtime import check_generator
+from ..arguments import check_generator
 from .arguments import one_of
 from .counting import MATRIX_LAYERS, RECURRENT, Fans, weight_blocks
 from .residual import Residual

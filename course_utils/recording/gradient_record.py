@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..runtime import unknown
+from ..arguments import unknown
 from .slope import Factor, fit_factor
 
 PER_LAYER = (

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ..measuring import rms_on_device, tensors_in
 from .recompute import builds_the_graph, first_of_two, in_backward
-from .reduce import rms_on_device
 from .row import GRAD_MODE, GRAD_ORDER, GRAD_RMS, PENDING, Row
-from .selection import can_die, saturation_of, tensors_in
+from .selection import can_die, saturation_of
 
 if TYPE_CHECKING:
     from .recorder import Recorder

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .reduce import rms_of, rms_on_device, trusted
+from ..measuring import rms_of, rms_on_device, trusted
 
 SHORT = 1 << 12
 """Entries up to which a vector is joined with others."""

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from ..measuring import OutputNumbers, has_weight
 from .assemble import assemble
 from .gradient_record import GradientRecord
 from .hooks import ForwardTap, PassBegins
 from .parameters import Sizes, Update, readable
-from .reduce import OutputNumbers
 from .row import ACCUMULATED, MEASURED, Packed, Row
-from .selection import has_weight, named_layers
+from .selection import named_layers
 
 
 def record(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from .reduce import rms_of
+from ..measuring import rms_of
 
 GRAD_RMS, GRAD_NAN, GRAD_INF, GRAD_ORDER, GRAD_MODE = 7, 8, 9, 10, 11
 """Places in the list of numbers of one output, after the seven of the output itself."""

@@ -1,29 +1,11 @@
 """Which modules get a row, and what the row is called."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
-from torch import Tensor, nn
-from torch.nn.modules.loss import _Loss
+from torch import nn
 
-from ..runtime import unknown
-
-ROOT = "(model)"
-"""Name of the watched module itself, which `named_modules()` leaves empty."""
-
-WHOLE = (nn.RNNBase, nn.MultiheadAttention)
-"""Modules that are computed in one piece, whatever they hold inside."""
-
-
-def children_that_compute(module: nn.Module) -> bool:
-    """Whether a module calls other modules; a parametrization's do not count."""
-    return any(name != "parametrizations" for name, _ in module.named_children())
-
-
-def is_layer(name: str, module: nn.Module) -> bool:
-    """Whether a module has a row by default: a leaf, or a recurrent or attention module."""
-    if "parametrizations" in name.split(".") or isinstance(module, _Loss):
-        return False
-    return isinstance(module, WHOLE) or not children_that_compute(module)
+from ..arguments import unknown
+from ..measuring import ROOT, is_layer
 
 
 def named_layers(
@@ -115,34 +97,3 @@ def saturation_of(module: nn.Module) -> tuple[float, float] | None:
 def can_die(module: nn.Module) -> bool:
     """Whether the module is a ReLU, whose units can be 0 for every input."""
     return isinstance(module, nn.ReLU | nn.ReLU6)
-
-
-def has_weight(module: nn.Module) -> bool:
-    """Whether the module owns a weight of two or more dimensions, also when parametrized."""
-    own = list(module.parameters(recurse=False))
-    own += [p for n, p in module.named_parameters() if "parametrizations" in n.split(".")]
-    own += list(module.parameters()) if isinstance(module, WHOLE) else []
-    return any(isinstance(p, nn.UninitializedParameter) or p.dim() >= 2 for p in own)
-
-
-def tensors_in(output: object, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every floating or complex tensor in a nest of tuples, lists, dicts and dataclasses.
-
-    Yields:
-        Pairs of path and tensor: "" for a bare tensor, "[1][0]" in tuples, "[logits]" in dicts.
-    """
-    if isinstance(output, Tensor):
-        if output.is_floating_point() or output.is_complex():
-            yield path, output
-    elif isinstance(output, dict):
-        for key, value in output.items():
-            yield from tensors_in(value, f"{path}[{key}]")
-    elif isinstance(output, nn.utils.rnn.PackedSequence):
-        yield from tensors_in(output.data, f"{path}[data]")
-    elif isinstance(output, list | tuple):
-        names = getattr(output, "_fields", range(len(output)))
-        for key, value in zip(names, output, strict=True):
-            yield from tensors_in(value, f"{path}[{key}]")
-    elif hasattr(output, "__dataclass_fields__") and not isinstance(output, type):
-        for key in output.__dataclass_fields__:
-            yield from tensors_in(getattr(output, key), f"{path}[{key}]")

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
+from ..measuring import OutputNumbers, cell, initial_states, rms_of, rms_on_device
 from .assemble import assemble
-from .cells import cell, initial_states
 from .gradient_record import GradientRecord
 from .parameters import rms_of_all
-from .reduce import OutputNumbers, rms_of, rms_on_device
 from .row import GRAD_INF, GRAD_NAN, GRAD_ORDER, GRAD_RMS, Packed
 
 

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..runtime import check_generator, default_device, to_device, unknown
+from ..arguments import check_generator, unknown
+from ..runtime import default_device, to_device
 
 
 def _cross_entropy(output: Tensor, y: Tensor) -> Tensor:

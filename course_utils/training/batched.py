@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from tqdm.auto import tqdm
 
-from ..runtime import check_generator, unknown
+from ..arguments import check_generator, unknown
 from .arguments import (
     OPTIMIZERS,
     check_batch_size,

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..runtime import check_generator
+from ..arguments import check_generator
 from .arguments import (
     check_batch_size,
     check_lr,

@@ -1,7 +1,7 @@
 """The rooms of course_utils and the direction of their imports, read from the source with ast.
 
 The table below is the one of the design: a room may import the rooms named beside it, itself, and
-the ground floor, `runtime`, which imports none and on which all others stand.
+the ground floor: `arguments` and `runtime`, on which all others stand.
 """
 
 import ast
@@ -23,19 +23,22 @@ PACKAGE = ROOT / "course_utils"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 ROOMS = {
+    "arguments": set(),
     "runtime": set(),
+    "measuring": set(),
     "activations": set(),
     "theory": {"activations"},
-    "data": {"runtime"},
+    "data": set(),
     "networks": {"activations"},
-    "recording": set(),
-    "training": {"runtime", "recording"},
-    "diagnosis": {"theory", "recording"},
+    "recording": {"measuring"},
+    "training": {"measuring", "recording"},
+    "diagnosis": {"theory", "recording", "measuring"},
     "claims": set(),
     "plots": set(),
     "exercises": {"theory", "networks"},
 }
-ROOMS = {name: below | {"runtime"} for name, below in ROOMS.items()}
+ROOMS = {name: below | {"arguments", "runtime"} for name, below in ROOMS.items()}
+ROOMS["arguments"] = set()
 ROOMS["explorers"] = set(ROOMS)
 TYPES_ONLY = {"plots": {"recording", "training", "theory"}}
 # Only these rooms may import what is slow to load; everything else starts without it.

@@ -15,9 +15,9 @@ from scipy import stats
 from torch import nn
 
 import course_utils as cu
+from course_utils.measuring.reductions import CHUNK, OutputNumbers, flat, rms_of, rms_on_device
 from course_utils.recording import Factor, NonFinite
 from course_utils.recording.gradient_record import PER_LAYER
-from course_utils.recording.reduce import CHUNK, OutputNumbers, flat, rms_of, rms_on_device
 from course_utils.recording.slope import fit_factor
 
 

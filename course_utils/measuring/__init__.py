@@ -1,0 +1,26 @@
+"""What several rooms measure with: reductions, slopes, cells, nests, layers, numbers in JSON."""
+
+from .cells import State, cell, initial_states
+from .json_numbers import from_json, to_json
+from .layers import ROOT, WHOLE, has_weight, is_layer
+from .nests import tensors_in
+from .reductions import OutputNumbers, rms_of, rms_on_device, trusted
+from .slope import line_slope
+
+__all__ = [
+    "ROOT",
+    "WHOLE",
+    "OutputNumbers",
+    "State",
+    "cell",
+    "from_json",
+    "has_weight",
+    "initial_states",
+    "is_layer",
+    "line_slope",
+    "rms_of",
+    "rms_on_device",
+    "tensors_in",
+    "to_json",
+    "trusted",
+]
