@@ -4,6 +4,7 @@
 """
 
 from importlib import import_module
+from typing import Any
 
 from .base import Exercise, Verdict
 from .overview import Progress, progress
@@ -24,7 +25,7 @@ CHAPTERS = (
 __all__ = ["CHAPTERS", "Exercise", "Progress", "Verdict", "progress"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Load a chapter's exercises when they are first asked for."""
     if name in CHAPTERS:
         return import_module(f"{__name__}.{name}")
@@ -32,5 +33,5 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    """List the chapters too, so that tab completion finds them before they are loaded."""
-    return sorted({*globals(), *CHAPTERS})
+    """What tab completion offers a learner: the chapters, loaded or not, and `progress`."""
+    return [*CHAPTERS, "progress"]

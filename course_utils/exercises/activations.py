@@ -10,11 +10,19 @@ import torch
 from torch import nn
 
 from .. import theory
-from .base import Exercise, call, expect_close
-
-_CHAPTER = "activations"
+from .base import Cases, exercise
 
 
+@exercise(
+    "The slope of SiLU, z·sigmoid(z), for any z up to ±1000.",
+    minutes=5,
+    difficulty=1,
+    hints=(
+        "Differentiate z·s(z) by the product rule.",
+        "s′ = s(1 − s), so the slope is s + z·s·(1 − s).",
+        "For z < 0 write s as e/(1 + e) with e = exp(z); for z ≥ 0 as 1/(1 + e) with e = exp(−z).",
+    ),
+)
 def silu_slope(z):
     """Slope of z·sigmoid(z), for any z."""
     e = np.exp(-np.abs(z))
@@ -22,11 +30,159 @@ def silu_slope(z):
     return s + z * s * (1 - s)
 
 
+@silu_slope.cases(rtol=1e-7, atol=1e-12)
+def _() -> Cases:
+    rule = "Product rule: sigmoid(z) + z·sigmoid′(z), and sigmoid′ = s(1 − s)."
+    large = "exp(1000) is Inf, and Inf/Inf is NaN. Use exp(−|z|), which never overflows."
+    for z, given, hint in (
+        (np.array([0.0, 1.0, -1.0, 2.3993572805]), "z = 0, 1, −1, 2.399", rule),
+        (np.linspace(-30, 30, 61).reshape(1, 61), "61 values from −30 to 30 in one row", rule),
+        (np.array([-1000.0, -800.0, 800.0, 1000.0]), "z = ±800 and ±1000", large),
+    ):
+        yield (z,), _slope(lambda leaf: leaf * torch.sigmoid(leaf), z), given, hint
+
+
+def _slope(function: Callable[[torch.Tensor], torch.Tensor], z: np.ndarray) -> np.ndarray:
+    """φ′(z) of a torch function by autograd, arrays in and out."""
+    leaf = torch.as_tensor(z, dtype=torch.float64).detach().clone().requires_grad_()
+    return torch.autograd.grad(function(leaf).sum(), leaf)[0].numpy()
+
+
+@exercise(
+    "The share of ReLU units that are silent on a whole batch.",
+    minutes=5,
+    difficulty=1,
+    hints=(
+        "h has one row per sample and one column per unit.",
+        "A unit is dead if all entries of its column are 0: np.all along one axis.",
+        "np.mean of the booleans np.all(h == 0, axis=0).",
+    ),
+)
+def dead_share(h):
+    """Share of the units that are silent on every sample of the batch."""
+    return np.mean(np.all(h == 0, axis=0))
+
+
+@dead_share.cases(
+    "A unit is dead if its whole column is 0. One 0 is no death: the unit may fire on another "
+    "sample."
+)
+def _() -> Cases:
+    rng = np.random.default_rng(0)
+    h = np.maximum(rng.normal(size=(50, 8)), 0)
+    h[:, [1, 4]] = 0
+    wide = np.maximum(rng.normal(size=(3, 40)) - 0.5, 0)
+    for values, given in (
+        (np.array([[0.0, 1.0, 0.0], [2.0, 0.0, 0.0]]), "[[0, 1, 0], [2, 0, 0]]"),
+        (h, "50 samples of 8 units, two of which never fire"),
+        (wide, "3 samples of 40 units"),
+        (np.zeros((4, 2)), "4 samples of 2 units, all zero"),
+        (np.array([[0.0, 3.0], [1e-20, 3.0]]), "a unit that fires very weakly"),
+    ):
+        dead = sum(not any(column) for column in values.T.tolist())
+        yield (values,), dead / values.shape[1], given
+
+
+@exercise(
+    "The weight variance σ_w² at which a net of two-slope units keeps its gradient.",
+    minutes=5,
+    difficulty=2,
+    hints=(
+        "χ = σ_w² E[φ′²] has to be 1.",
+        "φ′ takes two values, each on half of the units.",
+        "E[φ′²] = (left² + right²)/2.",
+    ),
+)
 def critical_weight_variance(left, right):
     """σ_w² at which neither signal nor gradient changes, slope `left` for z < 0, else `right`."""
     return 2 / (left**2 + right**2)
 
 
+@critical_weight_variance.cases(
+    "Half of the units are on each side: E[φ′²] is the mean of the squared slopes.", rtol=1e-9
+)
+def _() -> Cases:
+    for left, right in ((0.0, 1.0), (0.01, 1.0), (0.25, 1.0), (1.0, 1.0), (-1.0, 1.0), (0.5, 2.0)):
+
+        def phi(z, left=left, right=right):
+            return torch.where(z > 0, right * z, left * z)
+
+        expected = theory.critical_weight_variance(phi)  # looks for χ₁ = 1 by quadrature
+        yield (left, right), expected, f"slope {left:g} on the left and {right:g} on the right"
+
+
+@exercise(
+    "Take the gradient back through maxout: from ∂𝓛/∂h to ∂𝓛/∂z.",
+    minutes=10,
+    difficulty=2,
+    hints=(
+        "By how much does h = max(z₁, z₂, z₃) change when a piece that is not the largest grows "
+        "a little?",
+        "Make a mask of the shape of z that is 1 at the largest piece of each unit.",
+        "delta has one axis less than z: delta[:, :, None] lets it multiply the mask.",
+    ),
+)
+def maxout_backward(delta, z):
+    """∂𝓛/∂z of a maxout layer from ∂𝓛/∂h."""
+    winner = z == z.max(axis=2, keepdims=True)
+    return delta[:, :, None] * winner
+
+
+@maxout_backward.cases(
+    "Only the largest piece of each unit moves h. It gets the whole of ∂𝓛/∂h, the others get 0.",
+    rtol=1e-9,
+)
+def _() -> Cases:
+    delta, z = np.array([[2.0, -3.0]]), np.array([[[-1.0, -2.0], [-5.0, -4.0]]])
+    hint = (
+        "Maxout takes the largest piece, whatever its sign. That piece gets the whole of ∂𝓛/∂h, "
+        "the others get 0."
+    )
+    expected = np.array([[[2.0, 0.0], [0.0, -3.0]]])
+    yield (delta, z), expected, "delta = [[2, -3]], z = [[[-1, -2], [-5, -4]]]", hint
+    for seed, (batch, n, k) in enumerate(((1, 1, 2), (4, 3, 2), (2, 5, 3), (3, 3, 3))):
+        rng = np.random.default_rng(seed)
+        delta, z = rng.normal(size=(batch, n)), rng.normal(size=(batch, n, k))
+        leaf = torch.tensor(z, requires_grad=True)
+        (grad,) = torch.autograd.grad(leaf.amax(dim=-1), leaf, torch.tensor(delta))
+        yield (delta, z), grad.numpy(), f"batch {batch}, {n} units of {k} pieces"
+
+
+@exercise(
+    "The shift b at which a given share of the ReLU units is silent on a data set.",
+    minutes=10,
+    difficulty=2,
+    hints=(
+        "The preactivation is N(−b, 1). With which probability is it below 0?",
+        "Φ(b)^M = share. Take the M-th root first.",
+        "NormalDist().inv_cdf from the module statistics is Φ⁻¹.",
+    ),
+)
+def fatal_bias(share, samples):
+    """Shift b at which this share of the units is silent on all samples."""
+    return NormalDist().inv_cdf(share ** (1 / samples))
+
+
+@fatal_bias.cases(
+    "One unit is silent on one sample with probability Φ(b), on M samples with Φ(b)^M. Solve for b."
+)
+def _() -> Cases:
+    for share, samples in ((0.5, 1), (0.1, 1), (0.5, 100), (0.9, 1000), (0.01, 60_000)):
+        expected = NormalDist().inv_cdf(math.exp(math.log(share) / samples))
+        yield (share, samples), expected, f"share {share:g} on {samples} samples"
+
+
+@exercise(
+    "E[φ′(z)²] for z ~ N(0, variance), to 0.2 %, for any slope and variance.",
+    minutes=15,
+    difficulty=3,
+    hints=(
+        "It is the integral of slope(z)² times the density of N(0, variance).",
+        "A fine grid over ±10 standard deviations is enough: sum the integrand, times the step.",
+        "At variance 400 the sigmoid's slope lives in |z| < 10, half a standard deviation, and the "
+        "grid has to reach ±200: np.linspace(-10, 10, 200_001) times the standard deviation.",
+    ),
+)
 def mean_square_slope(slope, variance):
     """E[φ′(z)²] for z ~ N(0, variance)."""
     std = np.sqrt(variance)
@@ -35,60 +191,12 @@ def mean_square_slope(slope, variance):
     return np.sum(slope(z) ** 2 * weight) / np.sum(weight)
 
 
-def dead_share(h):
-    """Share of the units that are silent on every sample of the batch."""
-    return np.mean(np.all(h == 0, axis=0))
-
-
-def fatal_bias(share, samples):
-    """Shift b at which this share of the units is silent on all samples."""
-    return NormalDist().inv_cdf(share ** (1 / samples))
-
-
-def maxout_backward(delta, z):
-    """∂𝓛/∂z of a maxout layer from ∂𝓛/∂h."""
-    winner = z == z.max(axis=2, keepdims=True)
-    return delta[:, :, None] * winner
-
-
-def _judge_silu_slope(answer: Callable) -> None:
-    for z, where in (
-        (np.array([0.0, 1.0, -1.0, 2.3993572805]), "z = 0, 1, −1, 2.399"),
-        (np.linspace(-30, 30, 61).reshape(1, 61), "61 values from −30 to 30 in one row"),
-        (np.array([-1000.0, -800.0, 800.0, 1000.0]), "z = ±800 and ±1000"),
-    ):
-        leaf = torch.tensor(z, requires_grad=True)
-        (expected,) = torch.autograd.grad((leaf * torch.sigmoid(leaf)).sum(), leaf)
-        with np.errstate(all="ignore"):
-            result = call(answer, z)
-        hint = "Product rule: sigmoid(z) + z·sigmoid′(z), and sigmoid′ = s(1 − s)."
-        if np.abs(z).max() > 700:
-            hint = "exp(1000) is Inf, and Inf/Inf is NaN. Use exp(−|z|), which never overflows."
-        expect_close(result, expected.numpy(), where, rtol=1e-7, atol=1e-12, hint=hint)
-
-
-def _judge_critical_weight_variance(answer: Callable) -> None:
-    for left, right in ((0.0, 1.0), (0.01, 1.0), (0.25, 1.0), (1.0, 1.0), (-1.0, 1.0), (0.5, 2.0)):
-        # The oracle looks for χ₁ = 1 by quadrature.
-        oracle = theory.critical_weight_variance(
-            lambda z, a=left, b=right: torch.where(z > 0, b * z, a * z)
-        )
-        expect_close(
-            call(answer, left, right),
-            oracle,
-            f"slope {left:g} on the left and {right:g} on the right",
-            rtol=1e-9,
-            hint="Half of the units are on each side: E[φ′²] is the mean of the squared slopes.",
-        )
-
-
-def _slope(function: Callable, z: np.ndarray) -> np.ndarray:
-    """φ′(z) of a torch function by autograd, arrays in and out."""
-    leaf = torch.as_tensor(z, dtype=torch.float64).detach().clone().requires_grad_()
-    return torch.autograd.grad(function(leaf).sum(), leaf)[0].numpy()
-
-
-def _judge_mean_square_slope(answer: Callable) -> None:
+@mean_square_slope.cases(
+    "The integrand is φ′(z)² times the density of N(0, variance). It must be sampled finely where "
+    "φ′ changes (near 0) and reach as far as the density does.",
+    rtol=2e-3,
+)
+def _() -> Cases:
     for name, variance in (
         ("relu", 1.0),
         ("tanh", 1.0),
@@ -97,165 +205,6 @@ def _judge_mean_square_slope(answer: Callable) -> None:
         ("relu6", 100.0),
         ("selu", 4.0),
     ):
-        expect_close(
-            call(answer, partial(_slope, getattr(nn.functional, name)), variance),
-            theory.mean_square_slope(name, variance),
-            f"the slope of {name} at variance {variance:g}",
-            rtol=2e-3,
-            hint="The integrand is φ′(z)² times the density of N(0, variance). It must be sampled "
-            "finely where φ′ changes (near 0) and reach as far as the density does.",
-        )
-
-
-def _judge_dead_share(answer: Callable) -> None:
-    rng = np.random.default_rng(0)
-    h = np.maximum(rng.normal(size=(50, 8)), 0)
-    h[:, [1, 4]] = 0
-    wide = np.maximum(rng.normal(size=(3, 40)) - 0.5, 0)
-    cases = (
-        (np.array([[0.0, 1.0, 0.0], [2.0, 0.0, 0.0]]), "[[0, 1, 0], [2, 0, 0]]"),
-        (h, "50 samples of 8 units, two of which never fire"),
-        (wide, "3 samples of 40 units"),
-        (np.zeros((4, 2)), "4 samples of 2 units, all zero"),
-        (np.array([[0.0, 3.0], [1e-20, 3.0]]), "a unit that fires very weakly"),
-    )
-    for values, where in cases:
-        expected = sum(not any(column) for column in values.T.tolist()) / values.shape[1]
-        expect_close(
-            call(answer, values),
-            expected,
-            where,
-            hint="A unit is dead if its whole column is 0. One 0 is no death: the unit may fire on "
-            "another sample.",
-        )
-
-
-def _judge_fatal_bias(answer: Callable) -> None:
-    for share, samples in ((0.5, 1), (0.1, 1), (0.5, 100), (0.9, 1000), (0.01, 60_000)):
-        expect_close(
-            call(answer, share, samples),
-            NormalDist().inv_cdf(math.exp(math.log(share) / samples)),
-            f"share {share:g} on {samples} samples",
-            rtol=1e-6,
-            atol=1e-9,
-            hint="One unit is silent on one sample with probability Φ(b), on M samples with "
-            "Φ(b)^M. Solve for b.",
-        )
-
-
-def _judge_maxout_backward(answer: Callable) -> None:
-    delta, z = np.array([[2.0, -3.0]]), np.array([[[-1.0, -2.0], [-5.0, -4.0]]])
-    expect_close(
-        call(answer, delta, z),
-        np.array([[[2.0, 0.0], [0.0, -3.0]]]),
-        "delta = [[2, -3]], z = [[[-1, -2], [-5, -4]]]",
-        hint="Maxout takes the largest piece, whatever its sign. That piece gets the whole of "
-        "∂𝓛/∂h, the others get 0.",
-    )
-    for seed, (batch, n, k) in enumerate(((1, 1, 2), (4, 3, 2), (2, 5, 3), (3, 3, 3))):
-        rng = np.random.default_rng(seed)
-        delta, z = rng.normal(size=(batch, n)), rng.normal(size=(batch, n, k))
-        leaf = torch.tensor(z, requires_grad=True)
-        h = leaf.amax(dim=-1)
-        (expected,) = torch.autograd.grad((h * torch.tensor(delta)).sum(), leaf)
-        expect_close(
-            call(answer, delta, z),
-            expected.numpy(),
-            f"batch {batch}, {n} units of {k} pieces",
-            rtol=1e-9,
-            hint="Only the largest piece of each unit moves h. It gets the whole of ∂𝓛/∂h, the "
-            "others get 0.",
-        )
-
-
-silu_slope = Exercise(
-    chapter=_CHAPTER,
-    name="silu_slope",
-    statement="The slope of SiLU, z·sigmoid(z), for any z up to ±1000.",
-    minutes=5,
-    difficulty=1,
-    reference=silu_slope,
-    judge=_judge_silu_slope,
-    hints=(
-        "Differentiate z·s(z) by the product rule.",
-        "s′ = s(1 − s), so the slope is s + z·s·(1 − s).",
-        "For z < 0 write s as e/(1 + e) with e = exp(z); for z ≥ 0 as 1/(1 + e) with e = exp(−z).",
-    ),
-)
-
-dead_share = Exercise(
-    chapter=_CHAPTER,
-    name="dead_share",
-    statement="The share of ReLU units that are silent on a whole batch.",
-    minutes=5,
-    difficulty=1,
-    reference=dead_share,
-    judge=_judge_dead_share,
-    hints=(
-        "h has one row per sample and one column per unit.",
-        "A unit is dead if all entries of its column are 0: np.all along one axis.",
-        "np.mean of the booleans np.all(h == 0, axis=0).",
-    ),
-)
-
-critical_weight_variance = Exercise(
-    chapter=_CHAPTER,
-    name="critical_weight_variance",
-    statement="The weight variance σ_w² at which a net of two-slope units keeps its gradient.",
-    minutes=5,
-    difficulty=2,
-    reference=critical_weight_variance,
-    judge=_judge_critical_weight_variance,
-    hints=(
-        "χ = σ_w² E[φ′²] has to be 1.",
-        "φ′ takes two values, each on half of the units.",
-        "E[φ′²] = (left² + right²)/2.",
-    ),
-)
-
-maxout_backward = Exercise(
-    chapter=_CHAPTER,
-    name="maxout_backward",
-    statement="Take the gradient back through maxout: from ∂𝓛/∂h to ∂𝓛/∂z.",
-    minutes=10,
-    difficulty=2,
-    reference=maxout_backward,
-    judge=_judge_maxout_backward,
-    hints=(
-        "By how much does h = max(z₁, z₂, z₃) change when a piece that is not the largest grows "
-        "a little?",
-        "Make a mask of the shape of z that is 1 at the largest piece of each unit.",
-        "delta has one axis less than z: delta[:, :, None] lets it multiply the mask.",
-    ),
-)
-
-fatal_bias = Exercise(
-    chapter=_CHAPTER,
-    name="fatal_bias",
-    statement="The shift b at which a given share of the ReLU units is silent on a data set.",
-    minutes=10,
-    difficulty=2,
-    reference=fatal_bias,
-    judge=_judge_fatal_bias,
-    hints=(
-        "The preactivation is N(−b, 1). With which probability is it below 0?",
-        "Φ(b)^M = share. Take the M-th root first.",
-        "NormalDist().inv_cdf from the module statistics is Φ⁻¹.",
-    ),
-)
-
-mean_square_slope = Exercise(
-    chapter=_CHAPTER,
-    name="mean_square_slope",
-    statement="E[φ′(z)²] for z ~ N(0, variance), to 0.2 %, for any slope and variance.",
-    minutes=15,
-    difficulty=3,
-    reference=mean_square_slope,
-    judge=_judge_mean_square_slope,
-    hints=(
-        "It is the integral of slope(z)² times the density of N(0, variance).",
-        "A fine grid over ±10 standard deviations is enough: sum the integrand, times the step.",
-        "At variance 400 the sigmoid's slope lives in |z| < 10, half a standard deviation, and the "
-        "grid has to reach ±200: np.linspace(-10, 10, 200_001) times the standard deviation.",
-    ),
-)
+        slope = partial(_slope, getattr(nn.functional, name))
+        expected = theory.mean_square_slope(name, variance)
+        yield (slope, variance), expected, f"the slope of {name} at variance {variance:g}"

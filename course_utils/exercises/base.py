@@ -8,14 +8,18 @@ import html
 import inspect
 import math
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from . import memory
+
+T = TypeVar("T")
+Cases = Iterator[tuple[Any, ...]]
 
 
 class WrongAnswer(Exception):
@@ -46,9 +50,9 @@ class Verdict:
         return f"<pre style='white-space:pre-wrap'>{html.escape(str(self))}</pre>"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Exercise:
-    """One exercise with its check, its hints and its reference solution.
+    """One exercise with its check, its hints and its reference solution; see `exercise`.
 
     Attributes:
         chapter: Module it lives in, "gradient_descent" for instance.
@@ -56,9 +60,8 @@ class Exercise:
         statement: What to do, in one or two sentences.
         minutes: How long it takes a first-time reader.
         difficulty: 1 (warm-up) to 3 (hard).
-        reference: The right answer: a function, or a plain value.
-        judge: Called with the learner's answer; raises `WrongAnswer` if it is not right.
         hints: From a nudge to nearly the answer.
+        reference: The right answer: a function, or a plain value.
     """
 
     chapter: str
@@ -66,10 +69,55 @@ class Exercise:
     statement: str
     minutes: int
     difficulty: int
-    reference: Any
-    judge: Callable[[Any], None]
     hints: tuple[str, ...]
-    _shown: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
+    reference: Any
+    _judge: Callable[[Any], None] | None = None
+    _shown: int = 0
+
+    def judge(self, function: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Decorate what judges an answer: it raises `WrongAnswer` if the answer is not right."""
+        self._judge = function
+        return function
+
+    def cases(
+        self,
+        hint: str = "",
+        *,
+        results: dict[str, str] | None = None,
+        rtol: float = 1e-6,
+        atol: float = 1e-9,
+    ) -> Callable[[Callable[[], Cases]], Callable[[], Cases]]:
+        """Decorate what yields the cases to judge a function by, in place of a judge.
+
+        Args:
+            hint: Said when a value is wrong.
+            results: Where several things are returned: the name of each, and its hint.
+            rtol: Relative tolerance.
+            atol: Absolute tolerance, in units of the result.
+
+        Returns:
+            A decorator for a generator of tuples: the inputs, what is expected, the inputs in
+            words, and a hint where it is another one than `hint`.
+        """
+
+        def judge(cases: Callable[[], Cases], answer: object) -> None:
+            for inputs, expected, given, *own in cases():
+                result = call(answer, *inputs)
+                if results is None:
+                    said = own[0] if own else hint
+                    expect_close(result, expected, given, rtol=rtol, atol=atol, hint=said)
+                    continue
+                asked = f"For {given} return {len(results)} things: {', '.join(results)}."
+                found = several(result, len(results), asked)
+                for part, want, (name, said) in zip(found, expected, results.items(), strict=True):
+                    where = f"{given}, {name}"
+                    expect_close(part, want, where, rtol=rtol, atol=atol, hint=said)
+
+        def make(cases: Callable[[], Cases]) -> Callable[[], Cases]:
+            self.judge(partial(judge, cases))
+            return cases
+
+        return make
 
     def check(self, answer: Any = ...) -> Verdict:
         """Judge an answer and remember a right one.
@@ -81,40 +129,78 @@ class Exercise:
         Returns:
             A verdict, true only if the answer is right.
         """
-        if answer is ... or answer is None:
-            return Verdict("not attempted", f"{self.name}: not attempted yet. {self._help()}")
+        judge = self._judge
+        assert judge is not None, f"{self.name} has no judge"
         try:
-            self.judge(answer)
+            if answer is ... or answer is None:
+                raise NotAttempted
+            judge(answer)
         except NotAttempted:
-            return Verdict("not attempted", f"{self.name}: not attempted yet. {self._help()}")
+            return self._not_right("not attempted", "not attempted yet. ")
         except WrongAnswer as wrong:
-            return Verdict("wrong", f"{self.name}: not yet. {wrong}\n{self._help()}")
+            return self._not_right("wrong", f"not yet. {wrong}\n")
         except (Exception, SystemExit) as error:  # the learner's code may raise anything
-            return Verdict(
-                "wrong",
-                f"{self.name}: your code raised {type(error).__name__}: {error}\n{self._help()}",
-            )
+            return self._not_right("wrong", f"your code raised {type(error).__name__}: {error}\n")
         memory.remember(self.chapter, self.name)
         return Verdict("right", f"{self.name}: right.")
 
+    def _not_right(self, status: str, said: str) -> Verdict:
+        help_ = f"Stuck? cu.exercises.{self.chapter}.{self.name}.hint() helps."
+        return Verdict(status, f"{self.name}: {said}{help_}")
+
     def hint(self) -> str:
         """The next hint; the first again after the last."""
-        index = self._shown[0] % len(self.hints)
-        self._shown[0] += 1
+        index = self._shown % len(self.hints)
+        self._shown += 1
         return _Text(f"Hint {index + 1} of {len(self.hints)}: {self.hints[index]}")
 
     def solution(self) -> str:
         """The reference solution as code."""
-        if callable(self.reference):
-            return _Text(textwrap.dedent(inspect.getsource(self.reference)).rstrip())
-        return _Text(repr(self.reference))
-
-    def _help(self) -> str:
-        return f"Stuck? cu.exercises.{self.chapter}.{self.name}.hint() helps."
+        if not callable(self.reference):
+            return _Text(repr(self.reference))
+        source = "\n" + textwrap.dedent(inspect.getsource(self.reference))
+        return _Text("def " + source.partition("\ndef ")[2].rstrip())  # without its decorators
 
     def __repr__(self) -> str:
         stars = "★" * self.difficulty + "☆" * (3 - self.difficulty)
         return f"{self.name} ({self.minutes} min, {stars}): {self.statement}"
+
+
+def exercise(
+    statement: str, *, minutes: int, difficulty: int, hints: tuple[str, ...], value: Any = ...
+) -> Callable[[Callable], Exercise]:
+    """Make an exercise of the reference solution it decorates, with the name of that function.
+
+    What judges an answer follows, decorated with `@<name>.judge` or `@<name>.cases(...)`. Where a
+    plain value is asked for there is no function to write: the right one is handed over as `value`,
+    and the judge itself is decorated.
+
+    Args:
+        statement: What to do, in one or two sentences.
+        minutes: How long it takes a first-time reader.
+        difficulty: 1 (warm-up) to 3 (hard).
+        hints: From a nudge to nearly the answer.
+        value: The right answer where it is no function.
+
+    Returns:
+        A decorator that puts an `Exercise` in place of the function.
+    """
+
+    def make(function: Callable) -> Exercise:
+        chapter = function.__module__.rpartition(".")[2]
+        plan = chapter, function.__name__, statement, minutes, difficulty, hints
+        names = function.__globals__
+        names["__dir__"] = partial(offered, names)  # tab completion finds exercises, nothing else
+        if value is ...:
+            return Exercise(*plan, reference=function)
+        return Exercise(*plan, reference=value, _judge=function)
+
+    return make
+
+
+def offered(names: dict[str, Any]) -> dict[str, Exercise]:
+    """The exercises among the names of a chapter, in the order in which they stand there."""
+    return {name: value for name, value in names.items() if isinstance(value, Exercise)}
 
 
 class _Text(str):
@@ -126,8 +212,17 @@ class _Text(str):
         return str(self)
 
 
-def call(function: Callable, *inputs: Any) -> Any:
-    """Call the learner's function on copies of `inputs`, so that it cannot change them.
+def call(function: object, *inputs: Any, copied: bool = True) -> Any:
+    """Call the learner's function, with NumPy's warnings off.
+
+    Args:
+        function: What the learner handed over.
+        *inputs: What it is called with.
+        copied: Whether it gets copies of the inputs, so that it cannot change them. A copy of a
+            tensor is cut off from the graph.
+
+    Returns:
+        What it returns.
 
     Raises:
         NotAttempted: If it returns `...`, or None because its body is still empty.
@@ -138,7 +233,8 @@ def call(function: Callable, *inputs: Any) -> Any:
             f"A function is expected, you gave {_show(function)}. Hand over its name, without ()."
         )
     try:
-        result = function(*(_copy(value) for value in inputs))
+        with np.errstate(all="ignore"):
+            result = function(*map(_copy, inputs) if copied else inputs)
     except WrongAnswer:  # an input that watches how it is used
         raise
     except (Exception, SystemExit) as error:  # the learner's code may raise anything
@@ -179,17 +275,14 @@ def expect_close(
         given: The input in words or code, for the message.
         rtol: Relative tolerance.
         atol: Absolute tolerance, in units of the result.
-        hint: Said when the value is wrong.
+        hint: Said when the value is wrong, or no real number.
 
     Raises:
         WrongAnswer: With input, result, expectation and hint.
     """
     if isinstance(expected, tuple):
-        if not isinstance(result, tuple | list) or len(result) != len(expected):
-            raise WrongAnswer(
-                f"For {given} you returned {_show(result)}; {len(expected)} values are expected."
-            )
-        for part, target in zip(result, expected, strict=True):
+        asked = f"For {given} you returned {_show(result)}; {len(expected)} values are expected."
+        for part, target in zip(several(result, len(expected), asked), expected, strict=True):
             expect_close(part, target, given, rtol=rtol, atol=atol, hint=hint)
         return
     try:
@@ -202,7 +295,7 @@ def expect_close(
     want = _array(expected)
     said = f"For {given} you returned {_show(result)}; expected {_show(expected)}."
     if got.dtype.kind not in "fiu" or isinstance(result, str):
-        raise WrongAnswer(f"{said} The type {got.dtype} is not a real number.")
+        raise WrongAnswer(f"{said} The type {got.dtype} is not a real number. {hint}".rstrip())
     if got.shape != want.shape:
         raise WrongAnswer(f"{said} The shape is {got.shape}, it should be {want.shape}.")
     if isinstance(expected, torch.Tensor) and not isinstance(result, torch.Tensor):
@@ -211,6 +304,66 @@ def expect_close(
         raise WrongAnswer(f"{said} There is a NaN or Inf in it. {hint}".rstrip())
     if not np.allclose(got, want, rtol=rtol, atol=atol, equal_nan=True):
         raise WrongAnswer(f"{_mismatch(result, expected, given)} {hint}".rstrip())
+
+
+def several(value: object, count: int, otherwise: str) -> Sequence[Any]:
+    """A list or tuple of `count` things.
+
+    Raises:
+        WrongAnswer: With the text `otherwise`, if it is anything else.
+    """
+    if not isinstance(value, tuple | list) or len(value) != count:
+        raise WrongAnswer(otherwise)
+    return value
+
+
+def parts(answer: object, *names: str) -> Sequence[Any]:
+    """The parts of an answer such as (W, v).
+
+    Raises:
+        NotAttempted: While one of them is `...`.
+        WrongAnswer: If there are not as many as `names`.
+    """
+    asked = f"Hand over {len(names)} things: check(({', '.join(names)}))."
+    found = several(answer, len(names), asked)
+    if any(part is ... or part is None for part in found):
+        raise NotAttempted
+    return found
+
+
+def finite_array(name: str, value: object, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """A part of an answer as an array of real numbers, of this shape if one is asked for.
+
+    Raises:
+        WrongAnswer: If it is none, or holds a number that is not finite, or beyond 1e100.
+    """
+    try:
+        array = _array(value)
+    except (TypeError, ValueError):  # no numbers, or rows of different length
+        array = np.empty(0, dtype=object)
+    said = f"{name} = {_cut(repr(value))}"
+    if array.dtype != np.float64 or shape not in (None, array.shape):
+        if shape is None:
+            raise WrongAnswer(f"{said} is not made of real numbers.")
+        example = "[[1, 0], [0, 1]]" if len(shape) == 2 else "[1, 0]"
+        raise WrongAnswer(
+            f"{said} is not an array of {shape} real numbers. Write it like {example}."
+        )
+    if not (np.abs(array) <= 1e100).all():
+        raise WrongAnswer(f"{said} holds a number that is not finite, or beyond 1e100.")
+    return array
+
+
+def valid(check: Callable[..., T], name: str, value: object, *limits: Any, **options: Any) -> T:
+    """What a check from `arguments` makes of a part of an answer.
+
+    Raises:
+        WrongAnswer: If it refuses the value.
+    """
+    try:
+        return check(name, value, *limits, **options)
+    except (TypeError, ValueError) as error:
+        raise WrongAnswer(str(error)) from None
 
 
 def _mismatch(result: Any, expected: Any, given: str) -> str:
@@ -239,6 +392,8 @@ def _array(value: Any) -> np.ndarray:
 def _copy(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
+    if isinstance(value, list | tuple):
+        return type(value)(map(_copy, value))
     return value.copy() if hasattr(value, "copy") else value
 
 
@@ -263,5 +418,8 @@ def _show(value: Any, digits: int = 5) -> str:
         return f"{value:.{digits + 1}g}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "(" + ", ".join(_show(item) for item in value) + ")"
-    text = repr(value)
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) < 200 else text[:197] + "..."

@@ -3,18 +3,28 @@
 import copy
 import itertools
 import weakref
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .base import Exercise, WrongAnswer, call, expect_close
-
-_CHAPTER = "chain_rule"
+from .base import Cases, WrongAnswer, call, exercise, expect_close
 
 
+@exercise(
+    "Sweep a layered graph backward: from the matrices of local derivatives to the "
+    "gradient of the output with respect to the nodes of layer 0.",
+    minutes=5,
+    difficulty=1,
+    hints=(
+        "What is the derivative of the output with respect to itself?",
+        "A node of layer l−1 reaches the output through every node of layer l: add over them. "
+        "That sum over i of J[i, j]·delta[i] is one product.",
+        "delta = J[-1].T @ np.ones(1), then the same with J[-2], and so on to J[0].",
+    ),
+)
 def reverse_sweep(J):
     """Gradient of the output with respect to the nodes of layer 0."""
     delta = np.ones(1)
@@ -23,12 +33,63 @@ def reverse_sweep(J):
     return delta
 
 
+@reverse_sweep.cases(
+    "Start with 1 at the output. One step back is a product with the transpose of J.", rtol=1e-9
+)
+def _() -> Cases:
+    rng = np.random.default_rng(0)
+    for widths in ([1, 1, 1], [3, 2, 1], [2, 4, 3, 1], [3, 3, 3, 3, 1]):
+        J = [rng.normal(size=(rows, columns)) for columns, rows in itertools.pairwise(widths)]
+        yield (J,), np.linalg.multi_dot(J[::-1])[0], f"a graph with {widths} nodes per layer"
+
+
+@exercise(
+    "Take one layer of tanh units backward: from δ_l to ∂𝓛/∂W_l, ∂𝓛/∂b_l and δ_{l−1}.",
+    minutes=10,
+    difficulty=2,
+    hints=(
+        "Write down the shape of every array, and of every result. Few products fit.",
+        "z_l = h_{l−1} W_lᵀ + b_l. What does z_l[a, i] change by when W_l[i, j] grows a little?",
+        "delta.T @ h_previous, delta.sum(axis=0), and delta @ W times 1 − tanh(z_previous)².",
+    ),
+)
 def layer_backward(delta, W, h_previous, z_previous):
     """∂𝓛/∂W_l, ∂𝓛/∂b_l and δ_{l−1} from δ_l."""
     slope = 1 - np.tanh(z_previous) ** 2
     return delta.T @ h_previous, delta.sum(axis=0), (delta @ W) * slope
 
 
+@layer_backward.cases(
+    results={
+        "∂𝓛/∂W": "δ carries the 1/B of the mean already: sum over the batch, do not average.",
+        "∂𝓛/∂b": "b is added to every row, so its gradient is the sum over the rows.",
+        "δ_{l−1}": "Back through W, then times the slope tanh′(z_previous) of the layer before.",
+    },
+    rtol=1e-9,
+)
+def _() -> Cases:
+    for seed, (batch, n, before) in enumerate(((1, 1, 1), (5, 2, 3), (4, 3, 3))):
+        rng = np.random.default_rng(seed)
+        delta, W = rng.normal(size=(batch, n)), rng.normal(size=(n, before))
+        z = rng.normal(size=(batch, before))
+        # The oracle differentiates ⟨δ, z_l⟩, whose gradient at z_l is δ.
+        leaves = [torch.tensor(v, requires_grad=True) for v in (W, np.zeros(n), z)]
+        out = torch.tanh(leaves[2]) @ leaves[0].T + leaves[1]
+        grads = torch.autograd.grad((out * torch.tensor(delta)).sum(), leaves)
+        given = f"batch {batch}, {before} units before and {n} in this layer"
+        yield (delta, W, np.tanh(z), z), [grad.numpy() for grad in grads], given
+
+
+@exercise(
+    "The gradient of the mean cross-entropy with respect to the logits, for any logits.",
+    minutes=10,
+    difficulty=2,
+    hints=(
+        "For one sample it is softmax(z) − y, with y the one-hot target.",
+        "The mean over B samples puts 1/B in front of every row.",
+        "Subtract the maximum of each row before np.exp: nothing changes but the overflow.",
+    ),
+)
 def cross_entropy_gradient(z, labels):
     """Gradient of the mean cross-entropy with respect to the logits."""
     p = np.exp(z - z.max(axis=1, keepdims=True))
@@ -37,6 +98,33 @@ def cross_entropy_gradient(z, labels):
     return p / len(z)
 
 
+@cross_entropy_gradient.cases(rtol=1e-9, atol=1e-12)
+def _() -> Cases:
+    rng = np.random.default_rng(0)
+    usual = "It is (softmax(z) − one-hot)/B, softmax over the classes of each row."
+    large = "exp(1000) is Inf. Softmax stays the same when you subtract the row's maximum."
+    for z, given, hint in (
+        (rng.normal(size=(1, 2)), "two classes, one sample", usual),
+        (rng.normal(size=(4, 4)), "four classes, four samples", usual),
+        (rng.normal(size=(6, 3)) * 3, "three classes, six samples", usual),
+        (np.array([[1e3, 0, -1e3], [-900, -900, 900]]), "logits of ±1000", large),
+    ):
+        labels = rng.integers(0, z.shape[1], len(z))
+        leaf = torch.tensor(z, requires_grad=True)
+        (expected,) = torch.autograd.grad(F.cross_entropy(leaf, torch.tensor(labels)), leaf)
+        yield (z, labels), expected.numpy(), given, hint
+
+
+@exercise(
+    "The gradient of any function by central differences, accurate to 4e-9.",
+    minutes=10,
+    difficulty=2,
+    hints=(
+        "One entry of x at a time: f a step above it, f a step below it.",
+        "np.ndindex(x.shape) gives the index of every entry. Change a copy, not x itself.",
+        "Divide by 2s, not s, and take s near ε^(1/3) = 6e-6.",
+    ),
+)
 def central_difference(f, x):
     """Gradient of f at x by central differences."""
     s, gradient = 6e-6, np.zeros_like(x)
@@ -48,6 +136,34 @@ def central_difference(f, x):
     return gradient
 
 
+@central_difference.cases(
+    "Close is not enough here: two evaluations per entry, each side of x, with a step near "
+    "ε^(1/3), bring the error below 4e-9. Move one entry at a time.",
+    rtol=0,
+    atol=4e-9,
+)
+def _() -> Cases:
+    rng = np.random.default_rng(0)
+    for shape in ((1,), (4,), (2, 3)):
+        a, x = rng.uniform(0.5, 1, size=shape), rng.uniform(0.5, 1.5, size=shape)
+
+        def f(v, a=a):
+            return float(np.exp(np.sin(a * v)).sum() + np.prod(v))
+
+        expected = a * np.cos(a * x) * np.exp(np.sin(a * x)) + np.prod(x) / x
+        yield (f, x), expected, f"f(x) = Σ exp(sin(a x)) + Π x at an x of shape {shape}"
+
+
+@exercise(
+    "The gradient over a batch that does not fit into memory, chunk by chunk.",
+    minutes=10,
+    difficulty=3,
+    hints=(
+        "What is in .grad before you begin, and what does backward() do to it?",
+        "F.cross_entropy takes the mean over its chunk. The chunks differ in size.",
+        "Weight each chunk's loss by len(x) / total before its backward().",
+    ),
+)
 def accumulated_gradient(net, chunks):
     """Gradient of the mean cross-entropy over all samples, one chunk at a time."""
     total = sum(len(x) for x, _ in chunks)
@@ -58,100 +174,53 @@ def accumulated_gradient(net, chunks):
     return [p.grad for p in net.parameters()]
 
 
-def _judge_reverse_sweep(answer: Callable) -> None:
-    rng = np.random.default_rng(0)
-    for widths in ([1, 1, 1], [3, 2, 1], [2, 4, 3, 1], [3, 3, 3, 3, 1]):
-        J = [rng.normal(size=(rows, columns)) for columns, rows in itertools.pairwise(widths)]
-        expected = np.linalg.multi_dot(J[::-1])[0]
-        expect_close(
-            call(answer, J),
-            expected,
-            f"a graph with {widths} nodes per layer",
-            rtol=1e-9,
-            hint="Start with 1 at the output. One step back is a product with the transpose of J.",
+@accumulated_gradient.judge
+def _(answer: object) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    for sizes in ((4,), (3, 3), (7, 2, 1)):
+        net = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4)).double()
+        with torch.no_grad():
+            for p in net.parameters():
+                p.copy_(draw(*p.shape))
+                p.grad = draw(*p.shape)  # left over from an earlier step
+        oracle = copy.deepcopy(net)
+        chunks = [(draw(size, 3), torch.randint(4, (size,), generator=generator)) for size in sizes]
+        x, y = (torch.cat(parts) for parts in zip(*chunks, strict=True))
+        loss = F.cross_entropy(oracle(x), y)
+        expected = torch.autograd.grad(loss, tuple(oracle.parameters()))
+        result = _call_in_chunks(answer, net, chunks)
+        if isinstance(result, tuple | list) and any(part is None for part in result):
+            raise WrongAnswer(f"For chunks of {sizes} samples a gradient is None: call backward.")
+        given = f"chunks of {sizes} samples, and old values in .grad"
+        hint = (
+            "backward() adds to .grad: start from zero once, then let the chunks add up, each with "
+            "the weight of its share of the samples."
         )
+        expect_close(result, tuple(expected), given, rtol=1e-9, hint=hint)
 
 
-def _judge_layer_backward(answer: Callable) -> None:
-    for seed, (batch, n, before) in enumerate(((1, 1, 1), (5, 2, 3), (4, 3, 3))):
-        rng = np.random.default_rng(seed)
-        delta, W = rng.normal(size=(batch, n)), rng.normal(size=(n, before))
-        z = rng.normal(size=(batch, before))
-        # The oracle differentiates ⟨δ, z_l⟩, whose gradient at z_l is δ.
-        leaves = [torch.tensor(v, requires_grad=True) for v in (W, np.zeros(n), z)]
-        out = torch.tanh(leaves[2]) @ leaves[0].T + leaves[1]
-        grads = torch.autograd.grad((out * torch.tensor(delta)).sum(), leaves)
-        result = call(answer, delta, W, np.tanh(z), z)
-        where = f"batch {batch}, {before} units before and {n} in this layer"
-        if not isinstance(result, tuple | list) or len(result) != 3:
-            raise WrongAnswer(f"For {where}: return three arrays, ∂𝓛/∂W, ∂𝓛/∂b and δ_{{l−1}}.")
-        hints = (
-            "δ carries the 1/B of the mean already: sum over the batch, do not average.",
-            "b is added to every row, so its gradient is the sum over the rows.",
-            "Back through W, then times the slope tanh′(z_previous) of the layer before.",
-        )
-        names = ("∂𝓛/∂W", "∂𝓛/∂b", "δ_{l−1}")
-        for part, want, name, hint in zip(result, grads, names, hints, strict=True):
-            expect_close(part, want.numpy(), f"{where}, {name}", rtol=1e-9, hint=hint)
-
-
-def _judge_cross_entropy_gradient(answer: Callable) -> None:
-    rng = np.random.default_rng(0)
-    cases = [
-        (rng.normal(size=(1, 2)), "two classes, one sample"),
-        (rng.normal(size=(4, 4)), "four classes, four samples"),
-        (rng.normal(size=(6, 3)) * 3, "three classes, six samples"),
-        (np.array([[1000.0, 0.0, -1000.0], [-900.0, -900.0, 900.0]]), "logits of ±1000"),
-    ]
-    for z, where in cases:
-        labels = rng.integers(0, z.shape[1], len(z))
-        leaf = torch.tensor(z, requires_grad=True)
-        F.cross_entropy(leaf, torch.tensor(labels)).backward()
-        hint = "It is (softmax(z) − one-hot)/B, softmax over the classes of each row."
-        if np.abs(z).max() > 700:
-            hint = "exp(1000) is Inf. Softmax stays the same when you subtract the row's maximum."
-        with np.errstate(all="ignore"):
-            result = call(answer, z, labels)
-        expect_close(result, leaf.grad.numpy(), where, rtol=1e-9, atol=1e-12, hint=hint)
-
-
-def _judge_central_difference(answer: Callable) -> None:
-    rng = np.random.default_rng(0)
-    for shape in ((1,), (4,), (2, 3)):
-        a, x = rng.uniform(0.5, 1, size=shape), rng.uniform(0.5, 1.5, size=shape)
-
-        def f(v, a=a):
-            return float(np.exp(np.sin(a * v)).sum() + np.prod(v))
-
-        expected = a * np.cos(a * x) * np.exp(np.sin(a * x)) + np.prod(x) / x
-        expect_close(
-            call(answer, f, x),
-            expected,
-            f"f(x) = Σ exp(sin(a x)) + Π x at an x of shape {shape}",
-            rtol=0,
-            atol=4e-9,
-            hint="Close is not enough here: two evaluations per entry, each side of x, with a "
-            "step near ε^(1/3), bring the error below 4e-9. Move one entry at a time.",
-        )
-
-
+@dataclass(eq=False)
 class _Kept:
     """A tensor saved for the sweep; it lives as long as the graph holds it."""
 
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self.tensor = tensor
+    tensor: torch.Tensor
 
 
-def _call_in_chunks(answer: Callable, net: nn.Module, chunks: list) -> object:
+def _call_in_chunks(answer: object, net: nn.Module, chunks: list) -> object:
     """Call the answer, and refuse more than one chunk in memory at a time."""
-    alive, largest = weakref.WeakSet(), max(len(x) for x, _ in chunks)
+    alive: weakref.WeakSet[_Kept] = weakref.WeakSet()
+    largest = max(len(x) for x, _ in chunks)
 
-    def keep(tensor):
+    def keep(tensor: torch.Tensor) -> _Kept:
         kept = _Kept(tensor)
         alive.add(kept)
         return kept
 
-    def watch(module, inputs):
+    def watch(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
         if len(inputs[0]) > largest:
             raise WrongAnswer(
                 f"The network was given {len(inputs[0])} samples at once, and the largest chunk "
@@ -169,111 +238,3 @@ def _call_in_chunks(answer: Callable, net: nn.Module, chunks: list) -> object:
             return call(answer, net, chunks)
         finally:
             handle.remove()
-
-
-def _judge_accumulated_gradient(answer: Callable) -> None:
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    for sizes in ((4,), (3, 3), (7, 2, 1)):
-        net = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4)).double()
-        with torch.no_grad():
-            for p in net.parameters():
-                p.copy_(draw(*p.shape))
-                p.grad = draw(*p.shape)  # left over from an earlier step
-        oracle = copy.deepcopy(net)
-        chunks = [(draw(size, 3), torch.randint(4, (size,), generator=generator)) for size in sizes]
-        x, y = (torch.cat(parts) for parts in zip(*chunks, strict=True))
-        loss = F.cross_entropy(oracle(x), y)
-        expected = torch.autograd.grad(loss, tuple(oracle.parameters()))
-        result = _call_in_chunks(answer, net, chunks)
-        if isinstance(result, tuple | list) and any(part is None for part in result):
-            raise WrongAnswer(f"For chunks of {sizes} samples a gradient is None: call backward.")
-        expect_close(
-            result,
-            tuple(expected),
-            f"chunks of {sizes} samples, and old values in .grad",
-            rtol=1e-9,
-            hint="backward() adds to .grad: start from zero once, then let the chunks add up, each "
-            "with the weight of its share of the samples.",
-        )
-
-
-reverse_sweep = Exercise(
-    chapter=_CHAPTER,
-    name="reverse_sweep",
-    statement="Sweep a layered graph backward: from the matrices of local derivatives to the "
-    "gradient of the output with respect to the nodes of layer 0.",
-    minutes=5,
-    difficulty=1,
-    reference=reverse_sweep,
-    judge=_judge_reverse_sweep,
-    hints=(
-        "What is the derivative of the output with respect to itself?",
-        "A node of layer l−1 reaches the output through every node of layer l: add over them. "
-        "That sum over i of J[i, j]·delta[i] is one product.",
-        "delta = J[-1].T @ np.ones(1), then the same with J[-2], and so on to J[0].",
-    ),
-)
-
-layer_backward = Exercise(
-    chapter=_CHAPTER,
-    name="layer_backward",
-    statement="Take one layer of tanh units backward: from δ_l to ∂𝓛/∂W_l, ∂𝓛/∂b_l and δ_{l−1}.",
-    minutes=10,
-    difficulty=2,
-    reference=layer_backward,
-    judge=_judge_layer_backward,
-    hints=(
-        "Write down the shape of every array, and of every result. Few products fit.",
-        "z_l = h_{l−1} W_lᵀ + b_l. What does z_l[a, i] change by when W_l[i, j] grows a little?",
-        "delta.T @ h_previous, delta.sum(axis=0), and delta @ W times 1 − tanh(z_previous)².",
-    ),
-)
-
-cross_entropy_gradient = Exercise(
-    chapter=_CHAPTER,
-    name="cross_entropy_gradient",
-    statement="The gradient of the mean cross-entropy with respect to the logits, for any logits.",
-    minutes=10,
-    difficulty=2,
-    reference=cross_entropy_gradient,
-    judge=_judge_cross_entropy_gradient,
-    hints=(
-        "For one sample it is softmax(z) − y, with y the one-hot target.",
-        "The mean over B samples puts 1/B in front of every row.",
-        "Subtract the maximum of each row before np.exp: nothing changes but the overflow.",
-    ),
-)
-
-central_difference = Exercise(
-    chapter=_CHAPTER,
-    name="central_difference",
-    statement="The gradient of any function by central differences, accurate to 4e-9.",
-    minutes=10,
-    difficulty=2,
-    reference=central_difference,
-    judge=_judge_central_difference,
-    hints=(
-        "One entry of x at a time: f a step above it, f a step below it.",
-        "np.ndindex(x.shape) gives the index of every entry. Change a copy, not x itself.",
-        "Divide by 2s, not s, and take s near ε^(1/3) = 6e-6.",
-    ),
-)
-
-accumulated_gradient = Exercise(
-    chapter=_CHAPTER,
-    name="accumulated_gradient",
-    statement="The gradient over a batch that does not fit into memory, chunk by chunk.",
-    minutes=10,
-    difficulty=3,
-    reference=accumulated_gradient,
-    judge=_judge_accumulated_gradient,
-    hints=(
-        "What is in .grad before you begin, and what does backward() do to it?",
-        "F.cross_entropy takes the mean over its chunk. The chunks differ in size.",
-        "Weight each chunk's loss by len(x) / total before its backward().",
-    ),
-)

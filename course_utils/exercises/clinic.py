@@ -2,34 +2,317 @@
 
 import math
 from collections.abc import Callable
-from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .base import Exercise, NotAttempted, WrongAnswer, call, expect_close
+from ..arguments import integer, number, real
+from ..diagnosis import KINDS
+from .base import NotAttempted, WrongAnswer, call, exercise, expect_close, parts, valid
 
-_CHAPTER = "clinic"
-_KINDS = (
-    "non_finite",
-    "not_connected",
-    "batch_too_small_for_norm",
-    "dead",
-    "double_softmax",
-    "exploding",
-    "vanishing",
-    "saturated",
-    "shattered",
-    "constant_output",
-    "unbalanced_update",
-    "healthy",
+M = TypeVar("M", bound=nn.Module)
+
+
+@exercise(
+    "What slope × weights predicts for the factor of the gradient's RMS.",
+    minutes=10,
+    difficulty=1,
+    hints=(
+        "Two factors: one from the slopes alone, one from the weights alone.",
+        "rms is the root of the mean of the squares, over all samples and units.",
+        "√(np.sum(W**2) / W.shape[1]) is the second one: fan_in is the number of columns.",
+    ),
 )
+def layer_factor(W, slopes):
+    """The product rms φ′ × ‖W‖_F/√fan_in."""
+    return np.sqrt(np.mean(slopes**2)) * np.sqrt(np.sum(W**2) / W.shape[1])
 
 
-# ---------------------------------------------------------------- the patients of exercise 4
+@layer_factor.judge
+def _(answer: object) -> None:
+    rng = np.random.default_rng(0)
+    for n_out, n_in, B, scale in ((3, 3, 4, 1.0), (8, 2, 5, 0.1), (2, 8, 5, 3.0), (50, 20, 1, 1.0)):
+        W = scale * rng.normal(size=(n_out, n_in)) + 0.2
+        slopes = rng.uniform(0, 1, size=(B, n_out))
+        # The oracle adds up, entry by entry, the mean square of Wᵀ(φ′ ⊙ e) over all unit vectors,
+        # with the slopes averaged first, since equation 2 treats them as independent.
+        mean_square = sum(float(s) ** 2 for row in slopes for s in row) / slopes.size
+        total = sum(float(w) ** 2 for row in W for w in row) * mean_square / n_in
+        result, expected = call(answer, W, slopes), math.sqrt(total)
+        given = f"W of shape {W.shape} and slopes of shape {slopes.shape}"
+        expect_close(result, expected, given, hint=_why_not(result, expected, W, slopes))
+
+
+def _why_not(result: Any, right: float, W: np.ndarray, slopes: np.ndarray) -> str:
+    """What a wrong factor looks like: which of the usual slips gives this number?"""
+    n_out, n_in = W.shape
+    rms = math.sqrt(np.mean(slopes**2))
+    slips = [
+        (right**2, "That is the square of it: a factor of the RMS is a root."),
+        (right * math.sqrt(n_in / n_out), "Is it divided by fan_out? fan_in is the number of "
+         "columns of W."),
+        (right * slopes.mean() / rms, "You took the mean of the slopes; equation 2 has their root "
+         "mean square."),
+        (right * np.linalg.norm(W, 2) / np.linalg.norm(W), "You took the operator norm of W; ‖W‖_F "
+         "is the root of the sum of all squared weights."),
+        (rms * W.std() * math.sqrt(n_out), "np.std subtracts the mean of the weights first; ‖W‖_F "
+         "does not."),
+    ]  # fmt: skip
+    given = real(result)
+    if given is None:
+        return "One number is asked for."
+    for value, said in slips:
+        if math.isclose(given, value, rel_tol=1e-6) and not math.isclose(value, right):
+            return said
+    return "Two factors: the RMS of the slopes, and ‖W‖_F/√fan_in, of the weights alone."
+
+
+@exercise(
+    "A verdict on a gradient by its slope over the depth, without a unit.",
+    minutes=10,
+    difficulty=2,
+    hints=(
+        "np.polyfit(layers, np.log(sizes), 1)[0] is the slope per layer.",
+        "Over the depth there are L − 1 steps. Compare the total with np.log(100).",
+        "Sizes that fall toward layer 1 have a positive slope over l: that is vanishing.",
+    ),
+)
+def verdict(sizes):
+    """vanishing, exploding or healthy, by the least-squares slope of ln(size) over the layers."""
+    layers = np.arange(len(sizes))
+    slope = np.polyfit(layers, np.log(sizes), 1)[0]
+    change = -slope * (len(sizes) - 1)  # ln(layer 1 / layer L) along the line
+    if abs(change) <= np.log(100):
+        return "healthy"
+    return "exploding" if change > 0 else "vanishing"
+
+
+@verdict.judge
+def _(answer: object) -> None:
+    rng = np.random.default_rng(0)
+    noise = np.exp(0.3 * rng.normal(size=40))
+    lone = np.ones(12)
+    lone[0] = 1e-4  # one small layer at the end is no slope
+    forty = np.arange(39, -1, -1)  # steps that the gradient has gone back from layer 40
+    twelve, three = forty[-12:], forty[-3:]
+    slope = (
+        "Take the slope of ln(size) over l by least squares, times L − 1 steps, and compare it "
+        "with ln 100."
+    )
+    line = "No single layer may decide: lay a line through all of them."
+    steps = "From layer L to layer 1 there are L − 1 steps."
+    for given, sizes, expected, hint in (
+        ("12 layers, ×0.5 per layer", 0.5**twelve, "vanishing", slope),
+        ("12 layers, ×2 per layer", 2.0**twelve, "exploding", slope),
+        ("12 layers, ×0.7 per layer", 0.7**twelve, "healthy", slope),
+        ("the same, times 1e-12", 1e-12 * 0.7**twelve, "healthy", slope),
+        ("12 layers, ×0.5 per layer, times 1e12", 1e12 * 0.5**twelve, "vanishing", slope),
+        ("40 layers, ×0.85 per layer, noisy", noise * 0.85**forty, "vanishing", slope),
+        ("40 layers, ×1.05 per layer, noisy", noise * 1.05**forty, "healthy", slope),
+        ("40 layers, ×1.2 per layer, noisy", noise * 1.2**forty, "exploding", slope),
+        ("12 level layers but for the first, 1e-4", lone, "healthy", line),
+        ("3 layers, ×0.2 per layer", 0.2**three, "healthy", steps),
+        ("3 layers, ×0.05 per layer", 0.05**three, "vanishing", steps),
+    ):
+        result = call(answer, sizes)
+        if not isinstance(result, str) or result not in ("vanishing", "exploding", "healthy"):
+            raise WrongAnswer(
+                f"You returned {result!r}: one of the texts 'vanishing', 'exploding' and 'healthy' "
+                "is asked for."
+            )
+        if {result, expected} == {"vanishing", "exploding"}:
+            hint = (
+                "On its way back the gradient runs from layer L to layer 1: which of the two is it "
+                "if layer 1 gets less?"
+            )
+        if result != expected:
+            raise WrongAnswer(f"For {given} you returned {result!r}; expected {expected!r}. {hint}")
+
+
+@exercise(
+    "Depth, width and std of a ReLU network that explodes while its weight gradients are alike.",
+    minutes=10,
+    difficulty=2,
+    hints=(
+        "‖∂L/∂W_l‖ = ‖δ_l‖·‖h_(l−1)‖: it is level if the signal grows as fast on its way forward "
+        "as the gradient does on its way back.",
+        "For ReLU both factors are std·√(width/2) per layer. Which std makes it 3?",
+        "Depth counts too: the factor to the power of the number of layers must exceed 10⁶. A "
+        "wide network has less scatter.",
+    ),
+    value=(20, 200, 0.3),
+)
+def fool_the_gauge(answer: object) -> None:
+    """How much ∂L/∂h grows, and how far the weight gradients spread."""
+    depth, width, std = parts(answer, "depth", "width", "std")
+    few = "With fewer than 5 layers there is nothing to compare."
+    depth = valid(integer, "depth", depth, 5, 30, hint=few)
+    width, std = valid(integer, "width", width, 2, 256), valid(number, "std", std, above=0)
+    outputs, weights = _gauges(depth, width, std)
+    growth = float(outputs[0] / outputs[-1])
+    spread = float(max(weights) / min(weights)) if min(weights) > 0 else math.inf
+    if not growth > 1e6:
+        raise WrongAnswer(
+            f"With depth={depth}, width={width}, std={std:g} ∂L/∂h changes by ×{growth:.3g} from "
+            "the last hidden layer to the first; growth by more than ×1e6 is asked for."
+        )
+    if spread > 3:
+        raise WrongAnswer(
+            f"With depth={depth}, width={width}, std={std:g} ∂L/∂h grows by ×{growth:.3g}, but the "
+            f"weight gradients differ by ×{spread:.3g}: no more than ×3 is asked for."
+        )
+
+
+def _gauges(depth: int, width: int, std: float) -> tuple[list[float], list[float]]:
+    """RMS of ∂L/∂h_l and of ∂L/∂W_l over the square layers of a random ReLU network, float64."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(rows: int) -> torch.Tensor:
+        return torch.randn(rows, width, generator=generator, dtype=torch.float64)
+
+    h, target = draw(64), draw(64)
+    weights = [(draw(width) * std).requires_grad_() for _ in range(depth - 1)]
+    states = []
+    for weight in weights:
+        h = torch.relu(h @ weight.T)
+        states.append(h)
+    found = torch.autograd.grad((h * target).sum(), [*states, *weights])
+    sizes = [float(part.square().mean().sqrt()) for part in found]
+    return sizes[: depth - 1], sizes[depth:]  # W_1 reads the input
+
+
+_ILLNESSES = {"A": "not_connected", "B": "double_softmax", "C": "healthy", "D": "dead"}
+
+
+@exercise(
+    "What do the four patients have?",
+    minutes=10,
+    difficulty=2,
+    hints=(
+        "model, batch, loss = cu.exercises.clinic.patients()['A'], then cu.diagnose.",
+        "diagnosis.kinds is the set of what was found; print(diagnosis) says why.",
+        "A tiny loss is no illness.",
+    ),
+    value=_ILLNESSES,
+)
+def unknown_patients(answer: object) -> None:
+    """The kind that each patient has."""
+    if not isinstance(answer, dict):
+        raise WrongAnswer(f"A dict name → kind is expected; you gave a {type(answer).__name__}.")
+    if any(value is ... for value in answer.values()):
+        raise NotAttempted
+    if set(answer) != set(_ILLNESSES):
+        raise WrongAnswer(
+            f"The names are {', '.join(_ILLNESSES)}; you gave {', '.join(map(str, answer))}."
+        )
+    for name, kind in answer.items():
+        said = {kind} if isinstance(kind, str) else kind
+        if not isinstance(said, set | frozenset | list | tuple):
+            raise WrongAnswer(f"{name}: a kind is a text such as 'vanishing'; you gave {kind!r}.")
+        for one in said:
+            if one not in KINDS:
+                raise WrongAnswer(f"{name}: {one!r} is no kind. The kinds: {', '.join(KINDS)}.")
+        if set(said) != {_ILLNESSES[name]}:
+            shown = ", ".join(sorted(map(repr, said)))
+            raise WrongAnswer(
+                f"{name}: {shown} is not what it has. Run cu.diagnose on model, batch and loss, "
+                "and read the evidence."
+            )
+
+
+@exercise(
+    "Weights and biases with which a gradient passes 30 layers of ReLU or tanh.",
+    minutes=15,
+    difficulty=3,
+    hints=(
+        "rms φ′ is √½ for ReLU whatever the scale; for tanh it is 1 at small signals.",
+        "So σ_w² = 2 for ReLU and σ_w² = 1 for tanh, divided by fan_in. Biases at 0.",
+        "nn.init.kaiming_normal_(layer.weight, nonlinearity='relu'), or 'linear' for tanh.",
+    ),
+)
+def treat_network(model):
+    """Weights of variance 2/fan_in for ReLU and 1/fan_in for tanh, and no biases."""
+    relu = any(isinstance(module, nn.ReLU) for module in model)
+    for module in model:
+        if isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu" if relu else "linear")
+            nn.init.zeros_(module.bias)
+    return model
+
+
+_CASES = (
+    ("ReLU", 30, "PyTorch's default", (3 * 128) ** -0.5),
+    ("ReLU", 40, "standard deviation 1", 1.0),
+    ("Tanh", 30, "standard deviation 0.01", 0.01),
+    ("Tanh", 40, "three times Xavier's", 3 * 128**-0.5),
+)
+_MOST = 12
+
+
+@treat_network.judge
+def _(answer: object) -> None:
+    for seed, (name, depth, start, std) in enumerate(_CASES):
+        model = _sick(name, depth, std, seed)
+        shapes = [p.shape for p in model.parameters()]
+        kinds = [type(module) for module in model]
+        where = f"{depth} layers of {name}, weights: {start}"
+        treated = call(answer, model)
+        if not isinstance(treated, nn.Sequential):
+            raise WrongAnswer(
+                f"For {where} you returned a {type(treated).__name__}: return the model."
+            )
+        now = [p.shape for p in treated.parameters()]
+        if [type(module) for module in treated] != kinds or now != shapes:
+            raise WrongAnswer(f"For {where}: layers or sizes have changed. Change numbers only.")
+        change, signal = _passage(treated, seed)
+        if not 0 < change < math.inf or not 1e-3 < signal < 1e3:
+            raise WrongAnswer(
+                f"For {where}: rms of the last hidden layer {signal:.2g}, gradient first over last "
+                f"layer {change:.2g}. Nothing passes: are the weights all alike, or 0?"
+            )
+        if not 1 / _MOST < change < _MOST:
+            raise WrongAnswer(
+                f"For {where} the gradient is multiplied by {change:.2g} from the last layer to "
+                f"the first; between 1/{_MOST} and {_MOST} is asked for. Which σ_w makes rms φ′ × "
+                "σ_w = 1? And do the biases help?"
+            )
+
+
+def _sick(name: str, depth: int, std: float, seed: int) -> nn.Sequential:
+    """A network of width 128 in a sorry state, from its own generator."""
+    generator = torch.Generator().manual_seed(seed)
+    layers: list[nn.Module] = []
+    with torch.random.fork_rng(devices=[]):
+        for _ in range(depth - 1):
+            layers += [nn.Linear(128, 128), getattr(nn, name)()]
+        model = nn.Sequential(*layers, nn.Linear(128, 10))
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            layer.weight.data = std * torch.randn(layer.weight.shape, generator=generator)
+            layer.bias.data = 2 * torch.randn(layer.bias.shape, generator=generator)
+    return model
+
+
+def _passage(model: nn.Sequential, seed: int) -> tuple[float, float]:
+    """Gradient at the input of layer 2 over that at the last layer, and rms of its input."""
+    generator = torch.Generator().manual_seed(100 + seed)
+    h = torch.randn(64, 128, generator=generator, dtype=torch.float64)
+    inputs: list[torch.Tensor] = []
+    for module in model:
+        if isinstance(module, nn.Linear):
+            inputs.append(h if inputs else h.requires_grad_())
+            weight, bias = module.weight.detach().double(), module.bias.detach().double()
+            h = h @ weight.T + bias
+        else:
+            h = module(h)
+    delta = torch.randn(h.shape, generator=generator, dtype=torch.float64)
+    first, last = torch.autograd.grad((h * delta).sum(), [inputs[1], inputs[-1]])
+    size = float(last.norm())
+    signal = float(inputs[-1].detach().square().mean().sqrt())
+    return float(first.norm()) / size if size else 0.0, signal
 
 
 class _Forked(nn.Module):
@@ -45,16 +328,12 @@ class _Forked(nn.Module):
         return self.head(self.trunk(x) + self.branch(x).detach())
 
 
+@torch.random.fork_rng(devices=[])  # torch.nn draws weights that are replaced at once
 def patients() -> dict[str, tuple[nn.Module, tuple[torch.Tensor, torch.Tensor], Callable]]:
     """Four patients of exercise 10.4: name → (model, batch, loss), the same at every call."""
-    with torch.random.fork_rng(devices=[]):  # torch.nn draws weights that are replaced at once
-        return _patients()
-
-
-def _patients() -> dict[str, tuple[nn.Module, tuple[torch.Tensor, torch.Tensor], Callable]]:
     generator = torch.Generator().manual_seed(12)
 
-    def drawn(model: nn.Module) -> nn.Module:
+    def drawn(model: M) -> M:
         for layer in model.modules():
             if isinstance(layer, nn.Linear):
                 fan_in = layer.in_features
@@ -65,7 +344,7 @@ def _patients() -> dict[str, tuple[nn.Module, tuple[torch.Tensor, torch.Tensor],
     x = torch.randn(32, 20, generator=generator)
     y = torch.arange(32) % 5
     silent = drawn(_dense(6, nn.ReLU))
-    silent[4].bias.data.fill_(-30.0)
+    nn.init.constant_(silent.get_parameter("4.bias"), -30.0)
     certain = drawn(nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid()))
     tiny = drawn(_dense(12, nn.ReLU))
     return {
@@ -86,362 +365,3 @@ def _dense(depth: int, activation: type[nn.Module], width: int = 32) -> nn.Seque
     for _ in range(depth - 2):
         layers += [nn.Linear(width, width), activation()]
     return nn.Sequential(*layers, nn.Linear(width, 5))
-
-
-# ---------------------------------------------------------------- reference solutions
-
-
-def layer_factor(W, slopes):
-    """The product rms φ′ × ‖W‖_F/√fan_in."""
-    return np.sqrt(np.mean(slopes**2)) * np.sqrt(np.sum(W**2) / W.shape[1])
-
-
-def verdict(sizes):
-    """vanishing, exploding or healthy, by the least-squares slope of ln(size) over the layers."""
-    layers = np.arange(len(sizes))
-    slope = np.polyfit(layers, np.log(sizes), 1)[0]
-    change = -slope * (len(sizes) - 1)  # ln(layer 1 / layer L) along the line
-    if abs(change) <= np.log(100):
-        return "healthy"
-    return "exploding" if change > 0 else "vanishing"
-
-
-def treat_network(model):
-    """Weights of variance 2/fan_in for ReLU and 1/fan_in for tanh, and no biases."""
-    relu = any(isinstance(module, nn.ReLU) for module in model)
-    for module in model:
-        if isinstance(module, nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu" if relu else "linear")
-            nn.init.zeros_(module.bias)
-    return model
-
-
-_FOOL = (20, 200, 0.3)
-_ILLNESSES = {"A": "not_connected", "B": "double_softmax", "C": "healthy", "D": "dead"}
-
-
-# ---------------------------------------------------------------- judges
-
-
-def _judge_layer_factor(answer: Callable) -> None:
-    rng = np.random.default_rng(0)
-    for n_out, n_in, B, scale in ((3, 3, 4, 1.0), (8, 2, 5, 0.1), (2, 8, 5, 3.0), (50, 20, 1, 1.0)):
-        W = scale * rng.normal(size=(n_out, n_in)) + 0.2
-        slopes = rng.uniform(0, 1, size=(B, n_out))
-        # The oracle adds up, entry by entry, the mean square of Wᵀ(φ′ ⊙ e) over all unit vectors,
-        # with the slopes averaged first, since equation 2 treats them as independent.
-        mean_square = sum(float(s) ** 2 for row in slopes for s in row) / slopes.size
-        total = sum(float(w) ** 2 for row in W for w in row) * mean_square / n_in
-        result = call(answer, W, slopes)
-        expect_close(
-            result,
-            math.sqrt(total),
-            f"W of shape {W.shape} and slopes of shape {slopes.shape}",
-            rtol=1e-6,
-            hint=_why_not(result, math.sqrt(total), W, slopes),
-        )
-
-
-def _why_not(result: Any, right: float, W: np.ndarray, slopes: np.ndarray) -> str:
-    """What a wrong factor looks like: which of the usual slips gives this number?"""
-    n_out, n_in = W.shape
-    rms = math.sqrt(np.mean(slopes**2))
-    slips = {
-        "That is the square of it: a factor of the RMS is a root.": right**2,
-        "Is it divided by fan_out? fan_in is the number of columns of W.": right
-        * math.sqrt(n_in / n_out),
-        "You took the mean of the slopes; equation 2 has their root mean square.": right
-        * float(slopes.mean())
-        / rms,
-        "You took the operator norm of W; ‖W‖_F is the root of the sum of all squared weights.": (
-            right * np.linalg.norm(W, 2) / np.linalg.norm(W)
-        ),
-        "np.std subtracts the mean of the weights first; ‖W‖_F does not.": rms
-        * float(W.std())
-        * math.sqrt(n_out),
-    }
-    try:
-        number = float(result)
-    except (TypeError, ValueError):
-        return "One number is asked for."
-    for said, value in slips.items():
-        if math.isclose(number, value, rel_tol=1e-6) and not math.isclose(value, right):
-            return said
-    return "Two factors: the RMS of the slopes, and ‖W‖_F/√fan_in, of the weights alone."
-
-
-def _judge_verdict(answer: Callable) -> None:
-    rng = np.random.default_rng(0)
-    noise = np.exp(0.3 * rng.normal(size=40))
-    lone = np.ones(12)
-    lone[0] = 1e-4  # one small layer at the end is no slope
-    cases = [
-        ("12 layers, ×0.5 per layer", 0.5 ** np.arange(11, -1, -1), "vanishing"),
-        ("12 layers, ×2 per layer", 2.0 ** np.arange(11, -1, -1), "exploding"),
-        ("12 layers, ×0.7 per layer", 0.7 ** np.arange(11, -1, -1), "healthy"),
-        ("the same, times 1e-12", 1e-12 * 0.7 ** np.arange(11, -1, -1), "healthy"),
-        ("12 layers, ×0.5 per layer, times 1e12", 1e12 * 0.5 ** np.arange(11, -1, -1), "vanishing"),
-        ("40 layers, ×0.85 per layer, noisy", noise * 0.85 ** np.arange(39, -1, -1), "vanishing"),
-        ("40 layers, ×1.05 per layer, noisy", noise * 1.05 ** np.arange(39, -1, -1), "healthy"),
-        ("40 layers, ×1.2 per layer, noisy", noise * 1.2 ** np.arange(39, -1, -1), "exploding"),
-        ("12 level layers but for the first, 1e-4", lone, "healthy"),
-        ("3 layers, ×0.2 per layer", 0.2 ** np.arange(2, -1, -1), "healthy"),
-        ("3 layers, ×0.05 per layer", 0.05 ** np.arange(2, -1, -1), "vanishing"),
-    ]
-    for given, sizes, expected in cases:
-        result = call(answer, sizes)
-        if not isinstance(result, str) or result not in ("vanishing", "exploding", "healthy"):
-            raise WrongAnswer(
-                f"You returned {result!r}: one of the texts 'vanishing', 'exploding' and 'healthy' "
-                "is asked for."
-            )
-        if result != expected:
-            if "healthy" not in (result, expected):
-                why = (
-                    "On its way back the gradient runs from layer L to layer 1: which of the two "
-                    "is it if layer 1 gets less?"
-                )
-            elif given.startswith("12 level"):
-                why = "No single layer may decide: lay a line through all of them."
-            elif given.startswith("3 layers"):
-                why = "From layer L to layer 1 there are L − 1 steps."
-            else:
-                why = (
-                    "Take the slope of ln(size) over l by least squares, times L − 1 steps, and "
-                    "compare it with ln 100."
-                )
-            raise WrongAnswer(f"For {given} you returned {result!r}; expected {expected!r}. {why}")
-
-
-def _judge_fool_the_gauge(answer: Any) -> None:
-    if not isinstance(answer, tuple | list) or len(answer) != 3:
-        raise WrongAnswer(f"Give (depth, width, std), three numbers; you gave {answer!r}.")
-    if any(part is ... for part in answer):
-        raise NotAttempted
-    depth, width, std = answer
-    for name, value, most in (("depth", depth, 30), ("width", width, 256)):
-        if isinstance(value, bool) or not isinstance(value, Integral) or not 2 <= value <= most:
-            raise WrongAnswer(f"{name}={value!r} must be an integer from 2 to {most}.")
-    std = std.item() if isinstance(std, torch.Tensor) and std.numel() == 1 else std
-    if isinstance(std, bool) or not isinstance(std, Real) or not 0 < std < math.inf:
-        raise WrongAnswer(f"std={std!r} must be a number above 0.")
-    depth, width = int(depth), int(width)
-    if depth < 5:
-        raise WrongAnswer(f"depth={depth}: with fewer than 5 layers there is nothing to compare.")
-    outputs, weights = gauges(depth, width, float(std))
-    growth = float(outputs[0] / outputs[-1])
-    spread = float(max(weights) / min(weights)) if min(weights) > 0 else math.inf
-    if not growth > 1e6:
-        raise WrongAnswer(
-            f"With depth={depth}, width={width}, std={std:g} ∂L/∂h changes by ×{growth:.3g} from "
-            "the last hidden layer to the first; growth by more than ×1e6 is asked for."
-        )
-    if not spread <= 3:
-        raise WrongAnswer(
-            f"With depth={depth}, width={width}, std={std:g} ∂L/∂h grows by ×{growth:.3g}, but the "
-            f"weight gradients differ by ×{spread:.3g}: no more than ×3 is asked for."
-        )
-
-
-def gauges(depth: int, width: int, std: float) -> tuple[list[float], list[float]]:
-    """RMS of ∂L/∂h_l and of ∂L/∂W_l over the square layers of a random ReLU network, float64."""
-    generator = torch.Generator().manual_seed(0)
-    options = {"generator": generator, "dtype": torch.float64}
-    h, target = torch.randn(64, width, **options), torch.randn(64, width, **options)
-    weights = [torch.randn(width, width, **options) * std for _ in range(depth - 1)]
-    weights = [weight.requires_grad_() for weight in weights]
-    states = []
-    for weight in weights:
-        h = torch.relu(h @ weight.T)
-        states.append(h)
-    found = torch.autograd.grad((h * target).sum(), [*states, *weights])
-    sizes = [float(part.square().mean().sqrt()) for part in found]
-    return sizes[: depth - 1], sizes[depth:]  # W_1 reads the input
-
-
-def _judge_unknown_patients(answer: Any) -> None:
-    if not isinstance(answer, dict):
-        raise WrongAnswer(f"A dict name → kind is expected; you gave a {type(answer).__name__}.")
-    if any(value is ... for value in answer.values()):
-        raise NotAttempted
-    if set(answer) != set(_ILLNESSES):
-        raise WrongAnswer(
-            f"The names are {', '.join(_ILLNESSES)}; you gave {', '.join(map(str, answer))}."
-        )
-    for name, kind in answer.items():
-        said = {kind} if isinstance(kind, str) else kind
-        if not isinstance(said, set | frozenset | list | tuple):
-            raise WrongAnswer(f"{name}: a kind is a text such as 'vanishing'; you gave {kind!r}.")
-        for one in said:
-            if one not in _KINDS:
-                raise WrongAnswer(f"{name}: {one!r} is no kind. The kinds: {', '.join(_KINDS)}.")
-        if set(said) != {_ILLNESSES[name]}:
-            raise WrongAnswer(
-                f"{name}: {_said(said)} is not what it has. Run cu.diagnose on model, batch and "
-                "loss, and read the evidence."
-            )
-
-
-def _said(kinds: Any) -> str:
-    return ", ".join(sorted(map(repr, kinds)))
-
-
-_CASES = (
-    ("ReLU", 30, "PyTorch's default"),
-    ("ReLU", 40, "standard deviation 1"),
-    ("Tanh", 30, "standard deviation 0.01"),
-    ("Tanh", 40, "three times Xavier's"),
-)
-
-
-def _judge_treat_network(answer: Callable) -> None:
-    for seed, (name, depth, start) in enumerate(_CASES):
-        model = _sick(name, depth, start, seed)
-        shapes = [tuple(p.shape) for p in model.parameters()]
-        kinds = [type(module) for module in model]
-        where = f"{depth} layers of {name}, weights: {start}"
-        treated = call(answer, model)
-        if not isinstance(treated, nn.Sequential):
-            raise WrongAnswer(
-                f"For {where} you returned a {type(treated).__name__}: return the model."
-            )
-        if [type(m) for m in treated] != kinds or shapes != [
-            tuple(p.shape) for p in treated.parameters()
-        ]:
-            raise WrongAnswer(f"For {where}: layers or sizes have changed. Change numbers only.")
-        change, signal = _passage(treated, seed)
-        if not 0 < change < math.inf or not 1e-3 < signal < 1e3:
-            raise WrongAnswer(
-                f"For {where}: rms of the last hidden layer {signal:.2g}, gradient first over last "
-                f"layer {change:.2g}. Nothing passes: are the weights all alike, or 0?"
-            )
-        if not 1 / _MOST < change < _MOST:
-            raise WrongAnswer(
-                f"For {where} the gradient is multiplied by {change:.2g} from the last layer to "
-                f"the first; between 1/{_MOST} and {_MOST} is asked for. Which σ_w makes rms φ′ × "
-                "σ_w = 1? And do the biases help?"
-            )
-
-
-_MOST = 12
-
-
-def _sick(name: str, depth: int, start: str, seed: int) -> nn.Sequential:
-    """A network of width 128 in a sorry state, from its own generator."""
-    generator = torch.Generator().manual_seed(seed)
-    layers: list[nn.Module] = []
-    with torch.random.fork_rng(devices=[]):
-        for _ in range(depth - 1):
-            layers += [nn.Linear(128, 128), getattr(nn, name)()]
-        model = nn.Sequential(*layers, nn.Linear(128, 10))
-    std = {
-        "PyTorch's default": (3 * 128) ** -0.5,
-        "standard deviation 1": 1.0,
-        "standard deviation 0.01": 0.01,
-        "three times Xavier's": 3 * 128**-0.5,
-    }[start]
-    for layer in model:
-        if isinstance(layer, nn.Linear):
-            layer.weight.data = std * torch.randn(layer.weight.shape, generator=generator)
-            layer.bias.data = 2 * torch.randn(layer.bias.shape, generator=generator)
-    return model
-
-
-def _passage(model: nn.Sequential, seed: int) -> tuple[float, float]:
-    """Gradient at the input of layer 2 over that at the last layer, and rms of its input."""
-    generator = torch.Generator().manual_seed(100 + seed)
-    h = torch.randn(64, 128, generator=generator, dtype=torch.float64)
-    inputs = []
-    for module in model:
-        if isinstance(module, nn.Linear):
-            inputs.append(h if inputs else h.requires_grad_())
-            weight, bias = module.weight.detach().double(), module.bias.detach().double()
-            h = h @ weight.T + bias
-        else:
-            h = module(h)
-    delta = torch.randn(h.shape, generator=generator, dtype=torch.float64)
-    first, last = torch.autograd.grad((h * delta).sum(), [inputs[1], inputs[-1]])
-    size = float(last.norm())
-    signal = float(inputs[-1].detach().square().mean().sqrt())
-    return float(first.norm()) / size if size else 0.0, signal
-
-
-# ---------------------------------------------------------------- the exercises
-
-layer_factor = Exercise(
-    chapter=_CHAPTER,
-    name="layer_factor",
-    statement="What slope × weights predicts for the factor of the gradient's RMS.",
-    minutes=10,
-    difficulty=1,
-    reference=layer_factor,
-    judge=_judge_layer_factor,
-    hints=(
-        "Two factors: one from the slopes alone, one from the weights alone.",
-        "rms is the root of the mean of the squares, over all samples and units.",
-        "√(np.sum(W**2) / W.shape[1]) is the second one: fan_in is the number of columns.",
-    ),
-)
-
-verdict = Exercise(
-    chapter=_CHAPTER,
-    name="verdict",
-    statement="A verdict on a gradient by its slope over the depth, without a unit.",
-    minutes=10,
-    difficulty=2,
-    reference=verdict,
-    judge=_judge_verdict,
-    hints=(
-        "np.polyfit(layers, np.log(sizes), 1)[0] is the slope per layer.",
-        "Over the depth there are L − 1 steps. Compare the total with np.log(100).",
-        "Sizes that fall toward layer 1 have a positive slope over l: that is vanishing.",
-    ),
-)
-
-fool_the_gauge = Exercise(
-    chapter=_CHAPTER,
-    name="fool_the_gauge",
-    statement="Depth, width and std of a ReLU network that explodes while its weight gradients "
-    "are alike.",
-    minutes=10,
-    difficulty=2,
-    reference=_FOOL,
-    judge=_judge_fool_the_gauge,
-    hints=(
-        "‖∂L/∂W_l‖ = ‖δ_l‖·‖h_(l−1)‖: it is level if the signal grows as fast on its way forward "
-        "as the gradient does on its way back.",
-        "For ReLU both factors are std·√(width/2) per layer. Which std makes it 3?",
-        "Depth counts too: the factor to the power of the number of layers must exceed 10⁶. A "
-        "wide network has less scatter.",
-    ),
-)
-
-unknown_patients = Exercise(
-    chapter=_CHAPTER,
-    name="unknown_patients",
-    statement="What do the four patients have?",
-    minutes=10,
-    difficulty=2,
-    reference=_ILLNESSES,
-    judge=_judge_unknown_patients,
-    hints=(
-        "model, batch, loss = cu.exercises.clinic.patients()['A'], then cu.diagnose.",
-        "diagnosis.kinds is the set of what was found; print(diagnosis) says why.",
-        "A tiny loss is no illness.",
-    ),
-)
-
-treat_network = Exercise(
-    chapter=_CHAPTER,
-    name="treat_network",
-    statement="Weights and biases with which a gradient passes 30 layers of ReLU or tanh.",
-    minutes=15,
-    difficulty=3,
-    reference=treat_network,
-    judge=_judge_treat_network,
-    hints=(
-        "rms φ′ is √½ for ReLU whatever the scale; for tanh it is 1 at small signals.",
-        "So σ_w² = 2 for ReLU and σ_w² = 1 for tanh, divided by fan_in. Biases at 0.",
-        "nn.init.kaiming_normal_(layer.weight, nonlinearity='relu'), or 'linear' for tanh.",
-    ),
-)

@@ -1,22 +1,61 @@
 """Exercises of notebook 01, "Descend a gradient"."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from .base import Exercise, WrongAnswer, call, expect_close
-
-_CHAPTER = "gradient_descent"
+from .base import Cases, exercise
 
 
+@exercise(
+    "One step of gradient descent with momentum, as torch.optim.SGD does it.",
+    minutes=5,
+    difficulty=1,
+    hints=(
+        "Section 5 has the two lines, in the order in which they are carried out.",
+        "First the velocity: momentum * velocity + gradient. Then the parameters.",
+        "The parameters move against the *new* velocity: theta - lr * velocity.",
+    ),
+)
 def momentum_step(theta, velocity, gradient, lr, momentum):
     """One step of gradient descent with momentum: the new parameters and the new velocity."""
     velocity = momentum * velocity + gradient
     return theta - lr * velocity, velocity
 
 
+@momentum_step.cases(
+    results={
+        "new parameters": "Step along the new velocity, times the learning rate, downhill.",
+        "new velocity": "Keep a share `momentum` of the old velocity and add the whole gradient.",
+    },
+    rtol=1e-9,
+    atol=1e-12,
+)
+def _() -> Cases:
+    rng = np.random.default_rng(0)
+    for size, lr, momentum in ((1, 0.5, 0.0), (3, 0.1, 0.9), (2, 2.0, 0.5)):
+        theta, gradients = rng.normal(size=size), rng.normal(size=(4, size))
+        velocity = np.zeros(size)
+        for step, gradient in enumerate(gradients, start=1):
+            inputs = theta, velocity, gradient, lr, momentum
+            velocity = momentum * velocity + gradient
+            theta = theta - lr * velocity
+            given = f"step {step} of {size} parameters, lr={lr}, momentum={momentum}"
+            yield inputs, (theta, velocity), given
+
+
+@exercise(
+    "How many steps of gradient descent, at the best learning rate, make the error "
+    "10^digits times smaller?",
+    minutes=10,
+    difficulty=2,
+    hints=(
+        "What is the best rate per step for this condition number?",
+        "Solve rate^t = 10^−digits for t with logarithms, and round up.",
+        "t = digits · ln 10 / −ln((κ−1)/(κ+1)). At κ = 1 the logarithm fails: treat it apart.",
+    ),
+)
 def steps_needed(condition_number, digits):
     """Steps of plain gradient descent, at its best learning rate, for `digits` decimal digits."""
     rate = (condition_number - 1) / (condition_number + 1)
@@ -25,6 +64,30 @@ def steps_needed(condition_number, digits):
     return math.ceil(digits * math.log(10) / -math.log(rate))
 
 
+@steps_needed.cases(
+    "Take the smallest whole number t with rate^t ≤ 10^−digits, where the rate is that of the best "
+    "learning rate. At κ = 1 it is 0, and one step is enough.",
+    rtol=0,
+)
+def _() -> Cases:
+    cases = [(3, 1), (3, 3), (100, 1), (100, 4), (1.5, 2), (2000.0, 2), (1, 1), (1, 5)]
+    for kappa, digits in cases:
+        rate, error, steps = (kappa - 1) / (kappa + 1), 1.0, 0
+        while error > 10.0**-digits:
+            error, steps = error * rate, steps + 1
+        yield (kappa, digits), steps, f"condition number {kappa}, digits {digits}"
+
+
+@exercise(
+    "A learning-rate schedule: a linear warm-up, then a cosine down to zero.",
+    minutes=10,
+    difficulty=2,
+    hints=(
+        "Two cases: step < warmup_steps, and the rest.",
+        "After the warm-up, how far along is the run, as a share from 0 to 1?",
+        "(step − warmup_steps) / (total_steps − warmup_steps) goes into the cosine, times π.",
+    ),
+)
 def warmup_cosine(step, total_steps, warmup_steps, peak_lr):
     """Learning rate of one step: a linear rise, then half a period of the cosine."""
     if step < warmup_steps:
@@ -33,6 +96,31 @@ def warmup_cosine(step, total_steps, warmup_steps, peak_lr):
     return peak_lr * (1 + math.cos(math.pi * share)) / 2
 
 
+@warmup_cosine.cases(
+    "The first step already has a learning rate above 0. The cosine begins after the warm-up, at "
+    "the peak, and would reach 0 at t = T.",
+    rtol=1e-9,
+    atol=1e-12,
+)
+def _() -> Cases:
+    for total, warmup, peak in ((10, 0, 1.0), (10, 4, 0.5), (7, 1, 2.0), (100, 10, 0.1)):
+        rising = [peak * (t + 1) / warmup for t in range(warmup)]
+        angles = np.arange(total - warmup) * np.pi / (total - warmup)
+        for t, expected in enumerate([*rising, *(peak * np.cos(angles / 2) ** 2)]):
+            given = f"step {t} of {total}, {warmup} of them warm-up, peak {peak}"
+            yield (t, total, warmup, peak), float(expected), given
+
+
+@exercise(
+    "The largest eigenvalue of a positive definite matrix, from products with it alone.",
+    minutes=10,
+    difficulty=2,
+    hints=(
+        "Section 8 does it: power iteration.",
+        "Repeat: v divided by its norm, then v = product(v).",
+        "After some hundred products, a unit vector times the matrix has the length λ_max.",
+    ),
+)
 def sharpness(product, v):
     """Largest eigenvalue of a positive definite matrix that is known by its products only."""
     for _ in range(500):
@@ -41,182 +129,24 @@ def sharpness(product, v):
     return np.linalg.norm(v)
 
 
-def chain_limit(weights):
-    """Largest stable learning rate at a minimum of the chain."""
-    slope = np.prod(weights) / weights
-    return 2 / np.sum(slope**2)
-
-
-def _judge_momentum_step(answer: Callable) -> None:
-    rng = np.random.default_rng(0)
-    for size, lr, momentum in ((1, 0.5, 0.0), (3, 0.1, 0.9), (2, 2.0, 0.5)):
-        theta, gradients = rng.normal(size=size), rng.normal(size=(4, size))
-        velocity = np.zeros(size)
-        for step, gradient in enumerate(gradients, start=1):
-            where = f"step {step} of {size} parameters, lr={lr}, momentum={momentum}"
-            result = call(answer, theta, velocity, gradient, lr, momentum)
-            if not isinstance(result, tuple | list) or len(result) != 2:
-                raise WrongAnswer(f"For {where}: return two arrays, parameters and velocity.")
-            velocity = momentum * velocity + gradient
-            theta = theta - lr * velocity
-            for part, want, name, hint in zip(
-                result,
-                (theta, velocity),
-                ("new parameters", "new velocity"),
-                (
-                    "Step along the new velocity, times the learning rate, downhill.",
-                    "Keep a share `momentum` of the old velocity and add the whole gradient.",
-                ),
-                strict=True,
-            ):
-                expect_close(part, want, f"{where}, {name}", rtol=1e-9, atol=1e-12, hint=hint)
-
-
-def _judge_steps_needed(answer: Callable) -> None:
-    for kappa, digits in (
-        (3, 1),
-        (3, 3),
-        (100, 1),
-        (100, 4),
-        (1.5, 2),
-        (2000.0, 2),
-        (1, 1),
-        (1, 5),
-    ):
-        rate, error, steps = (kappa - 1) / (kappa + 1), 1.0, 0
-        while error > 10.0**-digits:
-            error, steps = error * rate, steps + 1
-        expect_close(
-            call(answer, kappa, digits),
-            steps,
-            f"condition number {kappa}, digits {digits}",
-            rtol=0,
-            atol=1e-9,
-            hint="Take the smallest whole number t with rate^t ≤ 10^−digits, where the rate is "
-            "that of the best learning rate. At κ = 1 it is 0, and one step is enough.",
-        )
-
-
-def _judge_warmup_cosine(answer: Callable) -> None:
-    for total, warmup, peak in ((10, 0, 1.0), (10, 4, 0.5), (7, 1, 2.0), (100, 10, 0.1)):
-        rising = [peak * (t + 1) / warmup for t in range(warmup)]
-        angles = np.arange(total - warmup) * np.pi / (total - warmup)
-        for t, expected in enumerate([*rising, *(peak * np.cos(angles / 2) ** 2)]):
-            expect_close(
-                call(answer, t, total, warmup, peak),
-                float(expected),
-                f"step {t} of {total}, {warmup} of them warm-up, peak {peak}",
-                rtol=1e-9,
-                atol=1e-12,
-                hint="The first step already has a learning rate above 0. The cosine begins after "
-                "the warm-up, at the peak, and would reach 0 at t = T.",
-            )
-
-
-def _judge_sharpness(answer: Callable) -> None:
+@sharpness.cases(
+    "Multiply a few hundred times. Scale the vector to length 1 before each product: it neither "
+    "overflows nor vanishes, and its length after the product is the answer."
+)
+def _() -> Cases:
     rng = np.random.default_rng(0)
     for size, scale in ((1, 3.0), (2, 1.0), (20, 0.01), (20, 100.0), (50, 1e30)):
         rotation = np.linalg.qr(rng.normal(size=(size, size)))[0]
         spectrum = np.append(np.linspace(0.05, 0.9, size - 1), 1.0) * scale
         matrix = rotation @ np.diag(spectrum) @ rotation.T
-        v = rng.normal(size=size)
-        with np.errstate(all="ignore"):
-            result = call(answer, lambda u, matrix=matrix: matrix @ u, v)
-        expect_close(
-            result,
-            scale,
-            f"a {size}×{size} matrix with eigenvalues up to {scale:g}",
-            rtol=1e-6,
-            hint="Multiply a few hundred times. Scale the vector to length 1 before each product: "
-            "it neither overflows nor vanishes, and its length after the product is the answer.",
-        )
+        given = f"a {size}×{size} matrix with eigenvalues up to {scale:g}"
+        yield (lambda u, matrix=matrix: matrix @ u, rng.normal(size=size)), scale, given
 
 
-def _judge_chain_limit(answer: Callable) -> None:
-    for weights in ([1.0] * 4, [2.0], [2.0, 0.5], [2.0, 3.0], [-1.5, 0.5, 4.0], [0.2, 5.0, 1.0]):
-        w = torch.tensor(weights, dtype=torch.float64)
-        target = w.prod()
-        hessian = torch.autograd.functional.hessian(lambda w, y=target: (y - w.prod()) ** 2 / 2, w)
-        expect_close(
-            call(answer, np.array(weights)),
-            2 / torch.linalg.eigvalsh(hessian)[-1].item(),
-            f"the weights {weights}, which fit the target {target.item():g}",
-            rtol=1e-9,
-            hint="At a minimum the Hessian is vvᵀ with v_l = ∂ŷ/∂w_l, the product of the other "
-            "weights. Its only eigenvalue above 0 is ‖v‖².",
-        )
-
-
-momentum_step = Exercise(
-    chapter=_CHAPTER,
-    name="momentum_step",
-    statement="One step of gradient descent with momentum, as torch.optim.SGD does it.",
-    minutes=5,
-    difficulty=1,
-    reference=momentum_step,
-    judge=_judge_momentum_step,
-    hints=(
-        "Section 5 has the two lines, in the order in which they are carried out.",
-        "First the velocity: momentum * velocity + gradient. Then the parameters.",
-        "The parameters move against the *new* velocity: theta - lr * velocity.",
-    ),
-)
-
-steps_needed = Exercise(
-    chapter=_CHAPTER,
-    name="steps_needed",
-    statement="How many steps of gradient descent, at the best learning rate, make the error "
-    "10^digits times smaller?",
-    minutes=10,
-    difficulty=2,
-    reference=steps_needed,
-    judge=_judge_steps_needed,
-    hints=(
-        "What is the best rate per step for this condition number?",
-        "Solve rate^t = 10^−digits for t with logarithms, and round up.",
-        "t = digits · ln 10 / −ln((κ−1)/(κ+1)). At κ = 1 the logarithm fails: treat it apart.",
-    ),
-)
-
-warmup_cosine = Exercise(
-    chapter=_CHAPTER,
-    name="warmup_cosine",
-    statement="A learning-rate schedule: a linear warm-up, then a cosine down to zero.",
-    minutes=10,
-    difficulty=2,
-    reference=warmup_cosine,
-    judge=_judge_warmup_cosine,
-    hints=(
-        "Two cases: step < warmup_steps, and the rest.",
-        "After the warm-up, how far along is the run, as a share from 0 to 1?",
-        "(step − warmup_steps) / (total_steps − warmup_steps) goes into the cosine, times π.",
-    ),
-)
-
-sharpness = Exercise(
-    chapter=_CHAPTER,
-    name="sharpness",
-    statement="The largest eigenvalue of a positive definite matrix, from products with it alone.",
-    minutes=10,
-    difficulty=2,
-    reference=sharpness,
-    judge=_judge_sharpness,
-    hints=(
-        "Section 8 does it: power iteration.",
-        "Repeat: v divided by its norm, then v = product(v).",
-        "After some hundred products, a unit vector times the matrix has the length λ_max.",
-    ),
-)
-
-chain_limit = Exercise(
-    chapter=_CHAPTER,
-    name="chain_limit",
-    statement="The largest stable learning rate of a chain of scalars at a minimum with unequal "
-    "weights.",
+@exercise(
+    "The largest stable learning rate of a chain of scalars at a minimum with unequal weights.",
     minutes=15,
     difficulty=3,
-    reference=chain_limit,
-    judge=_judge_chain_limit,
     hints=(
         "Follow section 6 with a target y. Which term of the Hessian is zero at a minimum?",
         "v_l = ∂ŷ/∂w_l is the product of all weights but w_l, so ŷ/w_l.",
@@ -224,3 +154,22 @@ chain_limit = Exercise(
         "below 1, because the product of the w_l is 1.",
     ),
 )
+def chain_limit(weights):
+    """Largest stable learning rate at a minimum of the chain."""
+    slope = np.prod(weights) / weights
+    return 2 / np.sum(slope**2)
+
+
+@chain_limit.cases(
+    "At a minimum the Hessian is vvᵀ with v_l = ∂ŷ/∂w_l, the product of the other weights. Its "
+    "only eigenvalue above 0 is ‖v‖².",
+    rtol=1e-9,
+)
+def _() -> Cases:
+    for weights in ([1.0] * 4, [2.0], [2.0, 0.5], [2.0, 3.0], [-1.5, 0.5, 4.0], [0.2, 5.0, 1.0]):
+        w = torch.tensor(weights, dtype=torch.float64)
+        target = w.prod()
+        hessian = torch.autograd.functional.hessian(lambda w, y=target: (y - w.prod()) ** 2 / 2, w)
+        expected = 2 / torch.linalg.eigvalsh(hessian)[-1].item()
+        given = f"the weights {weights}, which fit the target {target.item():g}"
+        yield (np.array(weights),), expected, given

@@ -1,18 +1,25 @@
 """Exercises of notebook 07, "Normalize the batch"."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .base import Exercise, WrongAnswer, call, expect_close
-
-_CHAPTER = "normalization"
+from .base import Cases, exercise
 
 
+@exercise(
+    "The backward pass of layer norm in NumPy.",
+    minutes=15,
+    difficulty=2,
+    hints=(
+        "Layer norm is batch norm of the transpose: the sums run over the units of one sample.",
+        "γ belongs to a unit, so it stands inside the means now: begin with d = δ ⊙ γ.",
+        "(d − mean(d) − ẑ · mean(d ⊙ ẑ))/s, each mean over axis 1 with keepdims=True.",
+    ),
+)
 def layernorm_backward(delta, z, gamma, eps):
     """∂𝓛/∂z from δ = ∂𝓛/∂out of a layer norm over the units of each sample."""
     s = np.sqrt(z.var(axis=1, keepdims=True) + eps)
@@ -22,42 +29,8 @@ def layernorm_backward(delta, z, gamma, eps):
     return (d - d.mean(axis=1, keepdims=True) - z_hat * along) / s
 
 
-def running_statistics(batches, m):
-    """Running mean and variance of batch norm after these batches, as PyTorch keeps them."""
-    mean, variance = np.zeros(batches[0].shape[1]), np.ones(batches[0].shape[1])
-    for z in batches:
-        mean = (1 - m) * mean + m * z.mean(axis=0)
-        variance = (1 - m) * variance + m * z.var(axis=0, ddof=1)
-    return mean, variance
-
-
-def normalize(x, kind, groups=2):
-    """Batch, layer, instance or group norm of images x of shape (B, C, H, W), ε = 0."""
-    B, C, H, W = x.shape
-    axes = {"batch": (0, 2, 3), "layer": (1, 2, 3), "instance": (2, 3), "group": (2, 3, 4)}[kind]
-    parts = x.reshape(B, groups, C // groups, H, W) if kind == "group" else x
-    centered = parts - parts.mean(axis=axes, keepdims=True)
-    return (centered / parts.std(axis=axes, keepdims=True)).reshape(x.shape)
-
-
-def fold_batchnorm(W, b, gamma, beta, mean, variance, eps):
-    """Weights and bias of one linear layer that does the work of linear and batch norm in eval."""
-    scale = gamma / np.sqrt(variance + eps)
-    return scale[:, None] * W, scale * (b - mean) + beta
-
-
-def leaky_relu_factor(a):
-    """Factor of g² per layer for batch norm before leaky ReLU of slope a, infinite batch."""
-    mean_square = (1 + a**2) / 2
-    return mean_square / (mean_square - (1 - a) ** 2 / (2 * math.pi))
-
-
-def rescaled_lr(lr, alpha):
-    """Learning rate with which SGD from αw takes the same path as from w with `lr`, scaled by α."""
-    return alpha**2 * lr
-
-
-def _judge_layernorm_backward(answer: Callable) -> None:
+@layernorm_backward.cases(rtol=1e-7)
+def _() -> Cases:
     rng = np.random.default_rng(0)
     same = (
         "Take δ, subtract its mean, subtract its part along ẑ, divide by s: all over the units "
@@ -73,39 +46,72 @@ def _judge_layernorm_backward(answer: Callable) -> None:
         # The oracle is autograd through PyTorch's own layer norm.
         leaf = torch.tensor(z, requires_grad=True)
         out = F.layer_norm(leaf, (n,), weight=torch.tensor(gamma), eps=eps)
-        (want,) = torch.autograd.grad(out, leaf, torch.tensor(delta))
-        expect_close(
-            call(answer, delta, z, gamma, eps),
-            want.numpy(),
-            f"{B} samples of {n} units, ε = {eps}, γ = {np.round(gamma, 1).tolist()}",
-            rtol=1e-7,
-            atol=1e-9,
-            hint=hint,
-        )
+        (expected,) = torch.autograd.grad(out, leaf, torch.tensor(delta))
+        given = f"{B} samples of {n} units, ε = {eps}, γ = {np.round(gamma, 1).tolist()}"
+        yield (delta, z, gamma, eps), expected.numpy(), given, hint
 
 
-def _judge_running_statistics(answer: Callable) -> None:
+@exercise(
+    "Running mean and variance after a list of batches, as PyTorch keeps them.",
+    minutes=10,
+    difficulty=1,
+    hints=(
+        "Start with mean 0 and variance 1 for every unit.",
+        "new = (1 − m)·old + m·(what this batch says).",
+        "The variance of the batch is z.var(axis=0, ddof=1): unbiased.",
+    ),
+)
+def running_statistics(batches, m):
+    """Running mean and variance of batch norm after these batches, as PyTorch keeps them."""
+    mean, variance = np.zeros(batches[0].shape[1]), np.ones(batches[0].shape[1])
+    for z in batches:
+        mean = (1 - m) * mean + m * z.mean(axis=0)
+        variance = (1 - m) * variance + m * z.var(axis=0, ddof=1)
+    return mean, variance
+
+
+@running_statistics.cases(
+    results={
+        "the running mean": "It starts at 0. Each batch adds the share m of its mean, the old "
+        "value keeps 1 − m.",
+        "the running variance": "It starts at 1. Each batch adds the share m of its variance: the "
+        "unbiased one, with B − 1 in the denominator.",
+    },
+    rtol=1e-7,
+)
+def _() -> Cases:
     rng = np.random.default_rng(0)
-    hints = (
-        "It starts at 0. Each batch adds the share m of its mean, the old value keeps 1 − m.",
-        "It starts at 1. Each batch adds the share m of its variance: the unbiased one, with "
-        "B − 1 in the denominator.",
-    )
     for B, steps, m in ((4, 1, 0.1), (2, 3, 0.1), (3, 7, 0.5), (50, 5, 0.01)):
         batches = [rng.normal(3, 2, size=(B, 3)) for _ in range(steps)]
         layer = nn.BatchNorm1d(3, momentum=m, dtype=torch.float64)
         for z in batches:
             layer(torch.tensor(z))
-        where = f"{steps} {'batch' if steps == 1 else 'batches'} of {B} samples, m = {m}"
-        result = call(answer, batches, m)
-        if not isinstance(result, tuple | list) or len(result) != 2:
-            raise WrongAnswer(f"For {where}: return two arrays, running mean and running variance.")
-        wanted = layer.running_mean.numpy(), layer.running_var.numpy()
-        for part, want, name, hint in zip(result, wanted, ("mean", "variance"), hints, strict=True):
-            expect_close(part, want, f"{where}, the running {name}", rtol=1e-7, hint=hint)
+        expected = [layer.get_buffer(f"running_{name}").numpy() for name in ("mean", "var")]
+        given = f"{steps} {'batch' if steps == 1 else 'batches'} of {B} samples, m = {m}"
+        yield (batches, m), expected, given
 
 
-def _judge_normalize(answer: Callable) -> None:
+@exercise(
+    "Batch, layer, instance and group norm of images: which axes does each average over?",
+    minutes=15,
+    difficulty=2,
+    hints=(
+        "Only the axes differ. With keepdims=True the rest of the code is the same for all.",
+        "batch: (0, 2, 3). layer: (1, 2, 3). instance: (2, 3).",
+        "group: reshape to (B, 2, C//2, H, W), normalize over the last three axes, reshape back.",
+    ),
+)
+def normalize(x, kind, groups=2):
+    """Batch, layer, instance or group norm of images x of shape (B, C, H, W), ε = 0."""
+    B, C, H, W = x.shape
+    axes = {"batch": (0, 2, 3), "layer": (1, 2, 3), "instance": (2, 3), "group": (2, 3, 4)}[kind]
+    parts = x.reshape(B, groups, C // groups, H, W) if kind == "group" else x
+    centered = parts - parts.mean(axis=axes, keepdims=True)
+    return (centered / parts.std(axis=axes, keepdims=True)).reshape(x.shape)
+
+
+@normalize.cases(rtol=1e-7)
+def _() -> Cases:
     rng = np.random.default_rng(0)
     norms = {
         "batch": lambda x: F.batch_norm(x, None, None, training=True, eps=1e-300),
@@ -122,85 +128,102 @@ def _judge_normalize(answer: Callable) -> None:
     for shape in ((3, 4, 2, 5), (4, 6, 3, 3), (2, 4, 2, 2)):
         x = rng.normal(size=shape) * rng.uniform(0.5, 2, size=(1, shape[1], 1, 1)) + 1
         for kind, norm in norms.items():
-            expect_close(
-                call(answer, x, kind),
-                norm(torch.tensor(x)).numpy(),
-                f"x of shape {shape}, kind={kind!r}",
-                rtol=1e-7,
-                atol=1e-9,
-                hint=f"Expected: {hints[kind]}; biased variance.",
-            )
+            hint = f"Expected: {hints[kind]}; biased variance."
+            given = f"x of shape {shape}, kind={kind!r}"
+            yield (x, kind), norm(torch.tensor(x)).numpy(), given, hint
 
 
-def _judge_fold_batchnorm(answer: Callable) -> None:
+@exercise(
+    "One linear layer that does what linear and batch norm do in eval mode.",
+    minutes=10,
+    difficulty=2,
+    hints=(
+        "In eval mode mean and variance are constants: batch norm is a·z + c for each unit.",
+        "a = γ/√(variance + ε) and c = β − a·mean. Insert z = Wx + b.",
+        "W′ = a[:, None] * W, b′ = a * (b − mean) + β.",
+    ),
+)
+def fold_batchnorm(W, b, gamma, beta, mean, variance, eps):
+    """Weights and bias of one linear layer that does the work of linear and batch norm in eval."""
+    scale = gamma / np.sqrt(variance + eps)
+    return scale[:, None] * W, scale * (b - mean) + beta
+
+
+@fold_batchnorm.cases(
+    results={
+        "the new W": "Row i of W is multiplied by γ_i/√(variance_i + ε).",
+        "the new b": "The old b meets the same factor as W: insert z = Wx + b into "
+        "γ(z − μ)/√(…) + β.",
+    },
+    rtol=1e-7,
+)
+def _() -> Cases:
     rng = np.random.default_rng(0)
     for n_out, n_in, eps in ((4, 2, 0.5), (1, 3, 1e-5), (3, 3, 1e-3)):
         W, b = rng.normal(size=(n_out, n_in)), rng.normal(size=n_out)
         gamma, beta, mean = rng.normal(size=(3, n_out))
         variance = rng.uniform(0.1, 3, size=n_out)
-        where = f"W of shape ({n_out}, {n_in}), ε = {eps}"
-        result = call(answer, W, b, gamma, beta, mean, variance, eps)
-        if not isinstance(result, tuple | list) or len(result) != 2:
-            raise WrongAnswer(f"For {where}: return two arrays, the new W and the new b.")
         # The oracle is read off PyTorch's own layer in eval mode, at 0 and at the unit vectors.
-        x = torch.tensor(np.vstack([np.zeros(n_in), np.eye(n_in)]))
-        parts = [torch.tensor(v) for v in (mean, variance, gamma, beta)]
-        out = F.batch_norm(x @ torch.tensor(W).T + torch.tensor(b), *parts, eps=eps).numpy()
-        hints = (
-            "Row i of W is multiplied by γ_i/√(variance_i + ε).",
-            "The old b meets the same factor as W: insert z = Wx + b into γ(z − μ)/√(…) + β.",
-        )
-        for part, want, name, hint in zip(
-            result, ((out[1:] - out[0]).T, out[0]), ("W", "b"), hints, strict=True
-        ):
-            expect_close(part, want, f"{where}, the new {name}", rtol=1e-7, atol=1e-9, hint=hint)
+        z = np.vstack([np.zeros(n_in), np.eye(n_in)]) @ W.T + b
+        x, at, spread, scale, shift = map(torch.tensor, (z, mean, variance, gamma, beta))
+        out = F.batch_norm(x, at, spread, scale, shift, eps=eps).numpy()
+        inputs = W, b, gamma, beta, mean, variance, eps
+        yield inputs, ((out[1:] - out[0]).T, out[0]), f"W of shape ({n_out}, {n_in}), ε = {eps}"
 
 
-def _judge_leaky_relu_factor(answer: Callable) -> None:
+@exercise(
+    "The factor of g² per layer for batch norm and leaky ReLU, in closed form.",
+    minutes=10,
+    difficulty=2,
+    hints=(
+        "It is E[φ′²]/Var φ with z ~ N(0, 1). Half of the z are negative.",
+        "E φ′² = (1 + a²)/2, and because φ is linear on each side E φ² is the same.",
+        "E φ = (1 − a)·E[z, z > 0] = (1 − a)/√(2π). Var φ = E φ² − (E φ)².",
+    ),
+)
+def leaky_relu_factor(a):
+    """Factor of g² per layer for batch norm before leaky ReLU of slope a, infinite batch."""
+    mean_square = (1 + a**2) / 2
+    return mean_square / (mean_square - (1 - a) ** 2 / (2 * math.pi))
+
+
+@leaky_relu_factor.cases(rtol=1e-4)
+def _() -> Cases:
     z = np.linspace(-12, 12, 480_001)
     bell = np.exp(-(z**2) / 2)
     bell /= bell.sum()
+    hints = {0.0: "a = 0 is ReLU: π/(π−1).", 1.0: "a = 1 is linear, which costs nothing."}
+    default = "Half of the z are negative: check E φ′², E φ² and E φ one by one."
     for a in (0.0, 1.0, 0.5, 0.01, -0.5, 2.0):
         h = np.where(z > 0, z, a * z)
         slope = np.where(z > 0, 1.0, a)
         mean = (bell * h).sum()
         expected = (bell * slope**2).sum() / (bell * (h - mean) ** 2).sum()
-        hints = {
-            0.0: "a = 0 is ReLU: π/(π−1).",
-            1.0: "a = 1 is linear, which costs nothing.",
-        }
-        default = "Half of the z are negative: check E φ′², E φ² and E φ one by one."
-        expect_close(call(answer, a), expected, f"a = {a:g}", rtol=1e-4, hint=hints.get(a, default))
+        yield (a,), expected, f"a = {a:g}", hints.get(a, default)
 
 
-def _judge_rescaled_lr(answer: Callable) -> None:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(12, 5, generator=generator, dtype=torch.float64)
-    y = torch.randn(12, 3, generator=generator, dtype=torch.float64)
-    start = torch.randn(3, 5, generator=generator, dtype=torch.float64)
+@exercise(
+    "The learning rate that makes SGD from αw follow the path of SGD from w.",
+    minutes=10,
+    difficulty=2,
+    hints=(
+        "Write down one step from w and one from αw. The second shall be α times the first.",
+        "αw − η′·grad(αw) = α(w − η·grad(w)), and grad(αw) = grad(w)/α.",
+        "η′/α = αη.",
+    ),
+)
+def rescaled_lr(lr, alpha):
+    """Learning rate with which SGD from αw takes the same path as from w with `lr`, scaled by α."""
+    return alpha**2 * lr
 
-    def descend(W: torch.Tensor, lr: float) -> torch.Tensor:
-        """Five steps of gradient descent on a loss behind batch norm."""
-        for _ in range(5):
-            W = W.detach().requires_grad_()
-            z = x @ W.T
-            z = (z - z.mean(0)) / z.std(0, unbiased=False)
-            W = W - lr * torch.autograd.grad((z - y).square().mean(), W)[0]
-        return W.detach()
 
+@rescaled_lr.cases(
+    "The step from αw must be α times as long as the one from w. How long is the gradient at αw, "
+    "by equation 2?"
+)
+def _() -> Cases:
     for lr, alpha in ((0.1, 1.0), (0.1, 10.0), (0.3, 0.5), (1.0, 3.0)):
-        where = f"lr = {lr:g}, α = {alpha:g}"
-        result = call(answer, lr, alpha)
-        expect_close(
-            result,
-            lr * _lr_ratio(alpha),
-            where,
-            hint="The step from αw must be α times as long as the one from w. How long is the "
-            "gradient at αw, by equation 2?",
-        )
-        path, scaled = descend(start, lr), descend(alpha * start, float(result))
-        if not torch.allclose(scaled, alpha * path, rtol=1e-6):
-            raise WrongAnswer(f"For {where}: the two paths part.")
+        yield (lr, alpha), lr * _lr_ratio(alpha), f"lr = {lr:g}, α = {alpha:g}"
 
 
 def _lr_ratio(alpha: float) -> float:
@@ -214,94 +237,3 @@ def _lr_ratio(alpha: float) -> float:
         return torch.autograd.grad((z - torch.arange(3)).square().sum(), w)[0]
 
     return float(alpha * gradient(1.0).norm() / gradient(alpha).norm())
-
-
-layernorm_backward = Exercise(
-    chapter=_CHAPTER,
-    name="layernorm_backward",
-    statement="The backward pass of layer norm in NumPy.",
-    minutes=15,
-    difficulty=2,
-    reference=layernorm_backward,
-    judge=_judge_layernorm_backward,
-    hints=(
-        "Layer norm is batch norm of the transpose: the sums run over the units of one sample.",
-        "γ belongs to a unit, so it stands inside the means now: begin with d = δ ⊙ γ.",
-        "(d − mean(d) − ẑ · mean(d ⊙ ẑ))/s, each mean over axis 1 with keepdims=True.",
-    ),
-)
-
-running_statistics = Exercise(
-    chapter=_CHAPTER,
-    name="running_statistics",
-    statement="Running mean and variance after a list of batches, as PyTorch keeps them.",
-    minutes=10,
-    difficulty=1,
-    reference=running_statistics,
-    judge=_judge_running_statistics,
-    hints=(
-        "Start with mean 0 and variance 1 for every unit.",
-        "new = (1 − m)·old + m·(what this batch says).",
-        "The variance of the batch is z.var(axis=0, ddof=1): unbiased.",
-    ),
-)
-
-normalize = Exercise(
-    chapter=_CHAPTER,
-    name="normalize",
-    statement="Batch, layer, instance and group norm of images: which axes does each average over?",
-    minutes=15,
-    difficulty=2,
-    reference=normalize,
-    judge=_judge_normalize,
-    hints=(
-        "Only the axes differ. With keepdims=True the rest of the code is the same for all.",
-        "batch: (0, 2, 3). layer: (1, 2, 3). instance: (2, 3).",
-        "group: reshape to (B, 2, C//2, H, W), normalize over the last three axes, reshape back.",
-    ),
-)
-
-fold_batchnorm = Exercise(
-    chapter=_CHAPTER,
-    name="fold_batchnorm",
-    statement="One linear layer that does what linear and batch norm do in eval mode.",
-    minutes=10,
-    difficulty=2,
-    reference=fold_batchnorm,
-    judge=_judge_fold_batchnorm,
-    hints=(
-        "In eval mode mean and variance are constants: batch norm is a·z + c for each unit.",
-        "a = γ/√(variance + ε) and c = β − a·mean. Insert z = Wx + b.",
-        "W′ = a[:, None] * W, b′ = a * (b − mean) + β.",
-    ),
-)
-
-leaky_relu_factor = Exercise(
-    chapter=_CHAPTER,
-    name="leaky_relu_factor",
-    statement="The factor of g² per layer for batch norm and leaky ReLU, in closed form.",
-    minutes=10,
-    difficulty=2,
-    reference=leaky_relu_factor,
-    judge=_judge_leaky_relu_factor,
-    hints=(
-        "It is E[φ′²]/Var φ with z ~ N(0, 1). Half of the z are negative.",
-        "E φ′² = (1 + a²)/2, and because φ is linear on each side E φ² is the same.",
-        "E φ = (1 − a)·E[z, z > 0] = (1 − a)/√(2π). Var φ = E φ² − (E φ)².",
-    ),
-)
-
-rescaled_lr = Exercise(
-    chapter=_CHAPTER,
-    name="rescaled_lr",
-    statement="The learning rate that makes SGD from αw follow the path of SGD from w.",
-    minutes=10,
-    difficulty=2,
-    reference=rescaled_lr,
-    judge=_judge_rescaled_lr,
-    hints=(
-        "Write down one step from w and one from αw. The second shall be α times the first.",
-        "αw − η′·grad(αw) = α(w − η·grad(w)), and grad(αw) = grad(w)/α.",
-        "η′/α = αη.",
-    ),
-)

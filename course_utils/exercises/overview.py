@@ -1,11 +1,12 @@
 """Where a learner stands: which exercises of which chapter are solved."""
 
 import html
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 
 from . import memory
-from .base import Exercise
+from .base import Exercise, offered
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,9 @@ class Progress:
 
     def __str__(self) -> str:
         lines = [self.problem] if self.problem else []
-        for chapter, exercises in self.chapters.items():
-            done = sum(self._is_solved(exercise) for exercise in exercises)
-            lines.append(f"{chapter}: {done} of {len(exercises)} solved")
-            lines += [f"  {self._mark(e)} {e.name} ({e.minutes} min)" for e in exercises]
+        for chapter, done, marked in self._rows():
+            lines.append(f"{chapter}: {done} solved")
+            lines += [f"  {mark} {e.name} ({e.minutes} min)" for mark, e in marked]
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -35,22 +35,20 @@ class Progress:
     def _repr_html_(self) -> str:
         left = "style='text-align:left'"
         rows = ""
-        for chapter, exercises in self.chapters.items():
-            done = sum(self._is_solved(exercise) for exercise in exercises)
-            names = " &nbsp; ".join(
-                f"{self._mark(e)}&nbsp;{html.escape(e.name)}" for e in exercises
-            )
+        for chapter, done, marked in self._rows():
+            names = " &nbsp; ".join(f"{mark}&nbsp;{html.escape(e.name)}" for mark, e in marked)
             rows += f"<tr><td {left}>{html.escape(chapter)}</td>"
-            rows += f"<td>{done} of {len(exercises)}</td><td {left}>{names}</td></tr>"
+            rows += f"<td>{done}</td><td {left}>{names}</td></tr>"
         said = f"<p>{html.escape(self.problem)}</p>" if self.problem else ""
         head = f"<th {left}>chapter</th><th>solved</th><th {left}>exercises</th>"
         return f"{said}<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
-    def _is_solved(self, exercise: Exercise) -> bool:
-        return (exercise.chapter, exercise.name) in self.solved
-
-    def _mark(self, exercise: Exercise) -> str:
-        return "✓" if self._is_solved(exercise) else "○"
+    def _rows(self) -> Iterator[tuple[str, str, list[tuple[str, Exercise]]]]:
+        """Chapter, how many of its exercises are solved, and each exercise with its mark."""
+        for chapter, exercises in self.chapters.items():
+            marks = ["✓" if (e.chapter, e.name) in self.solved else "○" for e in exercises]
+            done = f"{marks.count('✓')} of {len(exercises)}"
+            yield chapter, done, list(zip(marks, exercises, strict=True))
 
 
 def progress() -> Progress:
@@ -65,9 +63,9 @@ def progress() -> Progress:
     """
     from . import CHAPTERS
 
-    chapters = {}
-    for chapter in CHAPTERS:
-        values = vars(import_module(f"{__package__}.{chapter}")).values()
-        chapters[chapter] = tuple(value for value in values if isinstance(value, Exercise))
+    chapters = {
+        chapter: tuple(offered(vars(import_module(f"{__package__}.{chapter}"))).values())
+        for chapter in CHAPTERS
+    }
     solved = {(chapter, name) for chapter, names in memory.solved().items() for name in names}
     return Progress(chapters, frozenset(solved), memory.problem())
