@@ -190,7 +190,8 @@ def exercise(
         chapter = function.__module__.rpartition(".")[2]
         plan = chapter, function.__name__, statement, minutes, difficulty, hints
         names = function.__globals__
-        names["__dir__"] = partial(offered, names)  # tab completion finds exercises, nothing else
+        if names["__package__"] == __package__:  # tab completion in a chapter finds exercises only
+            names["__dir__"] = partial(offered, names)
         if value is ...:
             return Exercise(*plan, reference=function)
         return Exercise(*plan, reference=value, _judge=function)
@@ -281,7 +282,8 @@ def expect_close(
         WrongAnswer: With input, result, expectation and hint.
     """
     if isinstance(expected, tuple):
-        asked = f"For {given} you returned {_show(result)}; {len(expected)} values are expected."
+        asked = f"For {given} you returned {_show(result)}; {len(expected)} values are expected, "
+        asked += "in a list or a tuple."
         for part, target in zip(several(result, len(expected), asked), expected, strict=True):
             expect_close(part, target, given, rtol=rtol, atol=atol, hint=hint)
         return

@@ -12,30 +12,20 @@ import pytest
 import torch
 
 import course_utils as cu
-from course_utils.exercises import Exercise, Progress, memory
-from course_utils.exercises.base import WrongAnswer, call, expect_close
+from course_utils.exercises import Progress, memory
+from course_utils.exercises.base import WrongAnswer, call, exercise, expect_close
 
 
+@exercise("Twice x.", minutes=1, difficulty=1, hints=("one", "two"))
 def double(x):
     """Twice x."""
     return 2 * x
 
 
+@double.judge
 def judge_double(answer):
     for value in (1.0, 3.0):
         expect_close(call(answer, value), 2 * value, f"x={value}", hint="Add x to itself.")
-
-
-EXERCISE = Exercise(
-    chapter="somewhere",
-    name="double",
-    statement="Twice x.",
-    minutes=1,
-    difficulty=1,
-    reference=double,
-    judge=judge_double,
-    hints=("one", "two"),
-)
 
 
 def all_exercises():
@@ -43,25 +33,101 @@ def all_exercises():
     return [exercise for exercises in chapters.values() for exercise in exercises]
 
 
+# What the decorators make
+
+
+def test_chapter_and_name_are_those_of_the_module_and_the_function():
+    assert (double.chapter, double.name) == ("test_base", "double")
+    assert double.statement == "Twice x." and double.reference(3) == 6
+    assert judge_double is double._judge  # a judge is left as it is
+
+
+def test_of_a_value_the_judge_is_decorated():
+    @exercise("Name a half.", minutes=1, difficulty=1, hints=("1/4 is smaller.",), value=0.5)
+    def half(answer):
+        expect_close(answer, 0.5, "half")
+
+    assert half.check(half.reference) and half.check(1 / 2)
+    assert half.check(0.25).status == "wrong"
+    assert half.name == "half" and half.solution() == "0.5"
+
+
+@exercise("Quotient and rest.", minutes=1, difficulty=1, hints=("divmod",))
+def divided(n, by):
+    return n // by, n % by
+
+
+@divided.cases(results={"quotient": "Round down.", "rest": "n − q·by."})
+def _():
+    yield (7, 2), (3, 1), "7 by 2"
+    yield (6, 3), (2, 0), "6 by 3"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda n, by: n // by, "For 7 by 2 return 2 things: quotient, rest."),
+        (lambda n, by: (n / by, n % by), "7 by 2, quotient you returned 3.5; expected 3. Round"),
+        (lambda n, by: [n // by, 1], "6 by 3, rest you returned 1; expected 0. n − q·by."),
+        (lambda n: n, "Called with 7, 2, your code raised TypeError"),
+    ],
+)
+def test_cases_of_several_results_name_the_one_that_is_wrong(answer, said):
+    assert divided.check(divided.reference) and divided.check(divmod)
+    assert said in divided.check(answer).message
+
+
+def test_a_case_may_have_a_hint_of_its_own():
+    @exercise("x squared", minutes=1, difficulty=1, hints=("x·x",))
+    def square(x):
+        return x * x
+
+    @square.cases("Multiply.", rtol=1e-9)
+    def _():
+        yield (2,), 4, "x=2"
+        yield (-3,), 9, "x=-3", "Minus by minus."
+
+    assert square.check(lambda x: x**2)
+    assert "expected 4. Multiply." in str(square.check(lambda x: x))
+    assert "expected 9. Minus by minus." in str(square.check(lambda x: x * abs(x)))
+    assert square.check(lambda x: x * x * (1 + 1e-8)).status == "wrong"
+
+
 # Verdicts
 
 
 def test_the_right_answer_is_right_and_remembered():
-    verdict = EXERCISE.check(lambda x: x + x)
+    verdict = double.check(lambda x: x + x)
     assert verdict and verdict.status == "right"
-    assert memory.solved() == {"somewhere": ["double"]}
+    assert memory.solved() == {"test_base": ["double"]}
 
 
-@pytest.mark.parametrize("answer", [..., None, lambda x: ..., lambda x: None])
+def documented(x):
+    """Twice x."""
+
+
+def passes(x):
+    pass
+
+
+@pytest.mark.parametrize("answer", [..., None, lambda x: ..., lambda x: None, documented, passes])
 def test_an_unattempted_exercise_says_so_and_is_not_remembered(answer):
-    verdict = EXERCISE.check(answer)
+    verdict = double.check(answer)
     assert not verdict and verdict.status == "not attempted"
     assert "not attempted" in str(verdict) and ".hint()" in str(verdict)
     assert memory.solved() == {}
 
 
-def test_check_without_an_answer_is_not_attempted():
-    assert EXERCISE.check().status == "not attempted"
+def recurs(x):
+    return recurs(x)
+
+
+def leaves(x):
+    raise SystemExit
+
+
+def prints(x):
+    print(2 * x)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +143,11 @@ def test_check_without_an_answer_is_not_attempted():
         (lambda x: x > 0, "not a real number"),
         (lambda x: {"a": 1}, "dict"),
         (lambda x: 1 / 0, "ZeroDivisionError"),
+        (lambda x: 1 / (x - 3), "For x=1.0"),  # wrong before it raises
+        (lambda x: math.sqrt(2 - x) + 1, "Called with 3, your code raised ValueError"),
+        (recurs, "RecursionError"),
+        (leaves, "SystemExit"),
+        (prints, "returned nothing"),
         (lambda: 1, "TypeError"),
         (lambda x: undefined_name, "NameError"),  # noqa: F821
         (5, "function is expected"),
@@ -84,56 +155,16 @@ def test_check_without_an_answer_is_not_attempted():
     ],
 )
 def test_a_wrong_answer_is_told_what_is_wrong_and_never_raises(answer, said):
-    verdict = EXERCISE.check(answer)
+    verdict = double.check(answer)
     assert not verdict and verdict.status == "wrong"
     assert said in str(verdict)
     assert memory.solved() == {}
 
 
-def test_endless_recursion_of_the_learner_is_a_wrong_answer():
-    def answer(x):
-        return answer(x)
-
-    assert "RecursionError" in str(EXERCISE.check(answer))
-
-
-def test_leaving_python_in_an_answer_is_a_wrong_answer():
-    def answer(x):
-        raise SystemExit
-
-    assert EXERCISE.check(answer).status == "wrong"
-
-
 def test_a_verdict_shows_itself_with_its_text_escaped():
-    verdict = EXERCISE.check(lambda x: "<b>")
+    verdict = double.check(lambda x: "<b>")
     assert "<b>" in str(verdict)
     assert "<b>" not in verdict._repr_html_() and "&lt;b&gt;" in verdict._repr_html_()
-
-
-def test_a_function_that_forgets_to_return_is_told_so():
-    def prints(x):
-        print(2 * x)
-
-    verdict = EXERCISE.check(prints)
-    assert verdict.status == "wrong" and "returned nothing" in str(verdict)
-
-
-def test_an_empty_body_is_not_attempted_however_it_is_written():
-    def documented(x):
-        """Twice x."""
-
-    def passes(x):
-        pass
-
-    for answer in (documented, passes):
-        assert EXERCISE.check(answer).status == "not attempted"
-
-
-def test_an_answer_that_raises_is_told_on_which_input():
-    verdict = EXERCISE.check(lambda x: 1 / (x - 3))
-    assert "For x=1.0" in str(verdict)  # wrong before it raises
-    verdict = EXERCISE.check(lambda x: 2 * x if x < 2 else math.sqrt(-x))
-    assert "Called with 3, your code raised ValueError" in str(verdict)
 
 
 def test_of_a_large_input_the_shape_is_said_when_an_answer_raises():
@@ -142,8 +173,8 @@ def test_of_a_large_input_the_shape_is_said_when_an_answer_raises():
 
 
 def test_help_can_be_pasted_into_a_cell():
-    line = str(EXERCISE.check()).split("Stuck? ")[1].removesuffix(" helps.")
-    assert line == "cu.exercises.somewhere.double.hint()"
+    line = str(double.check()).split("Stuck? ")[1].removesuffix(" helps.")
+    assert line == "cu.exercises.test_base.double.hint()"
 
 
 # What is compared
@@ -205,49 +236,43 @@ def test_an_answer_cannot_change_the_inputs_of_the_check():
         return 1
 
     call(spoil, array, tensor)
+    call(lambda pairs: spoil(*pairs[0]), [(array, tensor)])
     assert array.tolist() == [1, 1] and tensor.tolist() == [1, 1]
+
+
+def test_an_answer_that_is_differentiated_gets_the_leaf_itself():
+    leaf = torch.ones(2, requires_grad=True)
+    assert call(lambda x: x.sum(), leaf, copied=False).requires_grad
+    assert not call(lambda x: x.sum(), leaf).requires_grad
+
+
+@pytest.mark.filterwarnings("error")
+def test_warnings_of_numpy_are_off_while_an_answer_runs():
+    assert call(lambda x: np.exp(x), np.array(1000.0)) == math.inf
 
 
 # Hints and solutions
 
 
 def test_hints_come_one_after_the_other_and_start_again():
-    exercise = Exercise(**{**vars(EXERCISE), "_shown": [0]})
-    said = [exercise.hint() for _ in range(3)]
+    double._shown = 0
+    said = [double.hint() for _ in range(3)]
     assert said == ["Hint 1 of 2: one", "Hint 2 of 2: two", "Hint 1 of 2: one"]
     assert repr(said[0]) == said[0]  # a notebook shows the text, not a quoted literal
 
 
-def test_the_solution_is_the_code_of_the_reference():
-    assert EXERCISE.solution().startswith("def double(x):")
-    assert Exercise(**{**vars(EXERCISE), "reference": 0.25}).solution() == "0.25"
-
-
-def test_every_exercise_of_the_course_accepts_its_own_reference_and_has_hints():
-    exercises = all_exercises()
-    assert len({(e.chapter, e.name) for e in exercises}) == len(exercises) > 0
-    for exercise in exercises:
-        assert getattr(getattr(cu.exercises, exercise.chapter), exercise.name) is exercise
-        assert exercise.check(exercise.reference), exercise.check(exercise.reference)
-        assert exercise.check().status == "not attempted"
-        assert len(exercise.hints) >= 2
-        assert exercise.difficulty in (1, 2, 3) and 1 <= exercise.minutes <= 60
-        assert exercise.solution()
-        assert exercise.name in repr(exercise) and "★" in repr(exercise)
-
-
-def test_the_solution_of_every_exercise_can_be_pasted_and_passes():
-    for exercise in all_exercises():
-        if callable(exercise.reference):
-            names = dict(exercise.reference.__globals__)
-            exec(exercise.solution(), names)
-            assert exercise.check(names[exercise.reference.__name__]), exercise.name
+def test_the_solution_is_the_code_of_the_reference_without_its_decorators():
+    assert double.solution() == 'def double(x):\n    """Twice x."""\n    return 2 * x'
+    assert divided.solution() == "def divided(n, by):\n    return n // by, n % by"
 
 
 def test_an_unknown_chapter_is_an_attribute_error_that_lists_the_chapters():
     with pytest.raises(AttributeError, match="gradient_descent"):
         _ = cu.exercises.no_such_chapter
-    assert "gradient_descent" in dir(cu.exercises)
+
+
+def test_tab_completion_offers_chapters_and_progress():
+    assert dir(cu.exercises) == sorted([*cu.exercises.CHAPTERS, "progress"])
 
 
 # The file that remembers
@@ -265,14 +290,12 @@ def test_what_is_remembered_is_there_after_a_restart(file):
     memory.remember("a", "one")
     memory.remember("a", "one")
     memory.remember("a", "another")
+    assert [path.name for path in file.parent.iterdir()] == [
+        "progress.json"
+    ]  # nothing is left over
     assert json.loads(file.read_text()) == {"a": ["one", "another"], "b": ["two"]}
     assert memory.solved() == {"a": ["another", "one"], "b": ["two"]}
     assert memory.problem() == ""
-
-
-def test_the_file_is_written_in_one_move_and_nothing_is_left_beside_it(file):
-    memory.remember("a", "one")
-    assert [path.name for path in file.parent.iterdir()] == ["progress.json"]
 
 
 @pytest.mark.parametrize(
@@ -286,8 +309,8 @@ def test_a_corrupt_file_counts_as_empty_is_said_so_and_kept_aside(file, content)
     assert memory.solved() == {}
     assert str(file) in memory.problem() and "damaged" in memory.problem()
     assert "damaged" in str(cu.exercises.progress())
-    assert EXERCISE.check(double)
-    assert memory.solved() == {"somewhere": ["double"]}
+    assert double.check(double.reference)
+    assert memory.solved() == {"test_base": ["double"]}
     assert memory.problem() == ""
     assert file.with_name("progress.json.corrupt").read_bytes() == content
 
@@ -302,7 +325,7 @@ def test_a_file_that_cannot_be_written_breaks_no_check_and_is_said_so(tmp_path, 
     obstacle = tmp_path / "file"
     obstacle.write_text("in the way")
     monkeypatch.setenv("COURSE_PROGRESS", str(obstacle / "progress.json"))
-    assert EXERCISE.check(double)
+    assert double.check(double.reference)
     assert memory.solved() == {}
     assert "cannot be written" in memory.problem() and "COURSE_PROGRESS" in memory.problem()
     assert "cannot be written" in cu.exercises.progress()._repr_html_()
@@ -311,8 +334,8 @@ def test_a_file_that_cannot_be_written_breaks_no_check_and_is_said_so(tmp_path, 
 def test_a_folder_in_place_of_the_file_is_said_so_and_put_aside(file):
     file.mkdir(parents=True)
     assert "cannot be read" in memory.problem()
-    assert EXERCISE.check(double)
-    assert memory.solved() == {"somewhere": ["double"]}
+    assert double.check(double.reference)
+    assert memory.solved() == {"test_base": ["double"]}
     assert file.with_name("progress.json.corrupt").is_dir()
 
 
@@ -322,7 +345,7 @@ def test_a_folder_in_place_of_the_file_is_said_so_and_put_aside(file):
 def test_a_read_only_folder_breaks_no_check_and_is_said_so(file):
     file.parent.mkdir()
     file.parent.chmod(0o500)
-    assert EXERCISE.check(double)
+    assert double.check(double.reference)
     assert "cannot be written" in memory.problem()
     file.parent.chmod(0o700)
 
@@ -337,7 +360,7 @@ def test_a_read_only_disk_breaks_no_check_and_is_said_so(file, monkeypatch):
     for function in ("mkstemp", "mkdtemp"):
         monkeypatch.setattr(tempfile, function, refuse)
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
-    assert EXERCISE.check(double)
+    assert double.check(double.reference)
     assert "cannot be written" in memory.problem()
     assert file.read_bytes() == before and memory.solved() == {"a": ["one"]}
     assert "cannot be written" in str(cu.exercises.progress())
@@ -366,19 +389,15 @@ def test_two_threads_that_solve_at_once_leave_a_readable_file(file):
 
 def test_progress_shows_every_exercise_solved_or_not():
     solved, total = all_exercises()[0], len(all_exercises())
+    memory.remember("start_here", "gone")  # an exercise, and a chapter, of an older course
+    memory.remember("gone", "gone")
     assert str(cu.exercises.progress()).count("○") == total
     solved.check(solved.reference)
     now = cu.exercises.progress()
     assert str(now).count("○") == total - 1 and f"✓ {solved.name}" in str(now)
     assert f"✓&nbsp;{solved.name}" in now._repr_html_()
     assert "1 of" in now._repr_html_()
-    assert repr(now) == str(now)
-
-
-def test_exercises_that_no_longer_exist_do_not_count():
-    memory.remember("start_here", "gone")
-    memory.remember("gone", "gone")
-    assert "✓" not in str(cu.exercises.progress())
+    assert repr(now) == str(now) and str(now).count("✓") == 1
 
 
 def test_a_problem_is_shown_escaped():

@@ -1,21 +1,11 @@
-"""Exercises of notebook 08: the reference passes, plausible wrong answers do not."""
+"""Right and wrong answers to the exercises of notebook 08."""
 
 import math
 
 import numpy as np
-import pytest
 
 from course_utils import theory
 from course_utils.exercises import residual
-
-NAMES = (
-    "block_backward",
-    "branch_scale",
-    "weak_skip_growth",
-    "path_share",
-    "fixup_scale",
-    "shattering_depth",
-)
 
 
 def backward(delta, x, W, alpha, skip=True, mask=True, transposed=False, in_W=True, in_alpha=True):
@@ -38,16 +28,16 @@ def growth(depth, a, start=1.0, varying=1 - 1 / math.pi, square=True, late=False
 
 
 RIGHT = {
-    "block_backward": lambda *a: list(backward(*a)),
-    "branch_scale": lambda L, growth: np.sqrt(np.exp(np.log(growth) / L) - 1),
-    "weak_skip_growth": lambda L, a: (
-        theory.residual_growth(L, norm="batch") if a == 1 else growth(L, a)
-    ),
-    "path_share": lambda L, k, alpha: (
-        math.comb(L, k) * (alpha**2 / (1 + alpha**2)) ** k / (1 + alpha**2) ** (L - k)
-    ),
-    "fixup_scale": lambda L, m: L ** (-0.5 / (m - 1)),
-    "shattering_depth": lambda c: next(L for L in range(99) if 2.0**-L < c),
+    "block_backward": [lambda *a: list(backward(*a))],
+    "branch_scale": [lambda L, growth: np.sqrt(np.exp(np.log(growth) / L) - 1)],
+    "weak_skip_growth": [
+        lambda L, a: theory.residual_growth(L, norm="batch") if a == 1 else growth(L, a)
+    ],
+    "path_share": [
+        lambda L, k, a: math.comb(L, k) * (a**2 / (1 + a**2)) ** k / (1 + a**2) ** (L - k)
+    ],
+    "fixup_scale": [lambda L, m: L ** (-0.5 / (m - 1))],
+    "shattering_depth": [lambda c: next(L for L in range(99) if 2.0**-L < c)],
 }
 
 WRONG = {
@@ -63,7 +53,6 @@ WRONG = {
             (d * (np.maximum(x, 0) @ W.T)).sum(1),
         ),
         "only ∂x": lambda *a: backward(*a)[0],
-        "NaN": lambda d, x, W, a: (x * np.nan, W, 0.0),
     },
     "branch_scale": {
         "1/√L": lambda L, g: L**-0.5,
@@ -72,7 +61,6 @@ WRONG = {
         "1 not subtracted": lambda L, g: math.sqrt(g ** (1 / L)),
         "shared out": lambda L, g: math.sqrt(g / L),
         "log": lambda L, g: math.sqrt(math.log(g) / L),
-        "NaN": lambda L, g: math.nan,
     },
     "weak_skip_growth": {
         "mean square, not variance": lambda L, a: growth(L, a, varying=1.0),
@@ -83,7 +71,6 @@ WRONG = {
         "norm, not its square": lambda L, a: growth(L, a) ** 0.5,
         "starts at 0.68": lambda L, a: growth(L, a, start=1 - 1 / math.pi),
         "always residual": lambda L, a: growth(L, 1.0),
-        "NaN": lambda L, a: math.nan,
     },
     "path_share": {
         "number of paths": lambda L, k, a: math.comb(L, k),
@@ -92,7 +79,6 @@ WRONG = {
         "choice forgotten": lambda L, k, a: a ** (2 * k) / (1 + a * a) ** L,
         "not a share": lambda L, k, a: math.comb(L, k) * a ** (2 * k),
         "the others": lambda L, k, a: math.comb(L, k) * a ** (2 * (L - k)) / (1 + a * a) ** L,
-        "NaN": lambda L, k, a: math.nan,
     },
     "fixup_scale": {
         "1/L": lambda L, m: 1 / L,
@@ -101,7 +87,6 @@ WRONG = {
         "the square": lambda L, m: L ** (-1 / (m - 1)),
         "upside down": lambda L, m: L ** (1 / (2 * m - 2)),
         "layers too many": lambda L, m: L ** (-1 / (2 * m - 1)),
-        "NaN": lambda L, m: math.nan,
     },
     "shattering_depth": {
         "not strictly": lambda c: max(0, math.ceil(math.log2(1 / c))),
@@ -111,64 +96,5 @@ WRONG = {
         "0 layers at 1": lambda c: 0 if c == 1 else residual.shattering_depth.reference(c),
         "not whole": lambda c: math.log2(1 / c),
         "square root": lambda c: max(0, math.floor(2 * math.log2(1 / c)) + 1),
-        "text": lambda c: "7",
     },
 }
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_reference_solution_is_right(name):
-    exercise = getattr(residual, name)
-    verdict = exercise.check(exercise.reference)
-    assert verdict and verdict.status == "right", str(verdict)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_other_right_answers_are_right(name):
-    verdict = getattr(residual, name).check(RIGHT[name])
-    assert verdict, str(verdict)
-
-
-@pytest.mark.parametrize(
-    ("name", "mistake"), [(name, mistake) for name in NAMES for mistake in WRONG[name]]
-)
-def test_a_plausible_wrong_answer_is_rejected_and_told_why(name, mistake):
-    verdict = getattr(residual, name).check(WRONG[name][mistake])
-    assert verdict.status == "wrong"
-    assert len(str(verdict)) > 60 and "your code raised" not in str(verdict)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_what_is_not_filled_in_counts_as_not_attempted(name):
-    exercise = getattr(residual, name)
-    for answer in (..., None, lambda *inputs: ...):
-        assert exercise.check(answer).status == "not attempted"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_exercise_has_three_hints_a_solution_and_a_time(name):
-    exercise = getattr(residual, name)
-    assert exercise.chapter == "residual" and exercise.name == name
-    assert len({str(exercise.hint()) for _ in exercise.hints}) == len(exercise.hints) == 3
-    assert str(exercise.solution()).startswith(f"def {name}(")
-    assert 0 < exercise.minutes <= 20 and exercise.difficulty in (1, 2, 3)
-
-
-@pytest.mark.parametrize(("depth", "growth"), [(3, 5.0), (20, 2.0)])
-def test_the_branch_scale_gives_the_growth_that_theory_predicts(depth, growth):
-    alpha = residual.branch_scale.reference(depth, growth)
-    assert theory.residual_growth(depth, alpha) == pytest.approx(growth)
-
-
-@pytest.mark.parametrize("alpha", [0.3, 1.0])
-def test_the_shares_of_all_paths_add_up_to_one(alpha):
-    shares = [residual.path_share.reference(9, k, alpha) for k in range(10)]
-    assert sum(shares) == pytest.approx(1)
-
-
-def test_plain_and_residual_growth_are_the_two_ends_of_the_weak_skip():
-    plain = residual.weak_skip_growth.reference(6, 0.0)
-    factor = theory.batchnorm_gradient_factor("relu")
-    assert plain == pytest.approx(factor**10)
-    whole = residual.weak_skip_growth.reference(6, 1.0)
-    assert whole == pytest.approx(theory.residual_growth(6, norm="batch"))

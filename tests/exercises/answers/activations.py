@@ -1,26 +1,11 @@
-"""Exercises of notebook 04: the reference passes, plausible wrong answers do not."""
+"""Right and wrong answers to the exercises of notebook 04."""
 
 import math
 from statistics import NormalDist
 
 import numpy as np
-import pytest
 
 from course_utils.exercises import activations
-
-NAMES = (
-    "silu_slope",
-    "dead_share",
-    "critical_weight_variance",
-    "maxout_backward",
-    "fatal_bias",
-    "mean_square_slope",
-)
-
-
-@pytest.fixture(autouse=True)
-def _own_progress(tmp_path, monkeypatch):
-    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))
 
 
 def sigmoid(z):
@@ -46,6 +31,22 @@ def sampled(slope, variance):
 
 quantile = NormalDist().inv_cdf
 
+
+def one_by_one(z):
+    slopes = [
+        float(v > 0) if abs(v) > 700 else sigmoid(v) * (1 + v * (1 - sigmoid(v))) for v in z.ravel()
+    ]
+    return np.array(slopes).reshape(z.shape)
+
+
+RIGHT = {
+    "dead_share": [lambda h: float((h.sum(axis=0) == 0).mean())],
+    "critical_weight_variance": [lambda left, right: 1 / np.mean([left**2, right**2])],
+    "maxout_backward": [lambda d, z: d[:, :, None] * np.eye(z.shape[2])[z.argmax(2)]],
+    "mean_square_slope": [lambda slope, variance: on_grid(slope, variance, 8.0, 500_000)],
+    "silu_slope": [one_by_one],
+}
+
 WRONG = {
     "silu_slope": {
         "the slope of sigmoid": lambda z: sigmoid(z) * (1 - sigmoid(z)),
@@ -57,7 +58,6 @@ WRONG = {
         ),
         "flattened": lambda z: activations.silu_slope.reference(z.ravel()),
         "sum over the batch": lambda z: activations.silu_slope.reference(z).sum(),
-        "nan": lambda z: np.full(z.shape, np.nan),
     },
     "dead_share": {
         "share of zeros": lambda h: np.mean(h == 0),
@@ -85,6 +85,9 @@ WRONG = {
         "shared out": lambda d, z: d[:, :, None] * np.ones_like(z) / z.shape[2],
         "the mask without the gradient": lambda d, z: (z == z.max(2, keepdims=True)) * 1.0,
         "relu's slope": lambda d, z: d[:, :, None] * (z > 0),
+        "only if it is positive": lambda d, z: (
+            d[:, :, None] * (z == z.max(2, keepdims=True)) * (z > 0)
+        ),
         "smallest piece": lambda d, z: d[:, :, None] * (z == z.min(2, keepdims=True)),
         "largest in magnitude": lambda d, z: (
             d[:, :, None] * (abs(z) == abs(z).max(2, keepdims=True))
@@ -102,7 +105,6 @@ WRONG = {
         "some sample instead of all": lambda share, samples: quantile(
             1 - (1 - share) ** (1 / samples)
         ),
-        "text": lambda share, samples: str(quantile(share ** (1 / samples))),
     },
     "mean_square_slope": {
         "mean slope squared": lambda slope, variance: on_grid(slope, variance, power=1) ** 2,
@@ -117,79 +119,9 @@ WRONG = {
     },
 }
 
-RIGHT_TOO = {
-    "dead_share": lambda h: float((h.sum(axis=0) == 0).mean()),
-    "critical_weight_variance": lambda left, right: 1 / np.mean([left**2, right**2]),
-    "maxout_backward": lambda d, z: d[:, :, None] * np.eye(z.shape[2])[z.argmax(2)],
-    "mean_square_slope": lambda slope, variance: on_grid(slope, variance, 8.0, 500_000),
-    "silu_slope": lambda z: np.array(
-        [
-            float(v > 0) if abs(v) > 700 else sigmoid(v) * (1 + v * (1 - sigmoid(v)))
-            for v in z.ravel()
-        ]
-    ).reshape(z.shape),
-}
-
-
-def exercise(name):
-    return getattr(activations, name)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_reference_solution_is_right(name):
-    verdict = exercise(name).check(exercise(name).reference)
-    assert verdict, str(verdict)
-
-
-@pytest.mark.parametrize("name", RIGHT_TOO)
-def test_another_right_way_is_right(name):
-    verdict = exercise(name).check(RIGHT_TOO[name])
-    assert verdict, str(verdict)
-
-
-@pytest.mark.parametrize(
-    ("name", "label"), [(name, label) for name, answers in WRONG.items() for label in answers]
-)
-def test_a_plausible_wrong_answer_is_rejected_with_a_reason(name, label):
-    verdict = exercise(name).check(WRONG[name][label])
-    assert not verdict and verdict.status == "wrong", label
-    assert len(str(verdict)) > 40
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("stub", [..., None, lambda *inputs: ..., lambda *inputs: None])
-def test_a_stub_counts_as_not_attempted(name, stub):
-    assert exercise(name).check(stub).status == "not attempted"
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("answer", [3.0, "text", lambda: 1.0, lambda *a: {}, lambda *a: 1 / 0])
-def test_a_check_never_raises(name, answer):
-    assert exercise(name).check(answer).status == "wrong"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_exercise_has_hints_a_solution_and_a_plan(name):
-    task = exercise(name)
-    assert task.name == name and task.chapter == "activations"
-    assert 1 <= task.difficulty <= 3 and 5 <= task.minutes <= 20
-    assert len(task.hints) >= 2 and len(set(task.hints)) == len(task.hints)
-    assert f"def {name}(" in task.solution()
-
-
-def test_there_are_at_least_four_wrong_answers_for_each():
-    assert set(WRONG) == set(NAMES)
-    assert all(len(answers) >= 4 for answers in WRONG.values())
-
-
-def test_a_mistake_is_named_with_its_input():
-    verdict = activations.dead_share.check(WRONG["dead_share"]["share of zeros"])
-    assert "[[0, 1, 0], [2, 0, 0]]" in str(verdict) and "column" in str(verdict)
-    verdict = activations.mean_square_slope.check(hermite)
-    assert "sigmoid at variance 400" in str(verdict)
-    verdict = activations.maxout_backward.check(
-        lambda delta, z: delta[:, :, None] * (z == z.max(axis=2, keepdims=True)) * (z > 0)
-    )
-    assert "[[2, -3]]" in str(verdict) and "whatever its sign" in str(verdict)
-    verdict = activations.silu_slope.check(WRONG["silu_slope"]["overflows at −1000"])
-    assert "±1000" in str(verdict) and "NaN" in str(verdict)
+SAID = [
+    ("dead_share", "share of zeros", "[[0, 1, 0], [2, 0, 0]]", "column"),
+    ("mean_square_slope", "Gauss-Hermite", "sigmoid at variance 400"),
+    ("maxout_backward", "only if it is positive", "[[2, -3]]", "whatever its sign"),
+    ("silu_slope", "overflows at −1000", "±1000", "NaN"),
+]

@@ -1,19 +1,9 @@
-"""Exercises of notebook 06: the reference passes, plausible wrong answers do not."""
+"""Right and wrong answers to the exercises of notebook 06."""
 
 import math
 
 import numpy as np
-import pytest
 import torch
-
-from course_utils.exercises import clipping
-
-NAMES = ("clip_by_norm", "turned_by_80", "max_norm_from_record", "row_norms")
-
-
-@pytest.fixture(autouse=True)
-def _own_progress(tmp_path, monkeypatch):
-    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))
 
 
 def by_torch(gradients, max_norm):
@@ -98,7 +88,6 @@ WRONG = {
         "the largest": lambda n, s: finite(n)[-1],
         "not sorted": lambda n, s: n[np.isfinite(n)][-1 - math.floor(s * len(finite(n)))],
         "all clipped ones": lambda n, s: finite(n)[-max(1, math.floor(s * len(finite(n)))) :],
-        "NaN": lambda n, s: math.nan,
     },
     "row_norms": {
         "plain root": lambda x: (x**2).sum(1).sqrt(),
@@ -117,44 +106,4 @@ WRONG = {
     },
 }
 
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_reference_solution_is_right(name):
-    exercise = getattr(clipping, name)
-    verdict = exercise.check(exercise.reference)
-    assert verdict and verdict.status == "right", str(verdict)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_other_right_answers_are_right(name):
-    for answer in RIGHT[name]:
-        verdict = getattr(clipping, name).check(answer)
-        assert verdict, str(verdict)
-
-
-@pytest.mark.parametrize(
-    ("name", "mistake"), [(name, mistake) for name in NAMES for mistake in WRONG[name]]
-)
-def test_a_plausible_wrong_answer_is_rejected_and_told_why(name, mistake):
-    verdict = getattr(clipping, name).check(WRONG[name][mistake])
-    assert verdict.status == "wrong"
-    assert len(str(verdict)) > 60
-    assert "your code raised" not in str(verdict)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_what_is_not_filled_in_counts_as_not_attempted(name):
-    exercise = getattr(clipping, name)
-    for answer in (..., None):
-        assert exercise.check(answer).status == "not attempted"
-    blank = (lambda *inputs: ...) if callable(exercise.reference) else (..., ...)
-    assert exercise.check(blank).status == "not attempted"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_exercise_has_three_hints_a_solution_and_a_time(name):
-    exercise = getattr(clipping, name)
-    assert exercise.chapter == "clipping" and exercise.name == name
-    assert len({str(exercise.hint()) for _ in exercise.hints}) == len(exercise.hints) == 3
-    assert len(str(exercise.solution())) > 20
-    assert 0 < exercise.minutes <= 20 and exercise.difficulty in (1, 2, 3)
+SAID = [("turned_by_80", "text", "g = 'g' is not made of real numbers")]

@@ -1,20 +1,10 @@
-"""Exercises of notebook 05: the reference passes, plausible wrong answers do not."""
+"""Right and wrong answers to the exercises of notebook 05."""
 
 import math
 
 import numpy as np
-import pytest
 import torch
 from scipy import integrate
-
-from course_utils.exercises import initialization
-
-NAMES = ("he_std", "gain", "edge_point", "lsuv")
-
-
-@pytest.fixture(autouse=True)
-def _own_progress(tmp_path, monkeypatch):
-    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))
 
 
 def by_torch(shape, negative_slope):
@@ -70,11 +60,19 @@ def lsuv(weights, x, phi, *, carry="new", divide="std", where="z", whole=True):
     return scaled if whole else scaled[-1]
 
 
+def divided_in_place(weights, x, phi):
+    h = x
+    for W in weights:
+        W /= (h @ W).std()
+        h = phi(h @ W)
+    return weights
+
+
 RIGHT = {
     "he_std": [by_torch],
     "gain": [gain_by_scipy],
     "edge_point": [edge_by_scipy, lambda q: torch.tensor(edge_by_scipy(q)).tolist()],
-    "lsuv": [lambda w, x, phi: tuple(lsuv(w, x, phi))],
+    "lsuv": [lambda w, x, phi: tuple(lsuv(w, x, phi)), divided_in_place],
 }
 
 WRONG = {
@@ -85,8 +83,6 @@ WRONG = {
         "slope not squared": lambda s, a: (2 / ((1 + a) * math.prod(s[1:]))) ** 0.5,
         "variance": lambda s, a: 2 / ((1 + a**2) * math.prod(s[1:])),
         "Xavier": lambda s, a: (2 / (s[0] + s[1])) ** 0.5,
-        "text": lambda s, a: "0.1",
-        "nan": lambda s, a: math.nan,
     },
     "gain": {
         "standard deviation": lambda phi: 1 / np.sqrt((BELL * (phi(Z) - BELL @ phi(Z)) ** 2).sum()),
@@ -107,7 +103,6 @@ WRONG = {
         "swapped": lambda q: edge(q)[::-1],
         "standard deviations": lambda q: tuple(math.sqrt(v) for v in edge(q)),
         "one number": lambda q: edge(q)[0],
-        "nan": lambda q: (math.nan, math.nan),
     },
     "lsuv": {
         "old weights carried on": lambda w, x, phi: lsuv(w, x, phi, carry="old"),
@@ -120,46 +115,3 @@ WRONG = {
         "zero": lambda w, x, phi: [0 * W for W in w],
     },
 }
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_reference_and_other_right_answers_pass(name):
-    exercise = getattr(initialization, name)
-    for answer in [exercise.reference, *RIGHT[name]]:
-        verdict = exercise.check(answer)
-        assert verdict, verdict.message
-
-
-@pytest.mark.parametrize(
-    ("name", "mistake"), [(name, key) for name in NAMES for key in WRONG[name]]
-)
-def test_a_plausible_wrong_answer_is_rejected_with_a_reason(name, mistake):
-    verdict = getattr(initialization, name).check(WRONG[name][mistake])
-    assert verdict.status == "wrong"
-    assert len(verdict.message) > 40 and "raised" not in verdict.message
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_not_attempted_is_said(name):
-    exercise = getattr(initialization, name)
-    assert exercise.check(lambda *inputs: ...).status == "not attempted"
-    assert exercise.check(...).status == "not attempted"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_hints_lead_to_the_answer_and_the_solution_shows_it(name):
-    exercise = getattr(initialization, name)
-    assert len(exercise.hints) >= 3
-    assert "def " + name in exercise.solution()
-    assert 5 <= exercise.minutes <= 20 and exercise.difficulty in (1, 2, 3)
-
-
-def test_dividing_in_place_is_right_too():
-    def in_place(weights, x, phi):
-        h = x
-        for W in weights:
-            W /= (h @ W).std()
-            h = phi(h @ W)
-        return weights
-
-    assert initialization.lsuv.check(in_place)

@@ -1,25 +1,13 @@
-"""Exercises of notebook 03: the reference passes, plausible wrong answers do not."""
+"""Right and wrong answers to the exercises of notebook 03."""
 
 import math
 
 import numpy as np
-import pytest
 import torch
 
-from course_utils.exercises import eigenvalues
 
-NAMES = (
-    "spectral_radius_2x2",
-    "small_eigenvalues_grow",
-    "small_layers_explode",
-    "relu_explodes",
-    "growth_rate",
-)
-
-
-@pytest.fixture(autouse=True)
-def _own_progress(tmp_path, monkeypatch):
-    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))
+def roots(a, b, c, d):
+    return np.linalg.eigvals([[a, b], [c, d]])
 
 
 def real_roots_only(a, b, c, d):
@@ -49,7 +37,7 @@ CANCELS = [[2.0, 2.0], [-2.0, -2.0]]
 
 RIGHT = {
     "spectral_radius_2x2": [
-        lambda a, b, c, d: np.abs(np.linalg.eigvals([[a, b], [c, d]])).max(),
+        lambda *abcd: np.abs(roots(*abcd)).max(),
         lambda a, b, c, d: torch.linalg.eigvals(torch.tensor([[a, b], [c, d]])).abs().max(),
     ],
     "small_eigenvalues_grow": [
@@ -77,20 +65,14 @@ RIGHT = {
 
 WRONG = {
     "spectral_radius_2x2": {
-        "largest instead of largest in size": lambda a, b, c, d: np.linalg.eigvals(
-            [[a, b], [c, d]]
-        ).real.max(),
-        "complex pair without its imaginary part": lambda a, b, c, d: np.abs(
-            np.linalg.eigvals([[a, b], [c, d]]).real
-        ).max(),
+        "largest instead of largest in size": lambda *abcd: roots(*abcd).real.max(),
+        "complex pair without its imaginary part": lambda *abcd: np.abs(roots(*abcd).real).max(),
         "discriminant clipped at 0": real_roots_only,
         "operator norm": lambda a, b, c, d: np.linalg.norm([[a, b], [c, d]], 2),
-        "the eigenvalue itself": lambda a, b, c, d: np.linalg.eigvals([[a, b], [c, d]])[0] + 0j,
+        "the eigenvalue itself": lambda *abcd: roots(*abcd)[0] + 0j,
         "forgotten root": lambda a, b, c, d: abs(a + d) / 2,
-        "both of them": lambda a, b, c, d: np.abs(np.linalg.eigvals([[a, b], [c, d]])),
+        "both of them": lambda *abcd: np.abs(roots(*abcd)),
         "diagonal": lambda a, b, c, d: max(abs(a), abs(d)),
-        "NaN": lambda a, b, c, d: math.nan,
-        "text": lambda a, b, c, d: "7.27",
     },
     "small_eigenvalues_grow": {
         "the eigenvector does not grow": (SAFE, [1.0, 0.0]),
@@ -128,6 +110,7 @@ WRONG = {
         "no unit is ever active": ([[-0.5, 0.0], [0.0, -0.5]], [1.0, 1.0]),
         "starts on the line that W sends to 0": (CANCELS, [1.0, -1.0]),
         "grows too slowly": ([[1.5, 1.5], [-1.5, -1.5]], [1.0, 0.0]),
+        "1.5 per step": ([[1.5, 2.0], [-1.125, -1.5]], [1.0, 0.0]),
         "zero start": (CANCELS, [0.0, 0.0]),
         "start of the wrong length": (CANCELS, [1.0, 0.0, 0.0]),
         "text": (CANCELS, "h0"),
@@ -141,78 +124,20 @@ WRONG = {
         "sum instead of mean": lambda m, v: step_by_step(m, v, divide=False),
         "logarithm to base 10": lambda m, v: step_by_step(m, v, log=np.log10),
         "squared norm": lambda m, v: 2 * step_by_step(m, v),
-        "mean log operator norm": lambda m, v: float(
-            np.mean([np.log(np.linalg.norm(W, 2)) for W in m])
-        ),
-        "spectral radius of each": lambda m, v: float(
-            np.mean([np.log(np.abs(np.linalg.eigvals(W)).max() + 1e-12) for W in m])
+        "mean log operator norm": lambda m, v: np.log(np.linalg.norm(m, 2, axis=(1, 2))).mean(),
+        "spectral radius of each": lambda m, v: np.mean(
+            np.log(np.abs(np.linalg.eigvals(m)).max(1) + 1e-12)
         ),
         "the factor, not its logarithm": lambda m, v: np.exp(step_by_step(m, v)),
         "one per step": lambda m, v: np.full(len(m), step_by_step(m, v)),
-        "NaN": lambda m, v: math.nan,
     },
 }
 
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_reference_solution_is_right(name):
-    exercise = getattr(eigenvalues, name)
-    verdict = exercise.check(exercise.reference)
-    assert verdict and verdict.status == "right", str(verdict)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_other_right_answers_are_right(name):
-    for answer in RIGHT[name]:
-        verdict = getattr(eigenvalues, name).check(answer)
-        assert verdict, str(verdict)
-
-
-@pytest.mark.parametrize(
-    ("name", "mistake"), [(name, mistake) for name in NAMES for mistake in WRONG[name]]
-)
-def test_a_plausible_wrong_answer_is_rejected_and_told_why(name, mistake):
-    verdict = getattr(eigenvalues, name).check(WRONG[name][mistake])
-    assert verdict.status == "wrong"
-    assert len(str(verdict)) > 60
-    assert "LinAlgError" not in str(verdict) and "your code raised" not in str(verdict)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_what_is_not_filled_in_counts_as_not_attempted(name):
-    exercise = getattr(eigenvalues, name)
-    for answer in (..., None, lambda *inputs: ..., (..., ...)):
-        if callable(answer) != callable(exercise.reference) and answer not in (..., None):
-            continue
-        assert exercise.check(answer).status == "not attempted"
-    if not callable(exercise.reference):
-        assert exercise.check((exercise.reference[0], ...)).status == "not attempted"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_exercise_has_three_hints_a_solution_and_a_time(name):
-    exercise = getattr(eigenvalues, name)
-    assert exercise.chapter == "eigenvalues" and exercise.name == name
-    assert len({str(exercise.hint()) for _ in exercise.hints}) == len(exercise.hints) == 3
-    assert len(str(exercise.solution())) > 20
-    assert 0 < exercise.minutes <= 20 and exercise.difficulty in (1, 2, 3)
-
-
-def test_growth_rate_oracle_is_that_of_exact_fractions():
-    """The judge's whole-number product agrees with a diagonal product known in closed form."""
-    matrices = [np.diag([2.0, 3.0])] * 30 + [np.diag([5.0, 0.1])] * 10
-    v = np.array([1.0, 1.0])
-    expected = math.log(math.hypot(2**30 * 5**10, 3**30 / 10**10) / math.sqrt(2)) / 40
-    assert eigenvalues.growth_rate.reference(matrices, v) == pytest.approx(expected, rel=1e-12)
-
-
-def test_a_gradient_that_grows_too_slowly_is_asked_for_its_factor():
-    slow = ([[1.5, 2.0], [-1.125, -1.5]], [1.0, 0.0])  # 1.5 per step: 3.2e5 after 30
-    dead = ([[2.0, 2.0], [-2.0, -2.0]], [-1.0, 1.0])
-    assert "too slowly" in str(eigenvalues.relu_explodes.check(slow))
-    assert "too slowly" not in str(eigenvalues.relu_explodes.check(dead))
-
-
-def test_the_operator_norm_of_each_matrix_is_told_apart_from_the_growth_of_v():
-    verdict = eigenvalues.growth_rate.check(WRONG["growth_rate"]["mean log operator norm"])
-    assert "of your v" in str(verdict)
+SAID = [
+    ("small_eigenvalues_grow", "3×3", "not an array of (2, 2) real numbers. Write it like"),
+    ("small_eigenvalues_grow", "infinite", "not finite, or beyond 1e100"),
+    ("small_layers_explode", "one matrix", "A = [0.0, 2.0] is not an array"),
+    ("relu_explodes", "1.5 per step", "too slowly"),
+    ("relu_explodes", "starts on the line that W sends to 0", "Which unit is active"),
+    ("growth_rate", "mean log operator norm", "of your v"),
+]
