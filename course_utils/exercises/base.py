@@ -282,8 +282,7 @@ def expect_close(
         WrongAnswer: With input, result, expectation and hint.
     """
     if isinstance(expected, tuple):
-        asked = f"For {given} you returned {_show(result)}; {len(expected)} values are expected, "
-        asked += "in a list or a tuple."
+        asked = f"For {given} you returned {_show(result)}; a list of {len(expected)} is expected."
         for part, target in zip(several(result, len(expected), asked), expected, strict=True):
             expect_close(part, target, given, rtol=rtol, atol=atol, hint=hint)
         return

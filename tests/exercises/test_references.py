@@ -73,20 +73,18 @@ def test_with_the_rescaled_rate_descent_behind_batch_norm_takes_the_same_path(lr
         torch.randn(*shape, generator=generator, dtype=torch.float64)
         for shape in ((12, 5), (12, 3), (3, 5))
     )
-    plain, scaled = start, alpha * start
-    for _ in range(5):
-        moved = []
-        for W, rate in (
-            (plain, lr),
-            (scaled, normalization.rescaled_lr.reference(lr, alpha)),
-        ):
+
+    def descend(W, rate):
+        for _ in range(5):
             W = W.detach().requires_grad_()
             z = x @ W.T
             z = (z - z.mean(0)) / z.std(0, unbiased=False)
-            (grad,) = torch.autograd.grad((z - y).square().mean(), W)
-            moved.append((W - rate * grad).detach())
-        plain, scaled = moved
-        assert torch.allclose(scaled, alpha * plain, rtol=1e-6)
+            W = W - rate * torch.autograd.grad((z - y).square().mean(), W)[0]
+        return W.detach()
+
+    plain = descend(start, lr)
+    scaled = descend(alpha * start, normalization.rescaled_lr.reference(lr, alpha))
+    assert torch.allclose(scaled, alpha * plain, rtol=1e-6)
     assert not torch.allclose(plain, start, rtol=1e-2)
 
 

@@ -85,13 +85,9 @@ WRONG = {
         "shared out": lambda d, z: d[:, :, None] * np.ones_like(z) / z.shape[2],
         "the mask without the gradient": lambda d, z: (z == z.max(2, keepdims=True)) * 1.0,
         "relu's slope": lambda d, z: d[:, :, None] * (z > 0),
-        "only if it is positive": lambda d, z: (
-            d[:, :, None] * (z == z.max(2, keepdims=True)) * (z > 0)
-        ),
+        "only if positive": lambda d, z: d[:, :, None] * (z == z.max(2, keepdims=True)) * (z > 0),
         "smallest piece": lambda d, z: d[:, :, None] * (z == z.min(2, keepdims=True)),
-        "largest in magnitude": lambda d, z: (
-            d[:, :, None] * (abs(z) == abs(z).max(2, keepdims=True))
-        ),
+        "largest in size": lambda d, z: d[:, :, None] * (abs(z) == abs(z).max(2, keepdims=True)),
         "largest of the layer": lambda d, z: d[:, :, None] * (z == z.max((1, 2), keepdims=True)),
         "times the value": lambda d, z: d[:, :, None] * z * (z == z.max(2, keepdims=True)),
         "summed over the pieces": lambda d, z: d.copy(),
@@ -102,9 +98,7 @@ WRONG = {
         "alive instead of dead": lambda share, samples: quantile((1 - share) ** (1 / samples)),
         "sign": lambda share, samples: -quantile(share ** (1 / samples)),
         "no inverse": lambda share, samples: NormalDist().cdf(share) ** samples,
-        "some sample instead of all": lambda share, samples: quantile(
-            1 - (1 - share) ** (1 / samples)
-        ),
+        "on some sample": lambda share, samples: quantile(1 - (1 - share) ** (1 / samples)),
     },
     "mean_square_slope": {
         "mean slope squared": lambda slope, variance: on_grid(slope, variance, power=1) ** 2,
@@ -122,6 +116,6 @@ WRONG = {
 SAID = [
     ("dead_share", "share of zeros", "[[0, 1, 0], [2, 0, 0]]", "column"),
     ("mean_square_slope", "Gauss-Hermite", "sigmoid at variance 400"),
-    ("maxout_backward", "only if it is positive", "[[2, -3]]", "whatever its sign"),
+    ("maxout_backward", "only if positive", "[[2, -3]]", "whatever its sign"),
     ("silu_slope", "overflows at −1000", "±1000", "NaN"),
 ]

@@ -22,6 +22,10 @@ def finite(norms):
     return np.sort(norms[np.isfinite(norms)])
 
 
+def above(norms, share):
+    return math.floor(share * len(finite(norms)) + 1e-9)
+
+
 def two_wheres(x):
     square = (x**2).sum(1)
     return torch.where(square > 0, torch.where(square > 0, square, 1).sqrt(), 0)
@@ -35,12 +39,7 @@ RIGHT = {
         (torch.cat([torch.full((99,), 0.1), torch.tensor([1e5])]), np.float64(0.1)),
     ],
     "max_norm_from_record": [
-        lambda n, s: np.quantile(
-            finite(n),
-            (len(finite(n)) - 1 - math.floor(s * len(finite(n)) + 1e-9))
-            / max(1, len(finite(n)) - 1),
-            method="nearest",
-        ),
+        lambda n, s: np.sort(-finite(n))[above(n, s)] * -1,
         lambda n, s: torch.tensor(min(c for c in finite(n) if np.mean(finite(n) > c) <= s + 1e-9)),
     ],
     "row_norms": [two_wheres, lambda x: torch.linalg.vector_norm(x, dim=1)],
@@ -79,15 +78,11 @@ WRONG = {
         "NaN left in": lambda n, s: np.quantile(n, 1 - s),
         "interpolated": lambda n, s: np.quantile(finite(n), 1 - s),
         "share that stays": lambda n, s: finite(n)[math.floor(s * len(finite(n)))],
-        "one too many": lambda n, s: finite(n)[
-            max(0, len(finite(n)) - 2 - math.floor(s * len(finite(n)) + 1e-9))
-        ],
-        "rounded up": lambda n, s: finite(n)[
-            max(0, len(finite(n)) - 1 - math.ceil(s * len(finite(n))))
-        ],
+        "one too many": lambda n, s: finite(n)[max(0, len(finite(n)) - 2 - above(n, s))],
+        "rounded up": lambda n, s: finite(n)[-1 - math.ceil(s * len(finite(n)))],
         "the largest": lambda n, s: finite(n)[-1],
         "not sorted": lambda n, s: n[np.isfinite(n)][-1 - math.floor(s * len(finite(n)))],
-        "all clipped ones": lambda n, s: finite(n)[-max(1, math.floor(s * len(finite(n)))) :],
+        "all clipped ones": lambda n, s: finite(n)[-max(1, above(n, s)) :],
     },
     "row_norms": {
         "plain root": lambda x: (x**2).sum(1).sqrt(),

@@ -17,6 +17,10 @@ def cosine(t, total, warm, peak):
     return peak * (1 + math.cos(math.pi * (t - warm) / (total - warm))) / 2
 
 
+def warmed(t, warm, peak, after):
+    return peak * (t + 1) / warm if t < warm else after
+
+
 def power(product, v, times, value):
     for _ in range(times):
         v = v / np.linalg.norm(v)
@@ -43,10 +47,7 @@ WRONG = {
     "momentum_step": {
         "no lr": lambda p, v, g, lr, m: (p - (m * v + g), m * v + g),
         "old velocity": lambda p, v, g, lr, m: (p - lr * v, m * v + g),
-        "averaged": lambda p, v, g, lr, m: (
-            p - lr * (m * v + (1 - m) * g),
-            m * v + (1 - m) * g,
-        ),
+        "averaged": lambda p, v, g, lr, m: (p - lr * (m * v + (1 - m) * g), m * v + (1 - m) * g),
         "uphill": lambda p, v, g, lr, m: in_place(p, v, g, -lr, m),
         "lr in the velocity": lambda p, v, g, lr, m: (p - (m * v + lr * g), m * v + lr * g),
         "swapped": lambda p, v, g, lr, m: (m * v + g, p - lr * (m * v + g)),
@@ -63,16 +64,12 @@ WRONG = {
         "zero steps at κ = 1": lambda k, d: 0 if k == 1 else steps(k, d),
     },
     "warmup_cosine": {
-        "no warm-up": lambda t, n, w, p: p * (1 + math.cos(math.pi * t / n)) / 2,
+        "no warm-up": lambda t, n, w, p: cosine(t, n, 0, p),
         "starts at 0": lambda t, n, w, p: p * t / w if t < w else cosine(t, n, w, p),
-        "cosine of all steps": lambda t, n, w, p: (
-            p * (t + 1) / w if t < w else p * (1 + math.cos(math.pi * t / n)) / 2
-        ),
-        "reaches 0 in the last step": lambda t, n, w, p: (
-            p * (t + 1) / w if t < w else cosine(t, n - 1, w, p)
-        ),
-        "quarter period": lambda t, n, w, p: (
-            p * (t + 1) / w if t < w else p * math.cos(math.pi / 2 * (t - w) / (n - w))
+        "cosine of all steps": lambda t, n, w, p: warmed(t, w, p, cosine(t, n, 0, p)),
+        "reaches 0 in the last step": lambda t, n, w, p: warmed(t, w, p, cosine(t, n - 1, w, p)),
+        "quarter period": lambda t, n, w, p: warmed(
+            t, w, p, p * math.cos(math.pi / 2 * (t - w) / (n - w))
         ),
         "one step too long": lambda t, n, w, p: p * (t + 1) / w if t <= w else cosine(t, n, w, p),
         "peak forgotten": lambda t, n, w, p: (t + 1) / w if t < w else cosine(t, n, w, 1.0),

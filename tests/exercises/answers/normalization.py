@@ -101,10 +101,7 @@ WRONG = {
         "old bias forgotten": lambda *a: fold(*a, old=False),
         "variance without root": lambda *a: fold(*a, root=False),
         "columns scaled": lambda *a: fold(*a, rows=False),
-        "bias not scaled": lambda W, b, g, be, m, v, e: (
-            fold(W, b, g, be, m, v, e)[0],
-            b - m + be,
-        ),
+        "bias not scaled": lambda W, b, g, be, m, v, e: (fold(W, b, g, be, m, v, e)[0], b - m + be),
         "ε forgotten": lambda W, b, g, be, m, v, e: fold(W, b, g, be, m, v, 0.0),
         "γ forgotten": lambda W, b, g, be, m, v, e: fold(W, b, np.ones_like(g), be, m, v, e),
         "only W": lambda *a: fold(*a)[0],
