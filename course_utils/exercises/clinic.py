@@ -159,7 +159,7 @@ def fool_the_gauge(answer: object) -> None:
             f"With depth={depth}, width={width}, std={std:g} ∂L/∂h changes by ×{growth:.3g} from "
             "the last hidden layer to the first; growth by more than ×1e6 is asked for."
         )
-    if spread > 3:
+    if not spread <= 3:  # NaN too
         raise WrongAnswer(
             f"With depth={depth}, width={width}, std={std:g} ∂L/∂h grows by ×{growth:.3g}, but the "
             f"weight gradients differ by ×{spread:.3g}: no more than ×3 is asked for."

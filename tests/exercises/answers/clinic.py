@@ -113,6 +113,7 @@ WRONG = {
         "PyTorch's default": (30, 256, (3 * 256) ** -0.5),
         "too deep": (40, 200, 0.3),
         "two layers": (2, 256, 3.0),
+        "overflows": (12, 200, 1e20),
         "text": "20, 200, 0.3",
         "negative": (20, 200, -0.3),
         "NaN": (20, 200, float("nan")),

@@ -102,6 +102,7 @@ WRONG = {
         "σ_w² forgotten": lambda q: edge(q, minus=False),
         "swapped": lambda q: edge(q)[::-1],
         "standard deviations": lambda q: tuple(math.sqrt(v) for v in edge(q)),
+        "σ_b² is NaN": lambda q: (edge(q)[0], math.nan),
         "one number": lambda q: edge(q)[0],
     },
     "lsuv": {
