@@ -3,13 +3,12 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .arguments import unknown
+from .arguments import integer, number, one_of
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,14 @@ def _step(z: Tensor, below: float, above: float) -> Tensor:
     return torch.where(z > 0, above, torch.where(z.isnan(), z, below))
 
 
+def _relu_slope(z: Tensor) -> Tensor:
+    return _step(z, 0.0, 1.0)
+
+
+def _leaky_relu_slope(z: Tensor) -> Tensor:
+    return _step(z, LEAK, 1.0)
+
+
 def _elu_slope(z: Tensor) -> Tensor:
     return torch.exp(z.clamp(max=0))
 
@@ -134,20 +141,11 @@ ACTIVATIONS: dict[str, Activation] = {
             "Rumelhart, Hinton & Williams, 1986",
         ),
         Activation("tanh", torch.tanh, _tanh_slope, 1.0, 0.0, (), True, "LeCun et al., 1998"),
-        Activation(
-            "relu",
-            torch.relu,
-            lambda z: _step(z, 0.0, 1.0),
-            1.0,
-            1.0,
-            (0.0,),
-            True,
-            "Nair & Hinton, 2010",
-        ),
+        Activation("relu", torch.relu, _relu_slope, 1.0, 1.0, (0.0,), True, "Nair & Hinton, 2010"),
         Activation(
             "leaky_relu",
             _leaky_relu,
-            lambda z: _step(z, LEAK, 1.0),
+            _leaky_relu_slope,
             1.0,
             1.0,
             (0.0,),
@@ -198,14 +196,7 @@ ACTIVATIONS: dict[str, Activation] = {
             "Misra, 2020",
         ),
         Activation(
-            "softplus",
-            _softplus,
-            torch.sigmoid,
-            1.0,
-            math.inf,
-            (),
-            True,
-            "Dugas et al., 2001",
+            "softplus", _softplus, torch.sigmoid, 1.0, math.inf, (), True, "Dugas et al., 2001"
         ),
         Activation("relu6", F.relu6, _relu6_slope, 1.0, 3.0, (0.0, 6.0), True, "Krizhevsky, 2010"),
         Activation(
@@ -244,9 +235,8 @@ class PReLU(nn.Module):
 
     def __init__(self, init: float = 0.25):
         super().__init__()
-        if isinstance(init, bool) or not isinstance(init, Real) or not math.isfinite(init):
-            raise ValueError(f"init={init!r} must be a finite number, for example 0.25.")
-        self.a = nn.Parameter(torch.tensor(float(init)))
+        first = number("init", init, hint="For example 0.25.")
+        self.a = nn.Parameter(torch.tensor(first))
 
     def forward(self, z: Tensor) -> Tensor:
         """φ(z), elementwise, in the dtype of z."""
@@ -283,7 +273,8 @@ class Maxout(nn.Module):
         pieces: k, preactivations per unit, at least 1.
 
     Raises:
-        ValueError: If `pieces` is not an integer of at least 1.
+        TypeError: If `pieces` is no integer.
+        ValueError: If `pieces` is below 1.
 
     References:
         I. Goodfellow et al., "Maxout Networks", ICML 2013.
@@ -299,9 +290,7 @@ class Maxout(nn.Module):
 
     def __init__(self, pieces: int = 2):
         super().__init__()
-        if isinstance(pieces, bool) or not isinstance(pieces, int) or pieces < 1:
-            raise ValueError(f"pieces={pieces!r} must be an integer of at least 1.")
-        self.pieces = pieces
+        self.pieces = integer("pieces", pieces, 1)
 
     def forward(self, z: Tensor) -> Tensor:
         """Largest piece of each unit: (…, n·k) to (…, n). Pieces of a unit are neighbors."""
@@ -349,9 +338,7 @@ def lookup(activation: str | Activation | Callable[[Tensor], Tensor]) -> Activat
     if isinstance(activation, PReLU):
         return activation.entry()
     if isinstance(activation, str):
-        if activation in ACTIVATIONS:
-            return ACTIVATIONS[activation]
-        raise ValueError(unknown("activation", activation, ACTIVATIONS))
+        return ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
     if not callable(activation):
         raise TypeError(
             f"activation={activation!r} must be a name such as 'relu', an Activation, or a "

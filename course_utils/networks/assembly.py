@@ -2,12 +2,19 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from .norms import norm_layer
-from .residual import residual_block
+from ..activations import Activation
+from ..arguments import boolean, one_of
+from .activation_layers import activation_layers
+from .initialization import initialize
+from .norms import NORMS, norm_layer
+from .random_state import random_state_kept
+from .residual import SKIPS, residual_block
+from .schemes import INITIALIZERS
 
 
 class Hidden(NamedTuple):
@@ -27,62 +34,108 @@ class Hidden(NamedTuple):
 def assemble(
     kind: str,
     hidden: Sequence[Hidden],
+    head: Callable[[], dict[str, nn.Module]],
     *,
+    image: bool,
+    activation: str | Activation | Callable[[Tensor], Tensor] | nn.Module,
+    init: str,
+    norm: str | None,
+    skip: str | None,
+    placement: str,
+    last_norm: bool,
+    generator: torch.Generator,
+    **options: Any,
+) -> nn.Sequential:
+    """A network of these layers, initialized; what both builders are given goes in as it is.
+
+    Args:
+        kind: Name of the weight layers, "linear" or "conv".
+        hidden: The hidden layers, input side first.
+        head: Makes what follows them, by name.
+        image: Whether pixels follow the features.
+        activation: As in `mlp`, like all that follow.
+        init: A name in `INITIALIZERS`.
+        norm: A name in `NORMS`.
+        skip: A name in `SKIPS`.
+        placement: "pre" or "post".
+        last_norm: Whether a norm stands before the head.
+        generator: Source of the weights.
+        **options: Handed to `initialize`.
+
+    Returns:
+        The network, on the CPU.
+
+    Raises:
+        ValueError: If a name is unknown.
+        TypeError: If an argument is of the wrong type.
+
+    >>> layer = Hidden(lambda bias: nn.Linear(8, 8, bias), 8, True)
+    >>> net = assemble(
+    ...     "linear", [layer], lambda: {"linear2": nn.Linear(8, 1)}, image=False, init="he",
+    ...     activation="relu", norm="batch", skip="plain", placement="post", last_norm=True,
+    ...     generator=torch.Generator())
+    >>> names = [name for name, _ in net.named_children()]
+    >>> names, [name for name, _ in net.block1.named_children()]
+    (['block1', 'relu1', 'last_norm', 'linear2'], ['linear', 'norm'])
+    """
+    one_of("norm", norm, NORMS)
+    one_of("skip", skip, SKIPS)
+    one_of("placement", placement, ("pre", "post"))
+    boolean("last_norm", last_norm)
+    one_of("init", init, INITIALIZERS)
+    with random_state_kept():
+        layers = _body(
+            kind,
+            hidden,
+            activation_layers(activation),
+            norm=norm,
+            image=image,
+            skip=skip,
+            placement=placement,
+            last_norm=last_norm,
+        )
+        layers |= head()
+    return initialize(nn.Sequential(layers), init, generator=generator, **options)
+
+
+def _body(
+    kind: str,
+    hidden: Sequence[Hidden],
     activation: tuple[str, Callable[[], nn.Module]],
+    *,
     norm: str | None,
     image: bool,
     skip: str | None,
     placement: str,
     last_norm: bool,
 ) -> OrderedDict[str, nn.Module]:
-    """All modules in front of the head, by name, in their order.
-
-    Args:
-        kind: Name of the weight layers, "linear" or "conv".
-        hidden: The hidden layers, input side first.
-        activation: Label and maker, of `activation_layers`.
-        norm: A name in `NORMS`, or None.
-        image: Whether pixels follow the features.
-        skip: A name in `SKIPS`, or None.
-        placement: "pre" or "post", see `mlp`.
-        last_norm: Whether a norm stands between the last hidden layer and the head.
-
-    Returns:
-        Modules by name.
-
-    >>> from torch.nn import Linear, ReLU
-    >>> layer = Hidden(lambda bias: Linear(8, 8, bias), 8, True)
-    >>> layers = assemble("linear", [layer], activation=("relu", ReLU), norm="batch", image=False,
-    ...                   skip="plain", placement="post", last_norm=True)
-    >>> list(layers), list(dict(layers["block1"].named_children()))
-    (['block1', 'relu1', 'last_norm'], ['linear', 'norm'])
-    """
+    """All modules in front of the head, by name, in their order."""
     label, make_activation = activation
     blocks = sum(layer.fits for layer in hidden)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     waiting: OrderedDict[str, nn.Module] = OrderedDict()  # norm and activation of the layer before
-    sum_is_raw = False  # whether what comes out last is a sum that no norm has seen
+    post = False  # whether what comes out last is a sum that no norm has seen
     for index, layer in enumerate(hidden, start=1):
-        block = skip is not None and layer.fits
-        post = block and placement == "post"
-        normed = norm is not None and (post or last_norm or index < len(hidden))
-        weighted = layer.make(not (normed and norm == "batch"))  # batch norm subtracts a bias
-        own = OrderedDict(norm=norm_layer(norm, layer.features, image=image)) if normed else {}
-        if block and not post:
-            branch = OrderedDict(**waiting, **{kind: weighted})
-        else:
+        around = skip if layer.fits else None
+        post = around is not None and placement == "post"
+        own: OrderedDict[str, nn.Module] = OrderedDict()
+        if norm is not None and (post or last_norm or index < len(hidden)):
+            own["norm"] = norm_layer(norm, layer.features, image=image)
+        weighted = layer.make(not (own and norm == "batch"))  # batch norm subtracts a bias
+        if around is None or post:
             layers |= _numbered(waiting, index - 1)
-            branch = OrderedDict({kind: weighted}, **own) if post else None
-        if branch is None:
-            layers[f"{kind}{index}"] = weighted
+        if around is None:
+            layers[f"{kind}{index}"], waiting = weighted, own
+        elif post:
+            branch = OrderedDict({kind: weighted}, **own)
+            layers[f"block{index}"], waiting = residual_block(around, branch, blocks), OrderedDict()
         else:
-            layers[f"block{index}"] = residual_block(skip, branch, blocks)
-        waiting = OrderedDict() if post else OrderedDict(own)
+            branch = OrderedDict(**waiting, **{kind: weighted})
+            layers[f"block{index}"], waiting = residual_block(around, branch, blocks), own
         if label != "linear":
             waiting[label] = make_activation()
-        sum_is_raw = post
     layers |= _numbered(waiting, len(hidden))
-    if sum_is_raw and last_norm and norm is not None:
+    if post and last_norm and norm is not None:
         layers["last_norm"] = norm_layer(norm, hidden[-1].features, image=image)
     return layers
 
