@@ -65,12 +65,8 @@ def batchnorm_gradient_factor(activation: Nonlinearity, batch_size: int | None =
     entry = lookup(activation)
     if batch_size is None:
         return math.sqrt(mean_square_slope(entry) / _output_variance(entry))
-    if batch_size == 1:
-        raise ValueError(
-            "batch_size=1 has no variance over the batch, and PyTorch refuses to train with it: "
-            "at least 2 is expected, or None for an infinite batch. Layer norm needs no batch."
-        )
-    batch_size = integer("batch_size", batch_size, 2)
+    hint = "One sample has no variance over the batch, None is an infinite batch; layer norm needs "
+    batch_size = integer("batch_size", batch_size, 2, hint=hint + "no batch.")
     if batch_size <= 3:
         return 0.0 if batch_size == 2 else math.inf
     return math.sqrt(_finite_batch(entry, batch_size))

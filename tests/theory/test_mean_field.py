@@ -475,15 +475,6 @@ def test_a_variance_out_of_range_is_a_value_error_that_names_it(bad):
         theory.critical_weight_variance("relu", bad)
 
 
-@pytest.mark.parametrize("bad", [-1, 0, 2.5, True, "3", None])
-def test_a_count_out_of_range_is_a_value_error_that_names_it(bad):
-    with pytest.raises(ValueError, match="width="):
-        theory.dead_network_probability(bad, 3)
-    if bad != 0:
-        with pytest.raises(ValueError, match="depth="):
-            theory.dead_network_probability(3, bad)
-
-
 FUNCTIONS = (
     theory.mean_square_output,
     theory.mean_square_slope,
