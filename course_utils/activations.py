@@ -22,9 +22,9 @@ class Activation:
         bound: sup |φ′|, dimensionless.
         bound_at: A z where the bound is reached; at a kink the limit from one side counts, and
             ±inf means that it is only approached.
+        source: Author, year.
         kinks: Points where φ is not differentiable.
         saturates: Whether φ′ tends to 0 on at least one side.
-        source: Author, year.
     """
 
     name: str
@@ -32,9 +32,9 @@ class Activation:
     slope: Callable[[Tensor], Tensor]
     bound: float
     bound_at: float
-    kinks: tuple[float, ...]
-    saturates: bool
     source: str
+    kinks: tuple[float, ...] = ()
+    saturates: bool = True
 
 
 LEAK = 0.01
@@ -129,41 +129,36 @@ def _hardswish_slope(z: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Activation] = {
     entry.name: entry
     for entry in (
-        Activation("linear", _identity, torch.ones_like, 1.0, 0.0, (), False, "the identity"),
+        Activation("linear", _identity, torch.ones_like, 1.0, 0.0, "the identity", saturates=False),
         Activation(
             "sigmoid",
             torch.sigmoid,
             _sigmoid_slope,
             0.25,
             0.0,
-            (),
-            True,
             "Rumelhart, Hinton & Williams, 1986",
         ),
-        Activation("tanh", torch.tanh, _tanh_slope, 1.0, 0.0, (), True, "LeCun et al., 1998"),
-        Activation("relu", torch.relu, _relu_slope, 1.0, 1.0, (0.0,), True, "Nair & Hinton, 2010"),
+        Activation("tanh", torch.tanh, _tanh_slope, 1.0, 0.0, "LeCun et al., 1998"),
+        Activation("relu", torch.relu, _relu_slope, 1.0, 1.0, "Nair & Hinton, 2010", (0.0,)),
         Activation(
             "leaky_relu",
             _leaky_relu,
             _leaky_relu_slope,
             1.0,
             1.0,
-            (0.0,),
-            False,
             "Maas, Hannun & Ng, 2013",
+            (0.0,),
+            saturates=False,
         ),
-        Activation(
-            "elu", _elu, _elu_slope, 1.0, 0.0, (), True, "Clevert, Unterthiner & Hochreiter, 2016"
-        ),
+        Activation("elu", _elu, _elu_slope, 1.0, 0.0, "Clevert, Unterthiner & Hochreiter, 2016"),
         Activation(
             "selu",
             _selu,
             _selu_slope,
             SELU_SCALE * SELU_ALPHA,
             0.0,
-            (0.0,),
-            True,
             "Klambauer et al., 2017",
+            (0.0,),
         ),
         Activation(
             "gelu",
@@ -171,8 +166,6 @@ ACTIVATIONS: dict[str, Activation] = {
             _gelu_slope,
             1.1289041451851548,
             math.sqrt(2),
-            (),
-            True,
             "Hendrycks & Gimpel, 2016",
         ),
         Activation(
@@ -181,33 +174,15 @@ ACTIVATIONS: dict[str, Activation] = {
             _silu_slope,
             1.0998393201288669,
             2.3993572805154677,
-            (),
-            True,
             "Hendrycks & Gimpel, 2016; Elfwing, Uchibe & Doya, 2018",
         ),
         Activation(
-            "mish",
-            F.mish,
-            _mish_slope,
-            1.0884981612517179,
-            1.490571179471185,
-            (),
-            True,
-            "Misra, 2020",
+            "mish", F.mish, _mish_slope, 1.0884981612517179, 1.490571179471185, "Misra, 2020"
         ),
+        Activation("softplus", _softplus, torch.sigmoid, 1.0, math.inf, "Dugas et al., 2001"),
+        Activation("relu6", F.relu6, _relu6_slope, 1.0, 3.0, "Krizhevsky, 2010", (0.0, 6.0)),
         Activation(
-            "softplus", _softplus, torch.sigmoid, 1.0, math.inf, (), True, "Dugas et al., 2001"
-        ),
-        Activation("relu6", F.relu6, _relu6_slope, 1.0, 3.0, (0.0, 6.0), True, "Krizhevsky, 2010"),
-        Activation(
-            "hardswish",
-            F.hardswish,
-            _hardswish_slope,
-            1.5,
-            3.0,
-            (-3.0, 3.0),
-            True,
-            "Howard et al., 2019",
+            "hardswish", F.hardswish, _hardswish_slope, 1.5, 3.0, "Howard et al., 2019", (-3.0, 3.0)
         ),
     )
 }

@@ -180,9 +180,8 @@ def test_a_narrow_feature_far_out_is_announced_by_kinks():
         lambda z: ((z > 300) & (z < 300.25)).double(),
         1.0,
         300.1,
-        (300.0, 300.25),
-        True,
         "this test",
+        (300.0, 300.25),
     )
     inside = sp.ndtr(0.30025) - sp.ndtr(0.3)
     assert theory.mean_square_slope(announced, 1e6) == pytest.approx(inside, rel=1e-9)
