@@ -330,19 +330,14 @@ def test_without_a_mirror_there_is_one_error_and_no_file(small, monkeypatch, ans
     assert files_below(small / "cache") == []
 
 
-def test_a_cache_that_was_tampered_with_is_mended(small, monkeypatch):
+def test_a_cache_that_was_tampered_with_is_mended_and_without_the_net_an_error(small, monkeypatch):
     mirrors = Mirrors(monkeypatch)
     load_mnist()
-    flip(small / "cache" / "mnist" / NAMES[2])
+    file = small / "cache" / "mnist" / NAMES[2]
+    flip(file)
     load_mnist()
-    assert len(mirrors.asked) == 5
-    assert (small / "cache" / "mnist" / NAMES[2]).read_bytes() == SMALL[NAMES[2]]
-
-
-def test_a_tampered_cache_without_the_net_is_an_error(small, monkeypatch):
-    mirrors = Mirrors(monkeypatch)
-    load_mnist()
-    flip(small / "cache" / "mnist" / NAMES[2])
+    assert len(mirrors.asked) == 5 and file.read_bytes() == SMALL[NAMES[2]]
+    flip(file)
     mirrors.answers = {0: requests.ConnectionError(), 1: requests.ConnectionError()}
     with pytest.raises(DataError, match="could not be downloaded"):
         load_mnist()
