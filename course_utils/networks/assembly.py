@@ -83,61 +83,35 @@ def assemble(
     one_of("placement", placement, ("pre", "post"))
     boolean("last_norm", last_norm)
     one_of("init", init, INITIALIZERS)
-    with random_state_kept():
-        layers = _body(
-            kind,
-            hidden,
-            activation_layers(activation),
-            norm=norm,
-            image=image,
-            skip=skip,
-            placement=placement,
-            last_norm=last_norm,
-        )
-        layers |= head()
-    return initialize(nn.Sequential(layers), init, generator=generator, **options)
-
-
-def _body(
-    kind: str,
-    hidden: Sequence[Hidden],
-    activation: tuple[str, Callable[[], nn.Module]],
-    *,
-    norm: str | None,
-    image: bool,
-    skip: str | None,
-    placement: str,
-    last_norm: bool,
-) -> OrderedDict[str, nn.Module]:
-    """All modules in front of the head, by name, in their order."""
-    label, make_activation = activation
+    label, make_activation = activation_layers(activation)
     blocks = sum(layer.fits for layer in hidden)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     waiting: OrderedDict[str, nn.Module] = OrderedDict()  # norm and activation of the layer before
     post = False  # whether what comes out last is a sum that no norm has seen
-    for index, layer in enumerate(hidden, start=1):
-        around = skip if layer.fits else None
-        post = around is not None and placement == "post"
-        own: OrderedDict[str, nn.Module] = OrderedDict()
-        if norm is not None and (post or last_norm or index < len(hidden)):
-            own["norm"] = norm_layer(norm, layer.features, image=image)
-        weighted = layer.make(not (own and norm == "batch"))  # batch norm subtracts a bias
-        if around is None or post:
-            layers |= _numbered(waiting, index - 1)
-        if around is None:
-            layers[f"{kind}{index}"], waiting = weighted, own
-        elif post:
-            branch = OrderedDict({kind: weighted}, **own)
-            layers[f"block{index}"], waiting = residual_block(around, branch, blocks), OrderedDict()
-        else:
-            branch = OrderedDict(**waiting, **{kind: weighted})
-            layers[f"block{index}"], waiting = residual_block(around, branch, blocks), own
-        if label != "linear":
-            waiting[label] = make_activation()
-    layers |= _numbered(waiting, len(hidden))
-    if post and last_norm and norm is not None:
-        layers["last_norm"] = norm_layer(norm, hidden[-1].features, image=image)
-    return layers
+    with random_state_kept():
+        for index, layer in enumerate(hidden, start=1):
+            around = skip if layer.fits else None
+            post = around is not None and placement == "post"
+            own: OrderedDict[str, nn.Module] = OrderedDict()
+            if norm is not None and (post or last_norm or index < len(hidden)):
+                own["norm"] = norm_layer(norm, layer.features, image=image)
+            weighted = layer.make(not (own and norm == "batch"))  # batch norm subtracts a bias
+            if around is None or post:
+                layers |= _numbered(waiting, index - 1)
+            if around is None:
+                layers[f"{kind}{index}"] = weighted
+            else:
+                before, behind = (OrderedDict(), own) if post else (waiting, OrderedDict())
+                branch = OrderedDict(**before, **{kind: weighted}, **behind)
+                layers[f"block{index}"] = residual_block(around, branch, blocks)
+            waiting = OrderedDict() if post else own
+            if label != "linear":
+                waiting[label] = make_activation()
+        layers |= _numbered(waiting, len(hidden))
+        if post and last_norm and norm is not None:
+            layers["last_norm"] = norm_layer(norm, hidden[-1].features, image=image)
+        layers |= head()
+    return initialize(nn.Sequential(layers), init, generator=generator, **options)
 
 
 def _numbered(modules: OrderedDict[str, nn.Module], index: int) -> dict[str, nn.Module]:

@@ -78,12 +78,9 @@ def recurrent(
     inputs, outputs = integer("inputs", inputs, 1), integer("outputs", outputs, 1)
     one_of("init", init, INITIALIZERS)
     allowed = ("tanh", "relu") if kind == "rnn" else ("tanh",)
-    if activation not in allowed:
-        raise ValueError(
-            f"activation={activation!r} is not offered by kind={kind!r}: PyTorch's nn."
-            f"{_RECURRENT[kind].__name__} has {' and '.join(allowed)}. Write the cell yourself for "
-            "another one, as the notebooks do."
-        )
+    offer = f"PyTorch's nn.{_RECURRENT[kind].__name__} has {' and '.join(allowed)}."
+    hint = f"{offer} Write the cell yourself for another one, as the notebooks do."
+    one_of("activation", activation, allowed, hint=hint)
     chosen = {"nonlinearity": activation} if kind == "rnn" else {}
     with random_state_kept():
         rnn = _RECURRENT[kind](
