@@ -114,6 +114,9 @@ def number(
 def real(value: object) -> float | None:
     """The value as a float where it is one real number, else None. Truth values are none.
 
+    Args:
+        value: What was given.
+
     >>> real(torch.tensor(2.0)), real("2"), real(True)
     (2.0, None, None)
     """

@@ -65,8 +65,8 @@ def batchnorm_gradient_factor(activation: Nonlinearity, batch_size: int | None =
     entry = lookup(activation)
     if batch_size is None:
         return math.sqrt(mean_square_slope(entry) / _output_variance(entry))
-    hint = "One sample has no variance over the batch, None is an infinite batch; layer norm needs "
-    batch_size = integer("batch_size", batch_size, 2, hint=hint + "no batch.")
+    hint = "One sample has no variance, None is an infinite batch; layer norm needs no batch."
+    batch_size = integer("batch_size", batch_size, 2, hint=hint)
     if batch_size <= 3:
         return 0.0 if batch_size == 2 else math.inf
     return math.sqrt(_finite_batch(entry, batch_size))
