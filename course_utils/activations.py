@@ -3,13 +3,12 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .arguments import unknown
+from .arguments import integer, number, one_of
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,9 @@ class Activation:
         bound: sup |φ′|, dimensionless.
         bound_at: A z where the bound is reached; at a kink the limit from one side counts, and
             ±inf means that it is only approached.
+        source: Author, year.
         kinks: Points where φ is not differentiable.
         saturates: Whether φ′ tends to 0 on at least one side.
-        source: Author, year.
     """
 
     name: str
@@ -33,9 +32,9 @@ class Activation:
     slope: Callable[[Tensor], Tensor]
     bound: float
     bound_at: float
-    kinks: tuple[float, ...]
-    saturates: bool
     source: str
+    kinks: tuple[float, ...] = ()
+    saturates: bool = True
 
 
 LEAK = 0.01
@@ -85,6 +84,14 @@ def _step(z: Tensor, below: float, above: float) -> Tensor:
     return torch.where(z > 0, above, torch.where(z.isnan(), z, below))
 
 
+def _relu_slope(z: Tensor) -> Tensor:
+    return _step(z, 0.0, 1.0)
+
+
+def _leaky_relu_slope(z: Tensor) -> Tensor:
+    return _step(z, LEAK, 1.0)
+
+
 def _elu_slope(z: Tensor) -> Tensor:
     return torch.exp(z.clamp(max=0))
 
@@ -122,50 +129,36 @@ def _hardswish_slope(z: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Activation] = {
     entry.name: entry
     for entry in (
-        Activation("linear", _identity, torch.ones_like, 1.0, 0.0, (), False, "the identity"),
+        Activation("linear", _identity, torch.ones_like, 1.0, 0.0, "the identity", saturates=False),
         Activation(
             "sigmoid",
             torch.sigmoid,
             _sigmoid_slope,
             0.25,
             0.0,
-            (),
-            True,
             "Rumelhart, Hinton & Williams, 1986",
         ),
-        Activation("tanh", torch.tanh, _tanh_slope, 1.0, 0.0, (), True, "LeCun et al., 1998"),
-        Activation(
-            "relu",
-            torch.relu,
-            lambda z: _step(z, 0.0, 1.0),
-            1.0,
-            1.0,
-            (0.0,),
-            True,
-            "Nair & Hinton, 2010",
-        ),
+        Activation("tanh", torch.tanh, _tanh_slope, 1.0, 0.0, "LeCun et al., 1998"),
+        Activation("relu", torch.relu, _relu_slope, 1.0, 1.0, "Nair & Hinton, 2010", (0.0,)),
         Activation(
             "leaky_relu",
             _leaky_relu,
-            lambda z: _step(z, LEAK, 1.0),
+            _leaky_relu_slope,
             1.0,
             1.0,
-            (0.0,),
-            False,
             "Maas, Hannun & Ng, 2013",
+            (0.0,),
+            saturates=False,
         ),
-        Activation(
-            "elu", _elu, _elu_slope, 1.0, 0.0, (), True, "Clevert, Unterthiner & Hochreiter, 2016"
-        ),
+        Activation("elu", _elu, _elu_slope, 1.0, 0.0, "Clevert, Unterthiner & Hochreiter, 2016"),
         Activation(
             "selu",
             _selu,
             _selu_slope,
             SELU_SCALE * SELU_ALPHA,
             0.0,
-            (0.0,),
-            True,
             "Klambauer et al., 2017",
+            (0.0,),
         ),
         Activation(
             "gelu",
@@ -173,8 +166,6 @@ ACTIVATIONS: dict[str, Activation] = {
             _gelu_slope,
             1.1289041451851548,
             math.sqrt(2),
-            (),
-            True,
             "Hendrycks & Gimpel, 2016",
         ),
         Activation(
@@ -183,40 +174,15 @@ ACTIVATIONS: dict[str, Activation] = {
             _silu_slope,
             1.0998393201288669,
             2.3993572805154677,
-            (),
-            True,
             "Hendrycks & Gimpel, 2016; Elfwing, Uchibe & Doya, 2018",
         ),
         Activation(
-            "mish",
-            F.mish,
-            _mish_slope,
-            1.0884981612517179,
-            1.490571179471185,
-            (),
-            True,
-            "Misra, 2020",
+            "mish", F.mish, _mish_slope, 1.0884981612517179, 1.490571179471185, "Misra, 2020"
         ),
+        Activation("softplus", _softplus, torch.sigmoid, 1.0, math.inf, "Dugas et al., 2001"),
+        Activation("relu6", F.relu6, _relu6_slope, 1.0, 3.0, "Krizhevsky, 2010", (0.0, 6.0)),
         Activation(
-            "softplus",
-            _softplus,
-            torch.sigmoid,
-            1.0,
-            math.inf,
-            (),
-            True,
-            "Dugas et al., 2001",
-        ),
-        Activation("relu6", F.relu6, _relu6_slope, 1.0, 3.0, (0.0, 6.0), True, "Krizhevsky, 2010"),
-        Activation(
-            "hardswish",
-            F.hardswish,
-            _hardswish_slope,
-            1.5,
-            3.0,
-            (-3.0, 3.0),
-            True,
-            "Howard et al., 2019",
+            "hardswish", F.hardswish, _hardswish_slope, 1.5, 3.0, "Howard et al., 2019", (-3.0, 3.0)
         ),
     )
 }
@@ -244,9 +210,8 @@ class PReLU(nn.Module):
 
     def __init__(self, init: float = 0.25):
         super().__init__()
-        if isinstance(init, bool) or not isinstance(init, Real) or not math.isfinite(init):
-            raise ValueError(f"init={init!r} must be a finite number, for example 0.25.")
-        self.a = nn.Parameter(torch.tensor(float(init)))
+        first = number("init", init, hint="For example 0.25.")
+        self.a = nn.Parameter(torch.tensor(first))
 
     def forward(self, z: Tensor) -> Tensor:
         """φ(z), elementwise, in the dtype of z."""
@@ -283,7 +248,8 @@ class Maxout(nn.Module):
         pieces: k, preactivations per unit, at least 1.
 
     Raises:
-        ValueError: If `pieces` is not an integer of at least 1.
+        TypeError: If `pieces` is no integer.
+        ValueError: If `pieces` is below 1.
 
     References:
         I. Goodfellow et al., "Maxout Networks", ICML 2013.
@@ -299,9 +265,7 @@ class Maxout(nn.Module):
 
     def __init__(self, pieces: int = 2):
         super().__init__()
-        if isinstance(pieces, bool) or not isinstance(pieces, int) or pieces < 1:
-            raise ValueError(f"pieces={pieces!r} must be an integer of at least 1.")
-        self.pieces = pieces
+        self.pieces = integer("pieces", pieces, 1)
 
     def forward(self, z: Tensor) -> Tensor:
         """Largest piece of each unit: (…, n·k) to (…, n). Pieces of a unit are neighbors."""
@@ -349,9 +313,7 @@ def lookup(activation: str | Activation | Callable[[Tensor], Tensor]) -> Activat
     if isinstance(activation, PReLU):
         return activation.entry()
     if isinstance(activation, str):
-        if activation in ACTIVATIONS:
-            return ACTIVATIONS[activation]
-        raise ValueError(unknown("activation", activation, ACTIVATIONS))
+        return ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
     if not callable(activation):
         raise TypeError(
             f"activation={activation!r} must be a name such as 'relu', an Activation, or a "

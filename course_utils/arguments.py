@@ -6,7 +6,9 @@ what is out of range, or no number at all, is a ValueError.
 
 import difflib
 import math
+import operator
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import torch
@@ -44,23 +46,26 @@ def integer(
     """
     limits = _limits(least, most)
     hint = hint and " " + hint
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    result = None
+    if not _is_truth(value) and hasattr(value, "__index__"):
+        with suppress(TypeError):  # of a tensor of floats, or of several elements
+            result = operator.index(value)
+    if result is None:
         raise TypeError(f"{argument}={value!r} must be an integer{limits and ','}{limits}.{hint}")
-    try:
-        number: int = value.__index__()
-    except TypeError:  # a tensor of floats, or of several elements
-        raise TypeError(
-            f"{argument}={value!r} must be an integer{limits and ','}{limits}.{hint}"
-        ) from None
-    if (least is not None and number < least) or (most is not None and number > most):
-        raise ValueError(f"{argument}={number} must be{limits}.{hint}")
-    return number
+    if (least is not None and result < least) or (most is not None and result > most):
+        raise ValueError(f"{argument}={result} must be{limits}.{hint}")
+    return result
 
 
 def _limits(least: int | None, most: int | None) -> str:
-    if least is not None and most is not None:
-        return f" from {least} to {most}"
-    return f" at least {least}" if least is not None else f" at most {most}" if most else ""
+    if least is None:
+        return "" if most is None else f" at most {most}"
+    return f" at least {least}" if most is None else f" from {least} to {most}"
+
+
+def _is_truth(value: object) -> bool:
+    """Whether it is a truth value: Python's, NumPy's, or a tensor of them."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
 
 
 def number(
@@ -93,33 +98,29 @@ def number(
     >>> number("momentum", 0.9, least=0, below=1)
     0.9
     """
-    parts = [
-        f"{word} {limit:g}"
-        for word, limit in (
-            ("at least", least),
-            ("above", above),
-            ("below", below),
-            ("at most", most),
-        )
-        if math.isfinite(limit)
-    ]
-    asked = "must be a finite number" + (f", {' and '.join(parts)}" if parts else "") + "."
-    asked += hint and " " + hint
     result = real(value)
-    if result is None or not (
-        math.isfinite(result) and result >= least and above < result < below and result <= most
+    if (
+        result is None
+        or not math.isfinite(result)
+        or not (least <= result <= most and above < result < below)
     ):
-        raise ValueError(f"{argument}={value!r} {asked}")
+        limits = {"at least": least, "above": above, "below": below, "at most": most}
+        parts = [f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit)]
+        asked = "must be a finite number" + (f", {' and '.join(parts)}" if parts else "")
+        raise ValueError(f"{argument}={value!r} {asked}.{hint and ' ' + hint}")
     return result
 
 
 def real(value: object) -> float | None:
     """The value as a float where it is one real number, else None. Truth values are none.
 
+    Args:
+        value: What was given.
+
     >>> real(torch.tensor(2.0)), real("2"), real(True)
     (2.0, None, None)
     """
-    if isinstance(value, bool | str | bytes | complex) or not hasattr(value, "__float__"):
+    if _is_truth(value) or not hasattr(value, "__float__"):
         return None
     try:
         return float(value)

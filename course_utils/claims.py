@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import real
+
 _NUMBER = r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)"
 _FORMS = (
     "a number (relative: 0.02), '2 %', '±0.03' (absolute), '×10' (a factor either way), "
     "'3 s.e.' (standard errors of the measured mean), 'at most', 'at least', 'below', 'above' "
     "or 'exact'"
 )
+_BOUNDS = {"at most": "≤", "at least": "≥", "below": "<", "above": ">"}
 
 
 class ClaimError(AssertionError):
@@ -57,18 +60,14 @@ class Comparison:
         every machine.
         """
         kind, size = _parse_tolerance(self.tolerance)
-        bound = kind in _BOUNDS
-        if bound or kind == "exact":
-            theory = f"{self.theory:.6g}"
-        else:
+        theory, tolerance = f"{self.theory:.6g}", self.tolerance
+        measured = _measured(self, kind, size)
+        if kind in _BOUNDS:
+            theory, tolerance = f"{_BOUNDS[kind]} {theory}", "bound"
+            if kind in ("at most", "below") and self.holds and abs(self.theory) <= 1e-6:
+                measured = "within the bound"  # round-off: its digits differ between machines
+        elif kind != "exact":
             theory = _number(self.theory, _digits(self, kind, size))
-        if bound:
-            theory = f"{_BOUNDS[kind]} {theory}"
-        if bound and abs(self.theory) <= 1e-6 and self.holds and kind in ("at most", "below"):
-            measured = "within the bound"  # round-off: its digits differ from machine to machine
-        else:
-            measured = _measured(self, kind, size)
-        tolerance = "bound" if bound else self.tolerance
         return self.statement, theory, measured, tolerance, "holds" if self.holds else "FAILS"
 
     def __str__(self) -> str:
@@ -81,7 +80,6 @@ class Comparison:
         return _html_table([self])
 
 
-_BOUNDS = {"at most": "≤", "at least": "≥", "below": "<", "above": ">"}
 _rows: dict[str, Comparison] = {}
 
 
@@ -122,14 +120,14 @@ def compare(
     """
     if not isinstance(statement, str) or not statement.strip():
         raise ValueError(f"statement={statement!r} must be the claim in words.")
-    theory = _as_numbers("theory", theory)
-    if theory.size != 1:
+    predictions = _as_numbers("theory", theory)
+    if predictions.size != 1:
         raise ValueError(
-            f"theory has {theory.size} values, one is expected: call compare once per prediction."
+            f"theory has {predictions.size} values, one is expected: call compare once for each."
         )
     values = _as_numbers("measured", measured)
     kind, size = _parse_tolerance(tolerance)
-    predicted, mean = float(theory[0]), float(values.mean())
+    predicted, mean = float(predictions[0]), float(values.mean())
     spread = float(values.std(ddof=1)) if values.size > 1 else 0.0
     if kind == "relative" and predicted == 0:
         raise ValueError(
@@ -228,9 +226,8 @@ def _parse_tolerance(tolerance: float | str) -> tuple[str, float]:
             found = re.fullmatch(pattern, text)
             if found and float(found[1]) > (1 if kind == "factor" else 0):
                 return kind, float(found[1]) * scale
-    elif isinstance(tolerance, int | float) and not isinstance(tolerance, bool):
-        if 0 < tolerance < math.inf:
-            return "relative", float(tolerance)
+    elif 0 < (real(tolerance) or 0) < math.inf:
+        return "relative", float(tolerance)
     raise ValueError(f"tolerance={tolerance!r} cannot be read: write {_FORMS}.")
 
 
@@ -264,7 +261,12 @@ def _digits(row: Comparison, kind: str, size: float) -> int:
     # the last digit shown is a step of about the tolerance: finer ones differ between machines
     if not 0 < size < 1:
         return 2 if size > 0 else 6
-    return min(12, max(2, 1 + math.ceil(-math.log10(2 * size))))
+    return _places(size, least=2)
+
+
+def _places(size: float, least: int) -> int:
+    """Places after the first that a step of about 2·`size` leaves, `least` to 12."""
+    return min(12, max(least, 1 + math.ceil(-math.log10(2 * size))))
 
 
 def _number(value: float, digits: int) -> str:
@@ -293,7 +295,7 @@ def _measured(row: Comparison, kind: str, size: float) -> str:
 
 def _near_zero(value: float, size: float) -> str:
     """`value` to a decimal place finer than a tolerance of ± `size`, coarser than round-off."""
-    decimals = min(12, max(0, 1 + math.ceil(-math.log10(2 * size)))) if size > 0 else 12
+    decimals = _places(size, least=0) if size > 0 else 12
     text = f"{value:.{decimals}f}"
     return text.lstrip("-") if float(text) == 0 else text
 

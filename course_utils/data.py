@@ -8,14 +8,13 @@ import os
 import tempfile
 import zlib
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .arguments import check_generator
+from .arguments import check_generator, integer, number
 
 
 class DataError(RuntimeError):
@@ -70,6 +69,7 @@ def load_digits(*, flat: bool = True, normalize: bool = False, n: int | None = N
         The images and labels.
 
     Raises:
+        TypeError: If `n` is no integer.
         ValueError: If `n` is out of range.
 
     References:
@@ -79,13 +79,13 @@ def load_digits(*, flat: bool = True, normalize: bool = False, n: int | None = N
     >>> load_digits()
     ImageData(digits: 1437 training and 360 test images of 8×8, 10 classes)
     """
-    pixels, labels = _digits_of_scikit_learn()
+    pixels, digits = _digits_of_scikit_learn()
     random = np.random.RandomState(0)  # NumPy keeps this stream the same in all versions
-    members = [random.permutation(np.flatnonzero(labels == k)) for k in range(10)]
+    members = [random.permutation(np.flatnonzero(digits == k)) for k in range(10)]
     test = np.concatenate([rows[:DIGITS_TEST_PER_CLASS] for rows in members])
     train = _interleave([rows[DIGITS_TEST_PER_CLASS:] for rows in members])
     images = torch.from_numpy(pixels).float().div(16).reshape(-1, 1, 8, 8)
-    labels = torch.from_numpy(labels).long()
+    labels = torch.from_numpy(digits).long()
     return _image_data(
         (images[train], labels[train], images[test], labels[test]), "digits", flat, normalize, n
     )
@@ -123,22 +123,21 @@ def _image_data(
 ) -> ImageData:
     """Scale, cut and reshape a split of images (N, 1, height, width)."""
     train_x, train_y, test_x, test_y = split
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
-        raise ValueError(f"n={n!r} must be an integer, or None for all training images.")
-    if n is not None and not 10 <= n <= len(train_x):
-        raise ValueError(
-            f"n={n} is out of range: {name} has {len(train_x)} training images, and the least is "
-            "10, one for each class. Choose n in between, or None for all."
+    if n is not None:
+        hint = (
+            f"{name} has {len(train_x)} training images; None takes all, 10 hold each class once."
         )
+        n = integer("n", n, 10, len(train_x), hint=hint)
     if normalize:
         mean, std = train_x.mean(), train_x.std()
         train_x, test_x = (train_x - mean) / std, (test_x - mean) / std
-    shape = tuple(train_x.shape[1:])
+    channels, height, width = train_x.shape[1:]
     if n is not None:
         train_x, train_y = train_x[:n].clone(), train_y[:n].clone()
     if flat:
         train_x, test_x = train_x.flatten(1), test_x.flatten(1)
     classes = tuple(str(k) for k in range(10))
+    shape = (channels, height, width)
     return ImageData(train_x, train_y, test_x, test_y, classes, name, shape)
 
 
@@ -201,6 +200,7 @@ def load_mnist(
     Raises:
         DataError: If a file is missing, truncated or altered, the cache cannot be written, or no
             mirror answers. Nothing is left half-written.
+        TypeError: If `n` is no integer.
         ValueError: If `n` is out of range.
 
     References:
@@ -322,11 +322,7 @@ def _parse_idx(content: bytes, name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def spirals(
-    n: int = 300,
-    classes: int = 3,
-    noise: float = 0.05,
-    *,
-    generator: torch.Generator,
+    n: int = 300, classes: int = 3, noise: float = 0.05, *, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Points on interleaved spirals in the plane: no straight line tells the classes apart.
 
@@ -351,10 +347,9 @@ def spirals(
     >>> x.shape, y.bincount().tolist()
     (torch.Size([300, 2]), [100, 100, 100])
     """
-    _integer("classes", classes, 1)
-    _integer("n", n, classes)
-    if isinstance(noise, bool) or not isinstance(noise, Real) or not 0 <= noise < math.inf:
-        raise ValueError(f"noise={noise!r} must be a finite number, at least 0.")
+    classes = integer("classes", classes, 1)
+    n = integer("n", n, classes, hint="Every class has one point at least.")
+    noise = number("noise", noise, least=0)
     check_generator(generator)
     y = torch.arange(n) % classes
     radius = torch.rand(n, generator=generator)
@@ -398,8 +393,7 @@ def adding_problem(n: int, steps: int, *, generator: torch.Generator) -> tuple[T
     >>> bool(torch.allclose((x[..., 0] * x[..., 1]).sum(1, keepdim=True), y))
     True
     """
-    _integer("n", n, 1)
-    _integer("steps", steps, 2)
+    n, steps = integer("n", n, 1), integer("steps", steps, 2)
     check_generator(generator)
     values = torch.rand(n, steps, generator=generator)
     half = steps // 2
@@ -407,10 +401,3 @@ def adding_problem(n: int, steps: int, *, generator: torch.Generator) -> tuple[T
     second = torch.randint(half, steps, (n, 1), generator=generator)
     marks = torch.zeros(n, steps).scatter_(1, torch.cat([first, second], dim=1), 1.0)
     return torch.stack([values, marks], dim=2), (values * marks).sum(1, keepdim=True)
-
-
-def _integer(argument: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{argument}={value!r} must be an integer, at least {least}.")
-    if value < least:
-        raise ValueError(f"{argument}={value} must be at least {least}.")

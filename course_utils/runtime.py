@@ -1,10 +1,12 @@
 """Where to compute, and how to make a run repeatable."""
 
 import os
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
+
+from .arguments import integer, one_of
 
 T = TypeVar("T")
 _CHOICES = ("auto", "cpu", "cuda", "mps")
@@ -28,8 +30,7 @@ def default_device() -> torch.device:
     True
     """
     asked = os.environ.get("COURSE_DEVICE", "").strip().lower() or "auto"
-    if asked not in _CHOICES:
-        raise ValueError(f"COURSE_DEVICE={asked!r} is unknown: use one of {', '.join(_CHOICES)}.")
+    one_of("COURSE_DEVICE", asked, _CHOICES)
     present = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
@@ -65,11 +66,7 @@ def seeded(seed: int) -> torch.Generator:
     >>> bool((a == b).all())
     True
     """
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-        raise TypeError(f"seed={seed!r} must be an integer, for example seeded(0).")
-    number = seed.__index__()
-    if not -(2**63) <= number < 2**64:
-        raise ValueError(f"seed={number} does not fit into 64 bits: choose a smaller number.")
+    number = integer("seed", seed, -(2**63), 2**64 - 1, hint="64 bits hold no other: seeded(0).")
     return torch.Generator(device="cpu").manual_seed(number)
 
 
@@ -89,7 +86,7 @@ def to_device(value: T, target: torch.device | str | None = None) -> T:
     """
     where = default_device() if target is None else torch.device(target)
     if isinstance(value, torch.Tensor | nn.Module):
-        return value.to(where)
+        return cast(T, value.to(where))
     if isinstance(value, dict):
         return type(value)((key, to_device(item, where)) for key, item in value.items())
     if isinstance(value, tuple) and hasattr(value, "_fields"):

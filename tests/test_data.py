@@ -96,10 +96,9 @@ def test_the_first_n_are_the_first_of_all(n):
     assert load_digits(n=n).train_x.any()
 
 
-@pytest.mark.parametrize("n", [9, 0, -1, 1438, 20.0, "20", True])
-def test_a_number_of_images_that_cannot_be_had_is_refused(n):
-    with pytest.raises(ValueError, match=f"n={n!r}"):
-        load_digits(n=n)
+def test_a_number_of_images_that_cannot_be_had_is_refused():
+    with pytest.raises(ValueError, match=r"n=1438 must be from 10 to 1437\..*None takes all"):
+        load_digits(n=1438)
 
 
 # ---------------------------------------------------------------- MNIST
@@ -331,19 +330,14 @@ def test_without_a_mirror_there_is_one_error_and_no_file(small, monkeypatch, ans
     assert files_below(small / "cache") == []
 
 
-def test_a_cache_that_was_tampered_with_is_mended(small, monkeypatch):
+def test_a_cache_that_was_tampered_with_is_mended_and_without_the_net_an_error(small, monkeypatch):
     mirrors = Mirrors(monkeypatch)
     load_mnist()
-    flip(small / "cache" / "mnist" / NAMES[2])
+    file = small / "cache" / "mnist" / NAMES[2]
+    flip(file)
     load_mnist()
-    assert len(mirrors.asked) == 5
-    assert (small / "cache" / "mnist" / NAMES[2]).read_bytes() == SMALL[NAMES[2]]
-
-
-def test_a_tampered_cache_without_the_net_is_an_error(small, monkeypatch):
-    mirrors = Mirrors(monkeypatch)
-    load_mnist()
-    flip(small / "cache" / "mnist" / NAMES[2])
+    assert len(mirrors.asked) == 5 and file.read_bytes() == SMALL[NAMES[2]]
+    flip(file)
     mirrors.answers = {0: requests.ConnectionError(), 1: requests.ConnectionError()}
     with pytest.raises(DataError, match="could not be downloaded"):
         load_mnist()
@@ -409,9 +403,6 @@ def test_noise_has_the_standard_deviation_asked_for():
     ("arguments", "error", "says"),
     [
         ({"n": 2}, ValueError, "n=2"),
-        ({"n": 3.0}, TypeError, "n=3.0"),
-        ({"classes": 0}, ValueError, "classes=0"),
-        ({"classes": True}, TypeError, "classes=True"),
         ({"noise": -1}, ValueError, "noise=-1"),
         ({"noise": math.nan}, ValueError, "noise=nan"),
         ({"noise": "a"}, ValueError, "noise='a'"),
@@ -421,6 +412,8 @@ def test_noise_has_the_standard_deviation_asked_for():
 def test_spirals_that_cannot_be_drawn_are_refused(arguments, error, says):
     with pytest.raises(error, match=says):
         spirals(**{"generator": seeded(0), **arguments})
+    with pytest.raises(TypeError, match="generator=None"):
+        adding_problem(5, 5, generator=None)
 
 
 # ---------------------------------------------------------------- the adding problem
@@ -448,19 +441,3 @@ def test_forgetting_the_first_value_costs_a_twelfth_and_guessing_a_sixth():
 def test_every_step_is_marked_about_as_often_as_any_other_of_its_half():
     x, _ = adding_problem(12_000, 6, generator=seeded(0))
     assert torch.allclose(x[..., 1].mean(0), torch.full((6,), 1 / 3), atol=0.02)
-
-
-@pytest.mark.parametrize(
-    ("n", "steps", "error", "says"),
-    [
-        (0, 5, ValueError, "n=0"),
-        (5, 1, ValueError, "steps=1"),
-        (5.0, 5, TypeError, "n=5.0"),
-        (5, True, TypeError, "steps=True"),
-    ],
-)
-def test_an_adding_problem_that_cannot_be_drawn_is_refused(n, steps, error, says):
-    with pytest.raises(error, match=says):
-        adding_problem(n, steps, generator=seeded(0))
-    with pytest.raises(TypeError, match="generator=None"):
-        adding_problem(5, 5, generator=None)

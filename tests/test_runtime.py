@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from course_utils.arguments import check_generator, unknown
 from course_utils.runtime import default_device, seeded, to_device
 
 Point = namedtuple("Point", "x y")
@@ -49,7 +48,7 @@ def test_a_device_that_is_asked_for_and_absent_is_an_error_with_a_way_out(monkey
 @pytest.mark.parametrize("asked", ["gpu", "cuda:0", "0"])
 def test_an_unknown_device_is_an_error_that_lists_the_known_ones(monkeypatch, asked):
     monkeypatch.setenv("COURSE_DEVICE", asked)
-    with pytest.raises(ValueError, match=f"{asked!r} is unknown: use one of auto, cpu, cuda, mps"):
+    with pytest.raises(ValueError, match=f"{asked!r} is unknown: .*Known: auto, cpu, cuda, mps"):
         default_device()
 
 
@@ -69,49 +68,10 @@ def test_seeds_differ_and_are_those_of_torch():
     assert seeded(0).device.type == "cpu"
 
 
-@pytest.mark.parametrize("seed", [1.0, "1", None, True, [1]])
-def test_a_seed_that_is_no_integer_is_refused(seed):
-    with pytest.raises(TypeError, match="seed="):
-        seeded(seed)
-
-
 @pytest.mark.parametrize("seed", [2**64, -(2**63) - 1])
 def test_a_seed_of_more_than_64_bits_is_refused(seed):
     with pytest.raises(ValueError, match=f"seed={seed}"):
         seeded(seed)
-
-
-@pytest.mark.parametrize("wrong", [None, 0, torch, torch.random])
-def test_what_is_no_generator_is_refused(wrong):
-    with pytest.raises(TypeError, match=r"generator=.*cu\.seeded\(0\)"):
-        check_generator(wrong)
-
-
-def test_a_generator_elsewhere_than_on_the_cpu_is_refused():
-    class Elsewhere(torch.Generator):
-        device = torch.device("cuda")
-
-    with pytest.raises(ValueError, match="lives on cuda"):
-        check_generator(Elsewhere())
-
-
-@pytest.mark.parametrize(
-    ("given_name", "guess"),
-    [
-        ("hee", "he"),
-        ("XAVIER", "xavier"),
-        ("leaky-relu", "leaky_relu"),
-        ("LeakyReLU", "leaky_relu"),
-    ],
-)
-def test_a_slip_of_the_pen_gets_a_guess(given_name, guess):
-    text = unknown("init", given_name, ["he", "xavier", "leaky_relu"])
-    assert f"init={given_name!r}" in text and f"did you mean {guess!r}?" in text
-    assert text.endswith("Known: he, xavier, leaky_relu.")
-
-
-def test_what_is_far_from_all_known_names_gets_no_guess():
-    assert "did you mean" not in unknown("init", 17, ["he", "xavier"])
 
 
 def test_nests_are_moved_and_keep_their_kinds():

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..activations import ACTIVATIONS, SOFTPLUS_THRESHOLD, Activation, lookup
 
-_MODULES: dict[str, Callable[[], nn.Module]] = {
+MODULES: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
     "relu": nn.ReLU,
@@ -68,7 +68,7 @@ def activation_layers(
         return _label(type(activation).__name__.lower()), lambda: deepcopy(activation)
     entry = lookup(activation)
     if entry is ACTIVATIONS.get(entry.name):
-        return entry.name, _MODULES.get(entry.name, lambda: Elementwise(entry))
+        return entry.name, MODULES.get(entry.name, lambda: Elementwise(entry))
     return _label(entry.name), lambda: Elementwise(entry)
 
 

@@ -2,12 +2,19 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from .norms import norm_layer
-from .residual import residual_block
+from ..activations import Activation
+from ..arguments import boolean, one_of
+from .activation_layers import activation_layers
+from .initialization import initialize
+from .norms import NORMS, norm_layer
+from .random_state import random_state_kept
+from .residual import SKIPS, residual_block
+from .schemes import INITIALIZERS
 
 
 class Hidden(NamedTuple):
@@ -27,64 +34,84 @@ class Hidden(NamedTuple):
 def assemble(
     kind: str,
     hidden: Sequence[Hidden],
+    head: Callable[[], dict[str, nn.Module]],
     *,
-    activation: tuple[str, Callable[[], nn.Module]],
-    norm: str | None,
     image: bool,
+    activation: str | Activation | Callable[[Tensor], Tensor] | nn.Module,
+    init: str,
+    norm: str | None,
     skip: str | None,
     placement: str,
     last_norm: bool,
-) -> OrderedDict[str, nn.Module]:
-    """All modules in front of the head, by name, in their order.
+    generator: torch.Generator,
+    **options: Any,
+) -> nn.Sequential:
+    """A network of these layers, initialized; what both builders are given goes in as it is.
 
     Args:
         kind: Name of the weight layers, "linear" or "conv".
         hidden: The hidden layers, input side first.
-        activation: Label and maker, of `activation_layers`.
-        norm: A name in `NORMS`, or None.
+        head: Makes what follows them, by name.
         image: Whether pixels follow the features.
-        skip: A name in `SKIPS`, or None.
-        placement: "pre" or "post", see `mlp`.
-        last_norm: Whether a norm stands between the last hidden layer and the head.
+        activation: As in `mlp`, like all that follow.
+        init: A name in `INITIALIZERS`.
+        norm: A name in `NORMS`.
+        skip: A name in `SKIPS`.
+        placement: "pre" or "post".
+        last_norm: Whether a norm stands before the head.
+        generator: Source of the weights.
+        **options: Handed to `initialize`.
 
     Returns:
-        Modules by name.
+        The network, on the CPU.
 
-    >>> from torch.nn import Linear, ReLU
-    >>> layer = Hidden(lambda bias: Linear(8, 8, bias), 8, True)
-    >>> layers = assemble("linear", [layer], activation=("relu", ReLU), norm="batch", image=False,
-    ...                   skip="plain", placement="post", last_norm=True)
-    >>> list(layers), list(dict(layers["block1"].named_children()))
-    (['block1', 'relu1', 'last_norm'], ['linear', 'norm'])
+    Raises:
+        ValueError: If a name is unknown.
+        TypeError: If an argument is of the wrong type.
+
+    >>> layer = Hidden(lambda bias: nn.Linear(8, 8, bias), 8, True)
+    >>> net = assemble(
+    ...     "linear", [layer], lambda: {"linear2": nn.Linear(8, 1)}, image=False, init="he",
+    ...     activation="relu", norm="batch", skip="plain", placement="post", last_norm=True,
+    ...     generator=torch.Generator())
+    >>> names = [name for name, _ in net.named_children()]
+    >>> names, [name for name, _ in net.block1.named_children()]
+    (['block1', 'relu1', 'last_norm', 'linear2'], ['linear', 'norm'])
     """
-    label, make_activation = activation
+    one_of("norm", norm, NORMS)
+    one_of("skip", skip, SKIPS)
+    one_of("placement", placement, ("pre", "post"))
+    boolean("last_norm", last_norm)
+    one_of("init", init, INITIALIZERS)
+    label, make_activation = activation_layers(activation)
     blocks = sum(layer.fits for layer in hidden)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     waiting: OrderedDict[str, nn.Module] = OrderedDict()  # norm and activation of the layer before
-    sum_is_raw = False  # whether what comes out last is a sum that no norm has seen
-    for index, layer in enumerate(hidden, start=1):
-        block = skip is not None and layer.fits
-        post = block and placement == "post"
-        normed = norm is not None and (post or last_norm or index < len(hidden))
-        weighted = layer.make(not (normed and norm == "batch"))  # batch norm subtracts a bias
-        own = OrderedDict(norm=norm_layer(norm, layer.features, image=image)) if normed else {}
-        if block and not post:
-            branch = OrderedDict(**waiting, **{kind: weighted})
-        else:
-            layers |= _numbered(waiting, index - 1)
-            branch = OrderedDict({kind: weighted}, **own) if post else None
-        if branch is None:
-            layers[f"{kind}{index}"] = weighted
-        else:
-            layers[f"block{index}"] = residual_block(skip, branch, blocks)
-        waiting = OrderedDict() if post else OrderedDict(own)
-        if label != "linear":
-            waiting[label] = make_activation()
-        sum_is_raw = post
-    layers |= _numbered(waiting, len(hidden))
-    if sum_is_raw and last_norm and norm is not None:
-        layers["last_norm"] = norm_layer(norm, hidden[-1].features, image=image)
-    return layers
+    post = False  # whether what comes out last is a sum that no norm has seen
+    with random_state_kept():
+        for index, layer in enumerate(hidden, start=1):
+            around = skip if layer.fits else None
+            post = around is not None and placement == "post"
+            own: OrderedDict[str, nn.Module] = OrderedDict()
+            if norm is not None and (post or last_norm or index < len(hidden)):
+                own["norm"] = norm_layer(norm, layer.features, image=image)
+            weighted = layer.make(not (own and norm == "batch"))  # batch norm subtracts a bias
+            if around is None or post:
+                layers |= _numbered(waiting, index - 1)
+            if around is None:
+                layers[f"{kind}{index}"] = weighted
+            else:
+                before, behind = (OrderedDict(), own) if post else (waiting, OrderedDict())
+                branch = OrderedDict(**before, **{kind: weighted}, **behind)
+                layers[f"block{index}"] = residual_block(around, branch, blocks)
+            waiting = OrderedDict() if post else own
+            if label != "linear":
+                waiting[label] = make_activation()
+        layers |= _numbered(waiting, len(hidden))
+        if post and last_norm and norm is not None:
+            layers["last_norm"] = norm_layer(norm, hidden[-1].features, image=image)
+        layers |= head()
+    return initialize(nn.Sequential(layers), init, generator=generator, **options)
 
 
 def _numbered(modules: OrderedDict[str, nn.Module], index: int) -> dict[str, nn.Module]:

@@ -2,18 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..activations import Activation
-from .activation_layers import activation_layers
-from .arguments import at_least, building, one_of, true_or_false
+from ..arguments import integer
 from .assembly import Hidden, assemble
-from .initialization import initialize
-from .norms import NORMS
-from .residual import SKIPS
-from .schemes import INITIALIZERS
 
 
 def conv_net(
@@ -29,7 +25,7 @@ def conv_net(
     placement: str = "pre",
     last_norm: bool = True,
     generator: torch.Generator,
-    **options: float | Tensor,
+    **options: Any,
 ) -> nn.Sequential:
     """A small convolutional network with L = `depth` weight layers, the last one included.
 
@@ -71,43 +67,42 @@ def conv_net(
     >>> net(torch.zeros(5, 1, 8, 8)).shape
     torch.Size([5, 10])
     """
-    at_least(2, "depth", depth)
-    at_least(1, "channels", channels)
-    at_least(1, "outputs", outputs)
+    depth, channels = integer("depth", depth, 2), integer("channels", channels, 1)
+    outputs = integer("outputs", outputs, 1)
     if not isinstance(shape, tuple | list) or len(shape) != 3:
         raise ValueError(
             f"shape={shape!r} must be (channels, height, width), for example (1, 8, 8)."
         )
-    for name, size in zip(("channels", "height", "width"), shape, strict=True):
-        at_least(1, f"{name} of shape", size)
-    one_of("norm", norm, NORMS)
-    one_of("skip", skip, SKIPS)
-    one_of("placement", placement, ("pre", "post"))
-    true_or_false("last_norm", last_norm)
-    one_of("init", init, tuple(INITIALIZERS))
-    halvings = (2, 3) if max(shape[1:]) > 16 else (2,)
+    now, *sides = (
+        integer(f"{name} of shape", size, 1)
+        for name, size in zip(("channels", "height", "width"), shape, strict=True)
+    )
+    halvings = (2, 3) if max(sides) > 16 else (2,)
     hidden = []
-    now = shape[0]
     for index in range(1, depth):
         stride = 2 if index in halvings else 1
         wide = channels if index == 1 else now * stride
         hidden.append(Hidden(partial(_conv, now, wide, stride), wide, index > 1 and stride == 1))
         now = wide
-    with building():
-        layers = assemble(
-            "conv",
-            hidden,
-            activation=activation_layers(activation),
-            norm=norm,
-            image=True,
-            skip=skip,
-            placement=placement,
-            last_norm=last_norm,
-        )
-        layers["pool"] = nn.AdaptiveAvgPool2d(1)
-        layers["flatten"] = nn.Flatten()
-        layers[f"linear{depth}"] = nn.Linear(now, outputs, device="cpu")
-    return initialize(nn.Sequential(layers), init, generator=generator, **options)
+
+    def head() -> dict[str, nn.Module]:
+        linear = nn.Linear(now, outputs, device="cpu")
+        return {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), f"linear{depth}": linear}
+
+    return assemble(
+        "conv",
+        hidden,
+        head,
+        image=True,
+        activation=activation,
+        init=init,
+        norm=norm,
+        skip=skip,
+        placement=placement,
+        last_norm=last_norm,
+        generator=generator,
+        **options,
+    )
 
 
 def _conv(fan_in: int, fan_out: int, stride: int, bias: bool) -> nn.Conv2d:

@@ -2,18 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..activations import Activation
-from .activation_layers import activation_layers
-from .arguments import at_least, building, one_of, true_or_false
+from ..arguments import integer
 from .assembly import Hidden, assemble
-from .initialization import initialize
-from .norms import NORMS
-from .residual import SKIPS
-from .schemes import INITIALIZERS
 
 
 def mlp(
@@ -29,7 +25,7 @@ def mlp(
     placement: str = "pre",
     last_norm: bool = True,
     generator: torch.Generator,
-    **options: float | Tensor,
+    **options: Any,
 ) -> nn.Sequential:
     """A multilayer perceptron with L = `depth` weight layers, the last one included.
 
@@ -89,35 +85,26 @@ block2.norm, then relu2 |
     >>> mlp(20, 64, norm="batch", skip="scaled", generator=cu.seeded(0)).block2.linear
     Linear(in_features=64, out_features=64, bias=False)
     """
-    for name, size in (
-        ("depth", depth),
-        ("width", width),
-        ("inputs", inputs),
-        ("outputs", outputs),
-    ):
-        at_least(1, name, size)
-    one_of("norm", norm, NORMS)
-    one_of("skip", skip, SKIPS)
-    one_of("placement", placement, ("pre", "post"))
-    true_or_false("last_norm", last_norm)
-    one_of("init", init, tuple(INITIALIZERS))
+    depth, width = integer("depth", depth, 1), integer("width", width, 1)
+    inputs, outputs = integer("inputs", inputs, 1), integer("outputs", outputs, 1)
     sizes = [inputs, *[width] * (depth - 1)]
-    with building():
-        layers = assemble(
-            "linear",
-            [
-                Hidden(partial(_linear, fan_in, width), width, fits=index > 0)
-                for index, fan_in in enumerate(sizes[:-1])
-            ],
-            activation=activation_layers(activation),
-            norm=norm,
-            image=False,
-            skip=skip,
-            placement=placement,
-            last_norm=last_norm,
-        )
-        layers[f"linear{depth}"] = _linear(sizes[-1], outputs, True)
-    return initialize(nn.Sequential(layers), init, generator=generator, **options)
+    return assemble(
+        "linear",
+        [
+            Hidden(partial(_linear, fan_in, width), width, fits=index > 0)
+            for index, fan_in in enumerate(sizes[:-1])
+        ],
+        lambda: {f"linear{depth}": _linear(sizes[-1], outputs, True)},
+        image=False,
+        activation=activation,
+        init=init,
+        norm=norm,
+        skip=skip,
+        placement=placement,
+        last_norm=last_norm,
+        generator=generator,
+        **options,
+    )
 
 
 def _linear(fan_in: int, fan_out: int, bias: bool) -> nn.Linear:

@@ -2,31 +2,32 @@
 
 import inspect
 import math
-from collections.abc import Callable
-from numbers import Real
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..arguments import check_generator
-from .arguments import one_of
+from ..arguments import boolean, check_generator, number, one_of
 from .counting import MATRIX_LAYERS, RECURRENT, Fans, weight_blocks
 from .residual import Residual
 from .schemes import INITIALIZERS
 from .unit_variance import check_batch, restored_on_failure, unit_variance
+
+Net = TypeVar("Net", bound=nn.Module)
 
 _START_ANEW = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, Residual)
 _DRAWN = (torch.float32, torch.float64)
 
 
 def initialize(
-    module: nn.Module,
+    module: Net,
     scheme: str = "he",
     *,
     generator: torch.Generator,
     batch: Tensor | tuple[Tensor, ...] | None = None,
     **options: float,
-) -> nn.Module:
+) -> Net:
     """Give a network new first weights, in place.
 
     What a layer then multiplies E h² by, on the way forward, at width n:
@@ -106,13 +107,13 @@ def initialize(
     if not isinstance(module, nn.Module):
         raise TypeError(f"module={module!r} must be a torch.nn.Module, for example cu.mlp(...).")
     check_generator(generator)
-    one_of("scheme", scheme, tuple(INITIALIZERS))
-    _check_options(scheme, INITIALIZERS[scheme], options)
+    one_of("scheme", scheme, INITIALIZERS)
+    options = _checked(scheme, options)
     if scheme == "lsuv":
-        check_batch(batch)
+        examples = check_batch(batch)
         with restored_on_failure(module):
             _fill(module, scheme, generator, options)
-            unit_variance(module, batch)
+            unit_variance(module, examples)
         return module
     if batch is not None:
         raise ValueError(
@@ -144,7 +145,7 @@ def _fill(
             fan = Fans(block.default_fan, block.fans.fan_out) if default else block.fans
             fill(fresh, bias, generator=generator, fan=fan, **options)
             block.weight.copy_(fresh)
-            if bias is not None:
+            if block.bias is not None and bias is not None:
                 block.bias.copy_(bias)
 
 
@@ -169,18 +170,20 @@ def _check_weights(layer: nn.Module) -> None:
             raise ValueError(f"{kind} lies on the meta device: call module.to_empty first.")
 
 
-def _check_options(scheme: str, fill: Callable, options: dict[str, object]) -> None:
+def _checked(scheme: str, options: Mapping[str, object]) -> dict[str, float]:
     """Options the scheme has, each a finite number in its range."""
-    taken = [
-        name
-        for name, parameter in inspect.signature(fill).parameters.items()
+    taken = {
+        name: parameter.default
+        for name, parameter in inspect.signature(INITIALIZERS[scheme]).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and name not in ("generator", "fan")
-    ]
+    }
+    checked: dict[str, float] = {}
     for name, value in options.items():
         if name not in taken:
             offer = f"it takes {', '.join(taken)}" if taken else "it takes none"
             raise ValueError(f"{name}={value!r} is no option of scheme {scheme!r}: {offer}.")
-        if not isinstance(value, Real) or not math.isfinite(value):
-            raise ValueError(f"{name}={value!r} must be a finite number.")
-        if value < 0 and name != "value":
-            raise ValueError(f"{name}={value} must not be negative.")
+        if isinstance(taken[name], bool):
+            checked[name] = boolean(name, value)
+        else:
+            checked[name] = number(name, value, least=-math.inf if name == "value" else 0)
+    return checked

@@ -1,10 +1,13 @@
 """Recurrent networks."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from .arguments import at_least, building, one_of
+from ..arguments import integer, one_of
 from .initialization import initialize
+from .random_state import random_state_kept
 from .schemes import INITIALIZERS
 
 
@@ -39,7 +42,7 @@ def recurrent(
     activation: str = "tanh",
     init: str = "orthogonal",
     generator: torch.Generator,
-    **options: float,
+    **options: Any,
 ) -> RecurrentNet:
     """A recurrent network that reads a sequence and answers after its last step.
 
@@ -70,24 +73,16 @@ def recurrent(
     >>> recurrent("gru", 8, inputs=2, generator=cu.seeded(0))(torch.zeros(3, 20, 2)).shape
     torch.Size([3, 1])
     """
-    one_of("kind", kind, tuple(_RECURRENT))
-    for name, size in (
-        ("width", width),
-        ("inputs", inputs),
-        ("outputs", outputs),
-        ("layers", layers),
-    ):
-        at_least(1, name, size)
-    one_of("init", init, tuple(INITIALIZERS))
+    one_of("kind", kind, _RECURRENT)
+    width, layers = integer("width", width, 1), integer("layers", layers, 1)
+    inputs, outputs = integer("inputs", inputs, 1), integer("outputs", outputs, 1)
+    one_of("init", init, INITIALIZERS)
     allowed = ("tanh", "relu") if kind == "rnn" else ("tanh",)
-    if activation not in allowed:
-        raise ValueError(
-            f"activation={activation!r} is not offered by kind={kind!r}: PyTorch's nn."
-            f"{_RECURRENT[kind].__name__} has {' and '.join(allowed)}. Write the cell yourself for "
-            "another one, as the notebooks do."
-        )
+    offer = f"PyTorch's nn.{_RECURRENT[kind].__name__} has {' and '.join(allowed)}."
+    hint = f"{offer} Write the cell yourself for another one, as the notebooks do."
+    one_of("activation", activation, allowed, hint=hint)
     chosen = {"nonlinearity": activation} if kind == "rnn" else {}
-    with building():
+    with random_state_kept():
         rnn = _RECURRENT[kind](
             inputs, width, num_layers=layers, batch_first=True, device="cpu", **chosen
         )

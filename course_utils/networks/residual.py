@@ -24,7 +24,11 @@ class Residual(nn.Sequential):
     True
     """
 
-    def __init__(self, branch: OrderedDict[str, nn.Module], scale: float = 1.0, learned=False):
+    alpha: nn.Parameter | None
+
+    def __init__(
+        self, branch: OrderedDict[str, nn.Module], scale: float = 1.0, learned: bool = False
+    ):
         super().__init__(branch)
         self.scale = scale
         self.register_parameter(

@@ -7,18 +7,13 @@ place. `fan` is the block's (fan_in, fan_out); where it is None it is counted fr
 import math
 from collections.abc import Callable
 
-import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from .counting import Fans, fans
 
 
 def zeros(
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    generator: torch.Generator,
-    fan: Fans | None = None,
+    weight: Tensor, bias: Tensor | None = None, *, generator: Generator, fan: Fans | None = None
 ) -> None:
     """All weights 0. Every unit of a layer then stays equal to its neighbors."""
     weight.zero_()
@@ -28,7 +23,7 @@ def constant(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     fan: Fans | None = None,
     value: float = 0.01,
 ) -> None:
@@ -40,7 +35,7 @@ def normal(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     fan: Fans | None = None,
     std: float = 0.01,
 ) -> None:
@@ -52,7 +47,7 @@ def xavier(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     fan: Fans | None = None,
     gain: float = 1.0,
     uniform: bool = False,
@@ -72,7 +67,7 @@ def he(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     fan: Fans | None = None,
     gain: float = math.sqrt(2),
     uniform: bool = False,
@@ -91,7 +86,7 @@ def orthogonal(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     fan: Fans | None = None,
     gain: float = 1.0,
 ) -> None:
@@ -110,11 +105,7 @@ def orthogonal(
 
 
 def torch_default(
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    generator: torch.Generator,
-    fan: Fans | None = None,
+    weight: Tensor, bias: Tensor | None = None, *, generator: Generator, fan: Fans | None = None
 ) -> None:
     """What PyTorch does when it makes the layer: weights and bias uniform in ±1/√fan_in.
 
@@ -132,7 +123,7 @@ def mean_field(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     fan: Fans | None = None,
     weight_variance: float = 1.0,
     bias_variance: float = 0.0,
@@ -148,11 +139,7 @@ def mean_field(
 
 
 def lsuv(
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    generator: torch.Generator,
-    fan: Fans | None = None,
+    weight: Tensor, bias: Tensor | None = None, *, generator: Generator, fan: Fans | None = None
 ) -> None:
     """An orthogonal start; `initialize` then divides it by what it measures on a batch.
 
@@ -162,7 +149,7 @@ def lsuv(
     orthogonal(weight, generator=generator, fan=fan)
 
 
-def _spread(weight: Tensor, std: float, uniform: bool, generator: torch.Generator) -> None:
+def _spread(weight: Tensor, std: float, uniform: bool, generator: Generator) -> None:
     """Fill with numbers of mean 0 and standard deviation `std`."""
     if uniform:
         bound = math.sqrt(3) * std
@@ -175,4 +162,3 @@ INITIALIZERS: dict[str, Callable[..., None]] = {
     scheme.__name__: scheme
     for scheme in (zeros, constant, normal, xavier, he, orthogonal, torch_default, mean_field, lsuv)
 }
-"""Each scheme fills a weight (and a bias, which comes in as 0) from `generator`, in place."""

@@ -8,24 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .activation_layers import Elementwise
+from .activation_layers import MODULES, Elementwise
 from .residual import Residual
 
-_ACTIVATIONS = (
-    Elementwise,
-    nn.Sigmoid,
-    nn.Tanh,
-    nn.ReLU,
-    nn.LeakyReLU,
-    nn.ELU,
-    nn.SELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.Softplus,
-    nn.ReLU6,
-    nn.Hardswish,
-)
+_ACTIVATIONS = (Elementwise, *(type(make()) for make in MODULES.values()))
 
 
 def stack_mlps(models: Sequence[nn.Sequential]) -> nn.Sequential:
@@ -64,11 +50,11 @@ def stack_mlps(models: Sequence[nn.Sequential]) -> nn.Sequential:
         raise TypeError(f"models is a {type(models).__name__}: a list of cu.mlp networks is due.")
     if not models:
         raise ValueError("models is empty: hand over at least one network.")
-    layers = _stacked_children(list(models))
+    layers = _stacked_children(models)
     return nn.Sequential(OrderedDict(columns=_Columns(), **layers, rows=_Rows()))
 
 
-def _stacked_children(models: list[nn.Module]) -> OrderedDict[str, nn.Module]:
+def _stacked_children(models: Sequence[nn.Module]) -> OrderedDict[str, nn.Module]:
     """The stacked modules of these containers, by name."""
     names = [[name for name, _ in model.named_children()] for model in models]
     if any(own != names[0] for own in names):
@@ -113,10 +99,8 @@ def _settings(part: nn.Module) -> object:
     return part.activation.function if isinstance(part, Elementwise) else part.extra_repr()
 
 
-def _joined(tensors: list[Tensor | None], *extra: int) -> nn.Parameter | None:
+def _joined(tensors: Sequence[Tensor], *extra: int) -> nn.Parameter:
     """Copies of these along a new first axis, with axes of size 1 at the end."""
-    if tensors[0] is None:
-        return None
     joined = torch.stack([tensor.detach() for tensor in tensors])
     return nn.Parameter(joined.reshape(*joined.shape, *extra))
 
@@ -141,7 +125,8 @@ class _Linear(nn.Module):
     def __init__(self, parts: list[nn.Linear]):
         super().__init__()
         self.weight = _joined([part.weight for part in parts])
-        self.bias = _joined([part.bias for part in parts], 1)
+        bias = [part.bias for part in parts if part.bias is not None]
+        self.bias = _joined(bias, 1) if bias else None
 
     def forward(self, h: Tensor) -> Tensor:
         if h.ndim == 3 and self.bias is not None:
@@ -153,12 +138,16 @@ class _Linear(nn.Module):
 class _BatchNorm(nn.Module):
     """Batch norm of M networks of n units: one call with M·n channels."""
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, parts: list[nn.BatchNorm1d]):
         super().__init__()
         self.weight = _joined([part.weight for part in parts])
         self.bias = _joined([part.bias for part in parts])
-        self.register_buffer("running_mean", torch.stack([part.running_mean for part in parts]))
-        self.register_buffer("running_var", torch.stack([part.running_var for part in parts]))
+        for name in ("running_mean", "running_var"):
+            self.register_buffer(name, torch.stack([part.get_buffer(name) for part in parts]))
+        assert parts[0].momentum is not None  # cu.mlp's batch norms have 0.1
         self.momentum, self.eps = parts[0].momentum, parts[0].eps
 
     def forward(self, z: Tensor) -> Tensor:
@@ -191,6 +180,9 @@ class _LayerNorm(nn.Module):
 
 class _Residual(nn.Sequential):
     """x + α_i·branch(x); α_i is a fixed number in some networks and learned in others."""
+
+    scale: Tensor
+    learned: Tensor
 
     def __init__(self, parts: list[Residual]):
         super().__init__(_stacked_children(parts))

@@ -1,8 +1,9 @@
 """LSUV's second step: run a network once and give each layer's output the variance 1."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,21 +11,19 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from ..runtime import to_device
-from .arguments import building
 from .counting import MATRIX_LAYERS, RECURRENT
+from .random_state import random_state_kept
 
 
-def check_batch(batch: object) -> None:
-    """Refuse what is no batch to measure on.
-
-    Args:
-        batch: What the caller handed over.
+def check_batch(batch: object) -> Tensor | tuple:
+    """A batch to measure on, as it was handed over.
 
     Raises:
         ValueError: If it is missing, empty, or holds NaN or Inf.
         TypeError: If it is neither a tensor nor a tuple.
 
-    >>> check_batch(torch.ones(4, 2))
+    >>> check_batch(torch.ones(4, 2)).shape
+    torch.Size([4, 2])
     """
     if batch is None:
         raise ValueError("batch=None, but scheme 'lsuv' measures on a batch: pass batch=x.")
@@ -37,31 +36,19 @@ def check_batch(batch: object) -> None:
             raise ValueError(f"batch has shape {tuple(part.shape)}: it holds no example.")
         if isinstance(part, Tensor) and not part.isfinite().all():
             raise ValueError("batch holds NaN or Inf: clean the data first.")
+    return batch
 
 
 @contextmanager
 def restored_on_failure(module: nn.Module) -> Iterator[None]:
-    """Parameters and buffers are as they were if what happens inside raises.
-
-    Args:
-        module: The network.
-
-    >>> layer = nn.Linear(1, 1)
-    >>> before = layer.weight.item()
-    >>> try:
-    ...     with restored_on_failure(layer):
-    ...         _ = layer.weight.data.fill_(7.0)
-    ...         raise ValueError
-    ... except ValueError:
-    ...     layer.weight.item() == before
-    True
-    """
-    before = [(tensor, tensor.detach().clone()) for tensor in _tensors(module)]
+    """Parameters and buffers are as they were if what happens inside raises."""
+    tensors = [*module.parameters(), *module.buffers()]
+    before = [tensor.detach().clone() for tensor in tensors]
     try:
         yield
     except BaseException:
         with torch.no_grad():
-            for tensor, value in before:
+            for tensor, value in zip(tensors, before, strict=True):
                 tensor.copy_(value)
         raise
 
@@ -95,28 +82,27 @@ def unit_variance(module: nn.Module, batch: Tensor | tuple[Tensor, ...]) -> None
     arguments = to_device((batch,) if isinstance(batch, Tensor) else batch, where)
     done: set[int] = set()  # parameters that were divided: shared ones only once
 
-    def after(name: str, layer: nn.Module, output: Tensor) -> Tensor | None:
-        if id(layer.weight) in done:
+    def after(layer: nn.Module, _: tuple, output: Tensor, *, place: str) -> Tensor | None:
+        weight = layer.get_parameter("weight")
+        if id(weight) in done:
             return None
-        done.add(id(layer.weight))
-        std = _std(name, output)
-        layer.weight.div_(std)
+        done.add(id(weight))
+        std = _std(place, output)
+        weight.div_(std)
         return output / std
 
-    def ahead(name: str, layer: nn.Module, sequence: Tensor | PackedSequence) -> None:
+    def ahead(layer: nn.RNNBase | nn.RNNCellBase, inputs: tuple, *, place: str) -> None:
         if id(layer) not in done:
             done.add(id(layer))
-            _divide_input_matrices(name, layer, sequence)
+            _divide_input_matrices(place, layer, inputs[0])
 
     with _measuring(module) as handles:
         for name, layer in module.named_modules():
             place = f"layer {name}" if name else "the layer"
             if isinstance(layer, MATRIX_LAYERS):
-                hook = lambda layer, _, output, place=place: after(place, layer, output)  # noqa: E731
-                handles.append(layer.register_forward_hook(hook))
+                handles.append(layer.register_forward_hook(partial(after, place=place)))
             elif isinstance(layer, RECURRENT):
-                hook = lambda layer, inputs, place=place: ahead(place, layer, inputs[0])  # noqa: E731
-                handles.append(layer.register_forward_pre_hook(hook))
+                handles.append(layer.register_forward_pre_hook(partial(ahead, place=place)))
         try:
             module(*arguments)
         except (RuntimeError, TypeError, IndexError) as error:
@@ -140,7 +126,7 @@ def _measuring(module: nn.Module) -> Iterator[list]:
     try:
         for part, _ in modes:
             part.training = isinstance(part, nn.modules.batchnorm._NormBase)
-        with building():
+        with random_state_kept():
             yield handles
     finally:
         for handle in handles:
@@ -152,41 +138,51 @@ def _measuring(module: nn.Module) -> Iterator[list]:
             part._buffers[name] = buffer
 
 
-def _divide_input_matrices(name: str, layer: nn.Module, sequence: Tensor | PackedSequence) -> None:
+def _divide_input_matrices(
+    name: str, layer: nn.RNNBase | nn.RNNCellBase, sequence: Tensor | PackedSequence
+) -> None:
     """Give W x_t of each gate, level and direction the variance 1; the state starts at 0."""
-    if isinstance(layer, nn.RNNCellBase):
-        _divide_gates(name, layer.weight_ih, layer.hidden_size, sequence)
+    if not isinstance(layer, nn.RNNBase):
+        _divide_gates(name, layer, "weight_ih", sequence)
         return
-    suffixes = ("", "_reverse") if layer.bidirectional else ("",)
     for level in range(layer.num_layers):
-        data = sequence.data if isinstance(sequence, PackedSequence) else sequence
-        for suffix in suffixes:
-            matrix = getattr(layer, f"weight_ih_l{level}{suffix}")
-            _divide_gates(name, matrix, layer.hidden_size, data)
+        for suffix in ("", "_reverse") if layer.bidirectional else ("",):
+            _divide_gates(name, layer, f"weight_ih_l{level}{suffix}", sequence)
         if level < layer.num_layers - 1:
-            sequence = _one_level(layer, level, data.shape[-1])(sequence)[0]
+            sequence = _one_level(layer, level)(sequence)[0]
 
 
-def _divide_gates(name: str, matrix: Tensor, units: int, data: Tensor) -> None:
-    for gate in matrix.chunk(matrix.shape[0] // units):
+def _divide_gates(
+    name: str,
+    layer: nn.RNNBase | nn.RNNCellBase,
+    matrix: str,
+    sequence: Tensor | PackedSequence,
+) -> None:
+    data = sequence.data if isinstance(sequence, PackedSequence) else sequence
+    weight = layer.get_parameter(matrix)
+    for gate in weight.chunk(weight.shape[0] // layer.hidden_size):
         gate.div_(_std(name, F.linear(data, gate)))
 
 
-def _one_level(layer: nn.RNNBase, level: int, inputs: int) -> nn.RNNBase:
+def _one_level(layer: nn.RNNBase, level: int) -> nn.RNNBase:
     """One level of a stacked recurrent layer as a layer of its own."""
-    options = {"nonlinearity": layer.nonlinearity} if isinstance(layer, nn.RNN) else {}
+    options: dict[str, Any] = {}
+    if isinstance(layer, nn.RNN):
+        options["nonlinearity"] = layer.nonlinearity
     if isinstance(layer, nn.LSTM):
         options["proj_size"] = layer.proj_size
-    alone = type(layer)(
-        inputs,
+    kind: Callable[..., nn.RNNBase] = type(layer)
+    weight = layer.get_parameter(f"weight_ih_l{level}")
+    alone = kind(
+        weight.shape[1],
         layer.hidden_size,
         bias=layer.bias,
         batch_first=layer.batch_first,
         bidirectional=layer.bidirectional,
         **options,
-    ).to(layer.weight_ih_l0)
+    ).to(weight)
     for name, parameter in alone.named_parameters():
-        parameter.copy_(getattr(layer, name.replace("_l0", f"_l{level}")))
+        parameter.copy_(layer.get_parameter(name.replace("_l0", f"_l{level}")))
     return alone
 
 
@@ -201,7 +197,3 @@ def _std(name: str, output: Tensor) -> float:
             "before it are alive."
         )
     return variance**0.5
-
-
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    return chain(module.parameters(), module.buffers())

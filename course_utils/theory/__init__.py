@@ -1,9 +1,7 @@
 """Closed forms and quadrature in float64: what a gradient will do, before anything runs.
 
 One file per subject: `descent` (notebook 01), `matrices` (03), `mean_field` (04 and 05),
-`initialization` (05),
-`clipping` (06), `normalization` (07),
-`residual` (08).
+`initialization` (05), `clipping` (06), `normalization` (07), `residual` (08).
 """
 
 from .clipping import (

@@ -2,7 +2,7 @@
 
 import math
 
-from .descent import _number, _positive
+from ..arguments import integer, number
 
 _SMALL = 1e-2  # below it, a power series is more exact than the difference of two terms
 
@@ -36,7 +36,7 @@ def value_clip_cosine(threshold: float) -> float:
     """
     if isinstance(threshold, float) and threshold == math.inf:
         return 1.0
-    c = _positive("threshold", threshold, "clipping at 0 leaves no direction")
+    c = number("threshold", threshold, above=0, hint="Clipping at 0 leaves no direction.")
     kept = math.erf(c / math.sqrt(2))
     clipped = math.erfc(c / math.sqrt(2))
     if c < _SMALL:
@@ -69,7 +69,7 @@ def quartic_stable_lr(start: float) -> float:
     >>> quartic_stable_lr(10.0)
     0.005
     """
-    x = _number("start", start)
+    x = number("start", start)
     if x == 0:
         raise ValueError("start=0 is the minimum already: every learning rate stays there.")
     return 1 / (2 * x * x)
@@ -90,6 +90,7 @@ def pinned_gradient_factor(bound: float, width: int) -> float:
         The factor per layer, dimensionless.
 
     Raises:
+        TypeError: If `width` is no integer.
         ValueError: If an argument lies outside its range.
 
     References:
@@ -99,10 +100,8 @@ def pinned_gradient_factor(bound: float, width: int) -> float:
     >>> pinned_gradient_factor(0.01, 200)
     0.1
     """
-    c = _positive("bound", bound, "clipping at 0 deletes the network")
-    if isinstance(width, bool) or not hasattr(width, "__index__") or width.__index__() < 1:
-        raise ValueError(f"width={width!r} must be a whole number of units, at least 1.")
-    return c * math.sqrt(width.__index__() / 2)
+    c = number("bound", bound, above=0, hint="Clipping at 0 deletes the network.")
+    return c * math.sqrt(integer("width", width, 1) / 2)
 
 
 def cliff_bias(weight: float, start: float) -> float:
@@ -129,7 +128,7 @@ def cliff_bias(weight: float, start: float) -> float:
     >>> cliff_bias(5.0, 0.0)
     -2.5
     """
-    w, x = _number("weight", weight), _number("start", start)
+    w, x = number("weight", weight), number("start", start)
     return x - w * _sigmoid(x)
 
 
@@ -149,15 +148,14 @@ def cliff_slope(weight: float, start: float, steps: int) -> float:
         The derivative; inf where it exceeds the largest float64.
 
     Raises:
+        TypeError: If `steps` is no integer.
         ValueError: If an argument lies outside its range.
 
     >>> cliff_slope(8.0, 0.0, 4)
     15.0
     """
-    w, x = _number("weight", weight), _number("start", start)
-    if isinstance(steps, bool) or not hasattr(steps, "__index__") or steps.__index__() < 1:
-        raise ValueError(f"steps={steps!r} must be a whole number of time steps, at least 1.")
-    steps = steps.__index__()
+    w, x = number("weight", weight), number("start", start)
+    steps = integer("steps", steps, 1)
     s = _sigmoid(x)
     a = w * s * (1 - s)
     if abs(a - 1) < 1e-4:

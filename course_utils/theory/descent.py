@@ -6,11 +6,14 @@ eigenvector of its Hessian. Momentum is written as `torch.optim.SGD` has it: v �
 """
 
 import math
-from numbers import Real
 
 import numpy as np
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
+from ..arguments import integer, number
+from .quadrature import gauss_legendre
+
+_MINIMUM = "At a minimum every curvature is above 0."
+_DESCENT = "A step of 0 or backwards does not descend."
 
 
 def largest_stable_lr(curvature: float, momentum: float = 0.0) -> float:
@@ -37,7 +40,7 @@ def largest_stable_lr(curvature: float, momentum: float = 0.0) -> float:
     >>> largest_stable_lr(4.0), largest_stable_lr(4.0, momentum=0.5)
     (0.5, 0.75)
     """
-    curvature = _positive("curvature", curvature, "at a minimum every curvature is above 0")
+    curvature = number("curvature", curvature, above=0, hint=_MINIMUM)
     return 2 * (1 + _momentum(momentum)) / curvature
 
 
@@ -67,9 +70,9 @@ def convergence_factor(lr: float, curvature: float, momentum: float = 0.0) -> fl
     >>> convergence_factor(lr=1.0, curvature=1.0, momentum=0.25)
     0.5
     """
-    lr = _positive("lr", lr, "a step of 0 or backwards does not descend")
+    lr = number("lr", lr, above=0, hint=_DESCENT)
     momentum = _momentum(momentum)
-    half = (1 + momentum - lr * _number("curvature", curvature)) / 2
+    half = (1 + momentum - lr * number("curvature", curvature)) / 2
     discriminant = half * half - momentum
     if discriminant <= 0:
         return math.sqrt(momentum)
@@ -200,6 +203,7 @@ def chain_training_steps(depth: int, lr: float, start: float, stop: float) -> fl
         The number of steps, not rounded; inf where it exceeds the largest float64.
 
     Raises:
+        TypeError: If `depth` is no integer.
         ValueError: If an argument lies outside its range.
 
     References:
@@ -211,11 +215,9 @@ def chain_training_steps(depth: int, lr: float, start: float, stop: float) -> fl
     >>> round(chain_training_steps(12, lr=0.02, start=0.5, stop=0.9))
     5121
     """
-    if isinstance(depth, bool) or not hasattr(depth, "__index__") or depth.__index__() < 1:
-        raise ValueError(f"depth={depth!r} must be a whole number of layers, at least 1.")
-    depth = depth.__index__()
-    lr = _positive("lr", lr, "a step of 0 or backwards does not descend")
-    start, stop = _number("start", start), _number("stop", stop)
+    depth = integer("depth", depth, 1)
+    lr = number("lr", lr, above=0, hint=_DESCENT)
+    start, stop = number("start", start), number("stop", stop)
     if not 0 < start < stop < 1:
         raise ValueError(
             f"start={start:g}, stop={stop:g} must satisfy 0 < start < stop < 1: at 0 the gradient "
@@ -240,6 +242,7 @@ def sgd_variance(lr: float, curvature: float, noise_variance: float, batch_size:
         The variance of the parameter in this direction.
 
     Raises:
+        TypeError: If `batch_size` is no integer.
         ValueError: If an argument lies outside its range; above 2/λ there is no such variance.
 
     References:
@@ -249,13 +252,10 @@ def sgd_variance(lr: float, curvature: float, noise_variance: float, batch_size:
     >>> sgd_variance(lr=1.0, curvature=1.0, noise_variance=3.0, batch_size=3)
     1.0
     """
-    lr = _positive("lr", lr, "a step of 0 or backwards does not descend")
+    lr = number("lr", lr, above=0, hint=_DESCENT)
     limit = largest_stable_lr(curvature)
-    noise_variance = _number("noise_variance", noise_variance)
-    if noise_variance < 0:
-        raise ValueError(f"noise_variance={noise_variance:g} must be at least 0.")
-    if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__") or batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r} must be a whole number, at least 1.")
+    noise_variance = number("noise_variance", noise_variance, least=0)
+    batch_size = integer("batch_size", batch_size, 1)
     if lr >= limit:
         raise ValueError(
             f"lr={lr:g} must be below 2/curvature={limit:g}: beyond it the variance has no limit."
@@ -278,53 +278,24 @@ def _approach(depth: int, start: float, stop: float) -> float:
     """∫ w/(1−wᴸ) dw from `start` to `stop`, as ∫ w(1−w)/(1−wᴸ) ds with s = −log(1−w)."""
     first, last = -math.log1p(-start), -math.log1p(-stop)
     edges = np.linspace(first, last, 2 + int(2 * (last - first)))
-    half = np.diff(edges)[:, None] / 2
-    s = edges[:-1, None] + half * (1 + _NODES)
+    s, weights = gauss_legendre(edges, 20)
     w = -np.expm1(-s)
     slope = w * np.exp(-s) / -np.expm1(depth * np.log1p(-np.exp(-s)))
-    return float((half * slope * _WEIGHTS).sum())
-
-
-def _number(name: str, value: float) -> float:
-    """`value` as a finite float, or an error that names `name`."""
-    if isinstance(value, bool) or not (isinstance(value, Real) or hasattr(value, "item")):
-        raise ValueError(f"{name}={value!r} must be a number.")
-    try:
-        number = float(value)
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{name}={value!r} must be a single number.") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{name}={number} must be finite: look at where it was computed.")
-    return number
-
-
-def _positive(name: str, value: float, why: str) -> float:
-    number = _number(name, value)
-    if number <= 0:
-        raise ValueError(f"{name}={number:g} must be above 0: {why}.")
-    return number
+    return float(slope @ weights)
 
 
 def _momentum(value: float) -> float:
-    number = _number("momentum", value)
-    if not 0 <= number < 1:
-        raise ValueError(f"momentum={number:g} must be at least 0 and below 1, for example 0.9.")
-    return number
+    return number("momentum", value, least=0, below=1, hint="For example 0.9.")
 
 
 def _condition_number(value: float) -> float:
-    number = _number("condition_number", value)
-    if number < 1:
-        raise ValueError(
-            f"condition_number={number:g} must be at least 1: it is the largest curvature divided "
-            "by the smallest."
-        )
-    return number
+    hint = "It is the largest curvature divided by the smallest."
+    return number("condition_number", value, least=1, hint=hint)
 
 
 def _curvatures(smallest: float, largest: float) -> tuple[float, float]:
-    small = _positive("smallest_curvature", smallest, "at a minimum every curvature is above 0")
-    large = _positive("largest_curvature", largest, "at a minimum every curvature is above 0")
+    small = number("smallest_curvature", smallest, above=0, hint=_MINIMUM)
+    large = number("largest_curvature", largest, above=0, hint=_MINIMUM)
     if small > large:
         raise ValueError(
             f"smallest_curvature={small:g} exceeds largest_curvature={large:g}: swap them."

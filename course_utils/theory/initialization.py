@@ -7,9 +7,10 @@ of a product of random matrices, whose mean square is 1?
 
 import math
 from collections.abc import Iterable
-from numbers import Integral, Real
 
-from .mean_field import Nonlinearity, mean_square_output, mean_square_slope
+from ..arguments import integer, number
+from .mean_field import mean_square_output, mean_square_slope
+from .quadrature import Nonlinearity
 
 
 def preactivation_variances(
@@ -38,7 +39,7 @@ def preactivation_variances(
 
     Raises:
         ValueError: If an argument lies outside its range, or the activation cannot be integrated.
-        TypeError: If `activation` is no activation.
+        TypeError: If `activation` is no activation, or `depth` no integer.
 
     References:
         B. Poole et al., "Exponential expressivity in deep neural networks through transient
@@ -47,10 +48,10 @@ def preactivation_variances(
     >>> [round(q, 9) for q in preactivation_variances("relu", 1.0, depth=4, start=1.0)]
     [1.0, 0.5, 0.25, 0.125]
     """
-    weight_variance = _at_least_zero("weight_variance", weight_variance)
-    bias_variance = _at_least_zero("bias_variance", bias_variance)
-    depth = _depth(depth)
-    variances = [_at_least_zero("start", start)]
+    weight_variance = number("weight_variance", weight_variance, least=0)
+    bias_variance = number("bias_variance", bias_variance, least=0)
+    depth = integer("depth", depth, 1)
+    variances = [number("start", start, least=0)]
     while len(variances) < depth:
         q = variances[-1]
         if math.isinf(q):
@@ -90,7 +91,7 @@ def edge_of_chaos(
     """
     points = []
     for q in variances:
-        q = _at_least_zero("variances", q)
+        q = number("variances", q, least=0)
         slopes = mean_square_slope(activation, q)
         if slopes == 0:
             raise ValueError(
@@ -119,7 +120,8 @@ def largest_singular_value_squared(depth: int) -> float:
         The largest s², dimensionless.
 
     Raises:
-        ValueError: If `depth` is not an integer of at least 0.
+        TypeError: If `depth` is no integer.
+        ValueError: If `depth` is below 0.
 
     References:
         K. A. Penson and K. Życzkowski, "Product of Ginibre matrices: Fuss-Catalan and Raney
@@ -128,26 +130,7 @@ def largest_singular_value_squared(depth: int) -> float:
     >>> [round(largest_singular_value_squared(depth), 9) for depth in (0, 1, 2)]
     [1.0, 4.0, 6.75]
     """
-    depth = _depth(depth, least=0)
+    depth = integer("depth", depth, 0)
     if depth == 0:
         return 1.0
     return (depth + 1) * math.exp(depth * math.log1p(1 / depth))
-
-
-def _depth(depth: int, least: int = 1) -> int:
-    """`depth` as an integer of at least `least`, or an error."""
-    if isinstance(depth, bool) or not isinstance(depth, Integral) or depth < least:
-        raise ValueError(f"depth={depth!r} must be an integer of at least {least}.")
-    return int(depth)
-
-
-def _at_least_zero(name: str, value: float) -> float:
-    """`value` as a finite float ≥ 0, or an error that names it."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, Real)
-        or not math.isfinite(value)
-        or value < 0
-    ):
-        raise ValueError(f"{name}={value!r} must be a finite number of at least 0.")
-    return float(value)

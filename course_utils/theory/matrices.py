@@ -6,13 +6,13 @@ Lyapunov exponent is the growth rate of a product of *different* random matrices
 """
 
 import math
-from collections.abc import Callable
-from numbers import Integral, Real
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .. import activations
+from ..arguments import integer, number
+from .quadrature import Nonlinearity, output_of
 
 
 def spectral_radius(matrix: Tensor) -> float:
@@ -95,6 +95,7 @@ def lyapunov_exponent(width: int, weight_std: float = 1.0) -> float:
         γ, natural logarithm per layer; exp γ is the typical factor. −inf at σ = 0.
 
     Raises:
+        TypeError: If `width` is no integer.
         ValueError: If an argument lies outside its range.
 
     References:
@@ -104,10 +105,8 @@ def lyapunov_exponent(width: int, weight_std: float = 1.0) -> float:
     >>> round(lyapunov_exponent(10), 6), round(lyapunov_exponent(10, weight_std=2.0), 6)
     (-0.05166, 0.641487)
     """
-    half = _count("width", width, 1) / 2
-    std = _number("weight_std", weight_std)
-    if std < 0:
-        raise ValueError(f"weight_std={weight_std!r} is negative: a standard deviation is ≥ 0.")
+    half = integer("width", width, 1) / 2
+    std = number("weight_std", weight_std, least=0)
     if half < 500:
         isotropic = torch.special.digamma(torch.tensor(half, dtype=torch.float64)).item()
         isotropic = (isotropic - math.log(half)) / 2
@@ -116,9 +115,7 @@ def lyapunov_exponent(width: int, weight_std: float = 1.0) -> float:
     return isotropic + (math.log(std) if std > 0 else -math.inf)
 
 
-def log_norm_variance(
-    width: int, depth: int, activation: str | Callable[[Tensor], Tensor] = "relu"
-) -> float:
+def log_norm_variance(width: int, depth: int, activation: Nonlinearity = "relu") -> float:
     """Variance over seeds of log‖h‖² after `depth` random layers: how far two seeds lie apart.
 
     (E[φ⁴]/E[φ²]² − 1)·L/n with z ~ N(0, 1): 5L/n for ReLU, 2L/n for a linear net. The squared
@@ -129,13 +126,15 @@ def log_norm_variance(
     Args:
         width: n, at least 1.
         depth: L, number of layers, at least 0.
-        activation: A name in `ACTIVATIONS` or a callable on tensors, with φ(az) = aφ(z) for a > 0:
-            "linear", "relu", "leaky_relu". For any other the factors depend on how large ‖h‖ is.
+        activation: A name in `ACTIVATIONS`, an `Activation`, or a callable on tensors, with
+            φ(az) = aφ(z) for a > 0: "linear", "relu", "leaky_relu". For any other the factors
+            depend on how large ‖h‖ is.
 
     Returns:
         The variance, dimensionless.
 
     Raises:
+        TypeError: If a count is no integer, or `activation` is no activation.
         ValueError: If a count is out of range, the activation is unknown, not
             positively homogeneous, or zero everywhere.
 
@@ -146,35 +145,18 @@ def log_norm_variance(
     >>> round(log_norm_variance(100, 40), 12), round(log_norm_variance(100, 40, "linear"), 12)
     (2.0, 0.8)
     """
-    width, depth = _count("width", width, 1), _count("depth", depth, 0)
+    width, depth = integer("width", width, 1), integer("depth", depth, 0)
     plus, minus = _slopes_of_homogeneous(activation)
     kurtosis = 6 * (plus**4 + minus**4) / (plus**2 + minus**2) ** 2  # E[φ⁴]/E[φ²]²
     return (kurtosis - 1) * depth / width
 
 
-def _slopes_of_homogeneous(activation: str | Callable[[Tensor], Tensor]) -> tuple[float, float]:
+def _slopes_of_homogeneous(activation: Nonlinearity) -> tuple[float, float]:
     """Slopes right and left of 0 of an activation that is linear on either side."""
-    z = torch.tensor([1.0, -1.0, 0.0, 0.01, -0.01, 0.7, -0.7, 5.0, -5.0, 300.0, -300.0]).double()
-    function = activation
-    if isinstance(activation, str):
-        known = activations.ACTIVATIONS
-        if activation not in known:
-            raise ValueError(
-                f"activation={activation!r} is unknown: use one of {', '.join(known)}."
-            )
-        function = known[activation].function
-    if not callable(function):
-        raise ValueError(
-            f"activation={activation!r} must be a name in ACTIVATIONS or a callable on tensors."
-        )
-    values = torch.as_tensor(function(z)).detach()
-    if values.shape != z.shape:
-        raise ValueError(
-            f"activation={activation!r} turned a tensor of shape {tuple(z.shape)} into "
-            f"{tuple(values.shape)}: an elementwise function is expected."
-        )
-    plus, minus = values[0].item(), -values[1].item()
-    if not torch.allclose(values.double(), torch.where(z > 0, plus * z, minus * z), atol=1e-12):
+    z = np.array([1.0, -1.0, 0.0, 0.01, -0.01, 0.7, -0.7, 5.0, -5.0, 300.0, -300.0])
+    values = output_of(activation).function(z)
+    plus, minus = float(values[0]), -float(values[1])
+    if not np.allclose(values, np.where(z > 0, plus * z, minus * z), atol=1e-12):
         raise ValueError(
             f"activation={activation!r} does not satisfy φ(az) = aφ(z): the spread then depends on "
             "the size of the signal and has no closed form. Use linear, relu or leaky_relu, or "
@@ -202,17 +184,3 @@ def _matrix(matrix: Tensor) -> Tensor:
     if not torch.isfinite(values).all():
         raise ValueError("matrix holds NaN or Inf: it has neither eigenvalues nor a norm.")
     return values
-
-
-def _count(name: str, value: int, least: int) -> int:
-    """`value` as an integer of at least `least`, or an error that names it."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name}={value!r} must be an integer of at least {least}.")
-    return int(value)
-
-
-def _number(name: str, value: float) -> float:
-    """`value` as a finite float, or an error that names it."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(f"{name}={value!r} must be a finite number.")
-    return float(value)

@@ -7,26 +7,18 @@ Gaussian with mean 0; let q_l be its variance. Then
     q_(l+1) = σ_w² E[φ(z)²] + σ_b²          z ~ N(0, q_l)
     g² is multiplied by χ₁ = σ_w² E[φ′(z)²]   per layer on the way back.
 
-Both expectations are computed in float64 by Gauss-Lobatto quadrature on panels that are split
-at the kinks of φ and halved until two estimates agree, so a kink that nobody announced costs
-time and not digits.
+Both expectations are computed by `quadrature`.
 """
 
 import math
 from collections.abc import Callable
-from numbers import Integral, Real
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ..activations import Activation, lookup
+from ..arguments import integer, number
+from .quadrature import Integrand, Nonlinearity, mean_squares, output_of, slope_of
 
-Nonlinearity = str | Activation | Callable[[Tensor], Tensor]
-
-_REACH = 39.0  # in standard deviations: beyond it the Gaussian weight is 0 in float64
 _SAME = 1e-12  # two quadratures that differ by less are taken to be equal
-_MAX_PANELS = 60_000
 _SCAN = np.concatenate([np.arange(1.0, 101.0), np.arange(108.0, 960.0, 8)])  # octaves from q = 1
 _HUGE = 2.0**100
 
@@ -56,7 +48,7 @@ def mean_square_output(activation: Nonlinearity, variance: float = 1.0) -> float
     >>> round(mean_square_output("relu", 3.0), 12)
     1.5
     """
-    return _mean_squares(*_output(activation), [_at_least_zero("variance", variance)])[0]
+    return _mean_square(output_of(activation), number("variance", variance, least=0))
 
 
 def mean_square_slope(activation: Nonlinearity, variance: float = 1.0) -> float:
@@ -80,7 +72,7 @@ def mean_square_slope(activation: Nonlinearity, variance: float = 1.0) -> float:
     >>> round(mean_square_slope("relu"), 12), round(mean_square_slope("sigmoid"), 6)
     (0.5, 0.044836)
     """
-    return _mean_squares(*_slope(activation), [_at_least_zero("variance", variance)])[0]
+    return _mean_square(slope_of(activation), number("variance", variance, least=0))
 
 
 def fixed_point(
@@ -114,9 +106,9 @@ def fixed_point(
     >>> round(fixed_point("relu", 1.9, 0.1), 9), fixed_point("tanh", 0.9), fixed_point("relu", 2.1)
     (2.0, 0.0, inf)
     """
-    weight_variance = _at_least_zero("weight_variance", weight_variance)
-    bias_variance = _at_least_zero("bias_variance", bias_variance)
-    return _settle(_output(activation), weight_variance, bias_variance)
+    weight_variance = number("weight_variance", weight_variance, least=0)
+    bias_variance = number("bias_variance", bias_variance, least=0)
+    return _settle(output_of(activation), weight_variance, bias_variance)
 
 
 def gradient_factor(
@@ -145,9 +137,11 @@ def gradient_factor(
     >>> round(gradient_factor("sigmoid", 1.0), 4), round(gradient_factor("relu", 2.0), 12)
     (0.2361, 1.0)
     """
-    weight_variance = _at_least_zero("weight_variance", weight_variance)
+    weight_variance = number("weight_variance", weight_variance, least=0)
     q = fixed_point(activation, weight_variance, bias_variance)
-    return math.sqrt(weight_variance * _slope_at(_slope(activation), q)) if weight_variance else 0.0
+    return (
+        math.sqrt(weight_variance * _slope_at(slope_of(activation), q)) if weight_variance else 0.0
+    )
 
 
 def critical_weight_variance(activation: Nonlinearity, bias_variance: float = 0.0) -> float:
@@ -175,8 +169,8 @@ def critical_weight_variance(activation: Nonlinearity, bias_variance: float = 0.
     >>> round(critical_weight_variance("relu"), 9), round(critical_weight_variance("tanh"), 9)
     (2.0, 1.0)
     """
-    bias_variance = _at_least_zero("bias_variance", bias_variance)
-    output, slope = _output(activation), _slope(activation)
+    bias_variance = number("bias_variance", bias_variance, least=0)
+    output, slope = output_of(activation), slope_of(activation)
 
     def excess(log_weight_variance: float) -> float:
         weight_variance = math.exp(log_weight_variance)
@@ -245,6 +239,7 @@ def dead_network_probability(width: int, depth: int) -> float:
         The probability.
 
     Raises:
+        TypeError: If a count is no integer.
         ValueError: If a count is out of range.
 
     References:
@@ -254,7 +249,7 @@ def dead_network_probability(width: int, depth: int) -> float:
     >>> dead_network_probability(1, 2), round(dead_network_probability(4, 20), 6)
     (0.75, 0.724941)
     """
-    width, depth = _count("width", width, 1), _count("depth", depth, 0)
+    width, depth = integer("width", width, 1), integer("depth", depth, 0)
     if depth == 0:
         return 0.0
     return -math.expm1(depth * math.log1p(-(2.0**-width)))
@@ -263,12 +258,16 @@ def dead_network_probability(width: int, depth: int) -> float:
 # ---------------------------------------------------------------- fixed points
 
 
-def _settle(output: tuple, weight_variance: float, bias_variance: float) -> float:
+def _mean_square(integrand: Integrand, variance: float) -> float:
+    return float(mean_squares(integrand, [variance])[0])
+
+
+def _settle(output: Integrand, weight_variance: float, bias_variance: float) -> float:
     """Where q_(l+1) = V(q_l) goes from 1."""
 
     def growth(q: np.ndarray) -> np.ndarray:
         """V(q)/q − 1, with what is round-off set to 0."""
-        found = weight_variance * np.asarray(_mean_squares(*output, q)) + bias_variance
+        found = weight_variance * mean_squares(output, q) + bias_variance
         found = found / q - 1
         return np.where(np.abs(found) < _SAME, 0.0, found)
 
@@ -291,22 +290,22 @@ def _settle(output: tuple, weight_variance: float, bias_variance: float) -> floa
     return math.inf if direction > 0 else 0.0
 
 
-def _slope_at(slope: tuple, q: float) -> float:
+def _slope_at(slope: Integrand, q: float) -> float:
     """E[φ′²] at q*, at its limit where q* is inf."""
     if not math.isinf(q):
-        return _mean_squares(*slope, [q])[0]
-    near, far = _mean_squares(*slope, [_HUGE, _HUGE * 2**20])
+        return _mean_square(slope, q)
+    near, far = mean_squares(slope, [_HUGE, _HUGE * 2**20])
     return far if far <= near * (1 + 1e-6) else math.inf
 
 
 def _bracket_of_criticality(
-    output: tuple, slope: tuple, bias_variance: float
+    output: Integrand, slope: Integrand, bias_variance: float
 ) -> tuple[float, float]:
     """Two weight variances between which χ₁ passes 1, by tables instead of quadrature."""
     q = np.exp2(np.arange(-100.0, 101.0))
     start = 100  # q = 1
-    squares = np.asarray(_mean_squares(*output, q))
-    slopes = np.asarray(_mean_squares(*slope, q))
+    squares = mean_squares(output, q)
+    slopes = mean_squares(slope, q)
     variances = np.exp(np.linspace(math.log(1e-9), math.log(1e12), 700))
     before = variances[0]
     for weight_variance in variances:
@@ -356,140 +355,3 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
         else:
             low, below = point, value
     return (low + high) / 2
-
-
-# ---------------------------------------------------------------- quadrature
-
-
-def _output(activation: Nonlinearity) -> tuple:
-    """φ on arrays, its kinks, and its name."""
-    entry = lookup(activation)
-    return _on_arrays(entry, entry.function), entry.kinks, entry.name
-
-
-def _slope(activation: Nonlinearity) -> tuple:
-    """φ′ on arrays, the kinks of φ, and its name."""
-    entry = lookup(activation)
-    return _on_arrays(entry, entry.slope), entry.kinks, entry.name
-
-
-def _on_arrays(
-    entry: Activation, function: Callable[[Tensor], Tensor]
-) -> Callable[[np.ndarray], np.ndarray]:
-    """A function on tensors as a function on float64 arrays, with its output checked."""
-
-    def evaluate(z: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            value = function(torch.from_numpy(z.copy()))
-        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        if shape != z.shape:
-            raise ValueError(
-                f"activation {entry.name} returned {shape} for a tensor of shape {z.shape}: an "
-                "elementwise function on tensors is expected, for example torch.tanh."
-            )
-        return value.detach().cpu().double().numpy()
-
-    return evaluate
-
-
-def _lobatto(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of Gauss-Lobatto quadrature on [−1, 1], the ends moved in by 2e-13.
-
-    With nodes at the ends of a panel, a kink between an end and the next node cannot hide. Moved
-    in, they lie on the right side of a kink that a panel begins or ends with.
-    """
-    polynomial = np.polynomial.legendre.Legendre.basis(count - 1)
-    inner = polynomial.deriv().roots()
-    nodes = np.concatenate([[-1.0], (inner - inner[::-1]) / 2, [1.0]])
-    weights = 2 / (count * (count - 1) * polynomial(nodes) ** 2)
-    return nodes.clip(-1 + 2e-13, 1 - 2e-13), weights
-
-
-_NODES, _WEIGHTS = _lobatto(17)
-
-
-def _mean_squares(function: Callable, kinks: tuple, name: str, variances) -> list[float]:
-    """E[f(z)²], z ~ N(0, q), for every q, as ∫ (f(σu) e^(−u²/4))² du/√(2π).
-
-    The panels of one q are geometric on either side of 0, from the smaller of the two scales of
-    the integrand (1 and σ) up to 39σ, and split at the kinks. A panel is halved until its
-    integral and that of its halves differ by less than 1e-13 of the whole.
-    """
-    variances = np.asarray(variances, dtype=np.float64)
-    std = np.sqrt(variances)
-    total = np.zeros_like(std)
-    edges = [_edges(s, kinks) for s in std]
-    which = np.repeat(np.arange(std.size), [e.size - 1 for e in edges])
-    low = np.concatenate([e[:-1] for e in edges])
-    high = np.concatenate([e[1:] for e in edges])
-
-    def integrate(low: np.ndarray, high: np.ndarray, which: np.ndarray) -> np.ndarray:
-        half = (high - low)[:, None] / 2
-        u = (low + high)[:, None] / 2 + half * _NODES
-        value = function((u * std[which, None]).reshape(-1)).reshape(u.shape)
-        if np.isnan(value).any():
-            z = (u * std[which, None])[np.isnan(value)][0]
-            raise ValueError(
-                f"activation {name} yields NaN at z={z:.6g}: it, and its slope, must be defined "
-                "for every real number."
-            )
-        with np.errstate(over="ignore"):
-            squares = (value * np.exp(-u * u / 4)) ** 2
-            return squares @ _WEIGHTS * half[:, 0] / math.sqrt(2 * math.pi)
-
-    # std 0 is the limit of small variance: two points beside 0, half the weight each
-    for i in np.flatnonzero(std == 0):
-        sides = function(np.array([-1e-200, 1e-200]))
-        if np.isnan(sides).any():
-            raise ValueError(f"activation {name} yields NaN at z=0.")
-        total[i] = (sides**2).mean()
-    coarse = integrate(low, high, which)
-    while which.size:
-        middle = (low + high) / 2
-        low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
-        which = np.concatenate([which, which])
-        fine = integrate(low, high, which)
-        halves = fine.reshape(2, -1)
-        infinite = np.isinf(halves).any(axis=0)
-        total[which[: infinite.size][infinite]] = np.inf
-        with np.errstate(invalid="ignore"):
-            error = np.abs(halves.sum(axis=0) - coarse)
-        estimate = total + np.bincount(which, fine, std.size)
-        open_panels = (error > 1e-13 * estimate[which[: error.size]]) & np.isfinite(
-            estimate[which[: error.size]]
-        )
-        open_panels &= (high - low)[error.size :] > 1e-15 * np.abs(middle)
-        if open_panels.sum() > _MAX_PANELS:
-            rest = np.bincount(which[: error.size], error * open_panels, std.size)
-            if (rest > 1e-7 * estimate).any():
-                raise ValueError(
-                    f"activation {name} cannot be integrated to 1e-7: it oscillates too fast or "
-                    "has too many kinks for this variance."
-                )
-            open_panels[:] = False
-        total += np.bincount(which[: error.size], halves.sum(axis=0) * ~open_panels, std.size)
-        again = np.concatenate([open_panels, open_panels])
-        low, high, which, coarse = low[again], high[again], which[again], fine[again]
-    return total.tolist()
-
-
-def _edges(std: float, kinks: tuple) -> np.ndarray:
-    """Edges of the first panels, in units of the standard deviation."""
-    if std == 0:
-        return np.zeros(1)
-    first = min(1.0, 1 / std) / 2
-    side = first * np.exp2(np.arange(math.ceil(math.log2(_REACH / first))))
-    own = np.array([k / std for k in kinks if abs(k) < _REACH * std])
-    return np.unique(np.concatenate([-side, [-_REACH, 0.0, _REACH], side, own]))
-
-
-def _at_least_zero(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < math.inf:
-        raise ValueError(f"{name}={value!r} must be a finite number of at least 0.")
-    return float(value)
-
-
-def _count(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name}={value!r} must be an integer of at least {least}.")
-    return int(value)

@@ -13,17 +13,12 @@ from dataclasses import replace
 import numpy as np
 
 from ..activations import Activation, lookup
-from .mean_field import (
-    Nonlinearity,
-    _count,
-    _on_arrays,
-    mean_square_output,
-    mean_square_slope,
-)
+from ..arguments import integer
+from .mean_field import mean_square_output, mean_square_slope
+from .quadrature import Nonlinearity, gauss_legendre, output_of, slope_of
 
 _REACH = 40.0  # in standard deviations
 _PANELS = 200
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
 _MOST_TERMS = 1500  # of the series over polynomials: what 2400 nodes resolve
 _CONSTANT = 1e-12  # a variance of the output below this share of its mean square is round-off
 
@@ -56,7 +51,7 @@ def batchnorm_gradient_factor(activation: Nonlinearity, batch_size: int | None =
     Raises:
         ValueError: If `batch_size` is below 2, or the activation is unknown, constant, not
             elementwise or yields NaN or Inf.
-        TypeError: If `activation` is no activation.
+        TypeError: If `activation` is no activation, or `batch_size` no integer.
 
     References:
         G. Yang, J. Pennington, V. Rao, J. Sohl-Dickstein and S. S. Schoenholz, "A Mean Field
@@ -70,12 +65,8 @@ def batchnorm_gradient_factor(activation: Nonlinearity, batch_size: int | None =
     entry = lookup(activation)
     if batch_size is None:
         return math.sqrt(mean_square_slope(entry) / _output_variance(entry))
-    if batch_size == 1:
-        raise ValueError(
-            "batch_size=1 has no variance over the batch, and PyTorch refuses to train with it: "
-            "at least 2 is expected, or None for an infinite batch. Layer norm needs no batch."
-        )
-    batch_size = _count("batch_size", batch_size, 2)
+    hint = "One sample has no variance, None is an infinite batch; layer norm needs no batch."
+    batch_size = integer("batch_size", batch_size, 2, hint=hint)
     if batch_size <= 3:
         return 0.0 if batch_size == 2 else math.inf
     return math.sqrt(_finite_batch(entry, batch_size))
@@ -100,8 +91,7 @@ def _finite_batch(entry: Activation, B: int) -> float:
     m = B - 1
     t, weight = _coordinate(m, entry.kinks)
     z = math.sqrt(m) * t
-    output = _on_arrays(entry, entry.function)(z)
-    slope = _on_arrays(entry, entry.slope)(z)
+    output, slope = output_of(entry).function(z), slope_of(entry).function(z)
     if not (np.isfinite(output).all() and np.isfinite(slope).all()):
         raise ValueError(f"activation {entry.name} or its slope is NaN or Inf on [−√B, √B].")
     functions = np.stack([output, slope, z * slope])
@@ -131,10 +121,9 @@ def _coordinate(m: int, kinks: tuple[float, ...]) -> tuple[np.ndarray, np.ndarra
     edges = math.pi / 2 + reach * np.linspace(-1, 1, _PANELS + 1)
     inside = [math.acos(k / math.sqrt(m)) for k in kinks if abs(k) < math.sqrt(m)]
     edges = np.unique(np.concatenate([edges, [a for a in inside if edges[0] < a < edges[-1]]]))
-    half = np.diff(edges)[:, None] / 2
-    theta = (edges[1:] + edges[:-1])[:, None] / 2 + half * _NODES
-    weight = half * _WEIGHTS * np.exp((m - 2) * np.log(np.sin(theta)))
-    return np.cos(theta).ravel(), (weight / weight.sum()).ravel()
+    theta, weight = gauss_legendre(edges, 12)
+    weight = weight * np.exp((m - 2) * np.log(np.sin(theta)))
+    return np.cos(theta), weight / weight.sum()
 
 
 def _pair_means(functions: np.ndarray, t: np.ndarray, weight: np.ndarray, m: int) -> np.ndarray:

@@ -12,9 +12,8 @@ whole batch (the mean of a ReLU is not 0), and the next norm subtracts it. So
 """
 
 import math
-from numbers import Real
 
-from .mean_field import _count
+from ..arguments import boolean, integer, number, one_of
 
 _VARYING = 1 - 1 / math.pi
 """Share of the mean square of a ReLU's output, input N(0, 1), that is variance."""
@@ -39,6 +38,7 @@ def residual_growth(depth: int, branch_scale: float = 1.0, norm: str | None = No
         The factor of g², at least 1; its square root is that of the norm g.
 
     Raises:
+        TypeError: If `depth` is no integer.
         ValueError: If an argument is out of range or `norm` is unknown.
 
     References:
@@ -51,8 +51,8 @@ def residual_growth(depth: int, branch_scale: float = 1.0, norm: str | None = No
     >>> round(residual_growth(40, norm="batch"), 1)
     111.9
     """
-    depth, square = _count("depth", depth, 0), _scale(branch_scale) ** 2
-    _known("norm", norm, (None, "batch"))
+    depth, square = integer("depth", depth, 0), number("branch_scale", branch_scale) ** 2
+    one_of("norm", norm, (None, "batch"))
     growth = 1.0
     for level in range(depth):
         growth *= 1 + square * _gradient_share(norm, level, square)
@@ -85,7 +85,7 @@ def gradient_correlation(
 
     Raises:
         ValueError: If an argument is out of range or `norm` is unknown.
-        TypeError: If `residual` is not a bool.
+        TypeError: If `depth` is no integer, or `residual` not a bool.
 
     References:
         D. Balduzzi et al., "The Shattered Gradients Problem: If resnets are the answer, then what
@@ -97,10 +97,9 @@ def gradient_correlation(
     >>> round(gradient_correlation(64, residual=True), 3)
     0.079
     """
-    depth, square = _count("depth", depth, 0), _scale(branch_scale) ** 2
-    if not isinstance(residual, bool):
-        raise TypeError(f"residual={residual!r} must be True or False.")
-    _known("norm", norm, (None, "batch"))
+    depth, square = integer("depth", depth, 0), number("branch_scale", branch_scale) ** 2
+    boolean("residual", residual)
+    one_of("norm", norm, (None, "batch"))
     correlation, alike = 1.0, 0.0  # of the gradients, of the signals
     for level in range(depth):
         angle = math.acos(min(1.0, alike))
@@ -119,14 +118,3 @@ def gradient_correlation(
 def _gradient_share(norm: str | None, level: int, square: float) -> float:
     """1/s_level: what the norm of the next branch leaves of its squared gradient."""
     return 1 / (1 + level * square * _VARYING) if norm == "batch" else 1.0
-
-
-def _scale(value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(f"branch_scale={value!r} must be a finite number, for example 1.0.")
-    return float(value)
-
-
-def _known(argument: str, value: object, known: tuple) -> None:
-    if value not in known:
-        raise ValueError(f"{argument}={value!r} must be one of {', '.join(map(repr, known))}.")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from activation_formulas import FORMULAS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate, optimize, special
+from scipy import integrate, optimize
 from torch import nn
 
 import course_utils as cu
@@ -33,21 +34,7 @@ TORCH = {
     "relu6": F.relu6,
     "hardswish": F.hardswish,
 }
-NUMPY = {
-    "linear": lambda z: z,
-    "sigmoid": special.expit,
-    "tanh": np.tanh,
-    "relu": lambda z: max(z, 0.0),
-    "leaky_relu": lambda z: max(z, 0.01 * z),
-    "elu": lambda z: z if z > 0 else np.expm1(z),
-    "selu": lambda z: 1.0507009873554805 * (z if z > 0 else 1.6732632423543772 * np.expm1(z)),
-    "gelu": lambda z: z * special.ndtr(z),
-    "silu": lambda z: z * special.expit(z),
-    "mish": lambda z: z * np.tanh(np.logaddexp(0, z)),
-    "softplus": lambda z: np.logaddexp(0, z),
-    "relu6": lambda z: min(max(z, 0.0), 6.0),
-    "hardswish": lambda z: z * min(max(z + 3, 0.0), 6.0) / 6,
-}
+NUMPY = {name: function for name, (function, _, _) in FORMULAS.items()}
 BOUNDS = {
     "linear": (1.0, 0.0),
     "sigmoid": (0.25, 0.0),
@@ -94,7 +81,7 @@ def autograd(function, z):
 
 
 def test_the_oracles_know_every_activation_and_no_other():
-    assert NAMES == list(TORCH) == list(NUMPY) == list(BOUNDS)
+    assert NAMES == list(TORCH) == list(FORMULAS) == list(BOUNDS)
     assert all(cu.ACTIVATIONS[name].name == name for name in NAMES)
 
 
@@ -260,15 +247,8 @@ def test_the_bound_is_the_largest_slope_and_is_reached_where_it_says(name):
 )
 def test_the_bound_of_a_smooth_activation_is_its_maximum_to_twelve_digits(name, bracket):
     """By SciPy's minimizer on the slopes, written without the package."""
-    slopes = {
-        "gelu": lambda z: special.ndtr(z) + z * np.exp(-z * z / 2) / np.sqrt(2 * np.pi),
-        "silu": lambda z: special.expit(z) * (1 + z * (1 - special.expit(z))),
-        "mish": lambda z: (
-            np.tanh(np.log1p(np.exp(z))) + z * special.expit(z) / np.cosh(np.log1p(np.exp(z))) ** 2
-        ),
-    }
     result = optimize.minimize_scalar(
-        lambda z: -slopes[name](z), bounds=bracket, method="bounded", options={"xatol": 1e-12}
+        lambda z: -FORMULAS[name][1](z), bounds=bracket, method="bounded", options={"xatol": 1e-12}
     )
     entry = cu.ACTIVATIONS[name]
     assert entry.bound == pytest.approx(-result.fun, rel=1e-12)

@@ -77,8 +77,6 @@ def test_a_diverging_signal_ends_in_inf_and_a_dead_layer_in_its_bias():
     [
         ({"weight_variance": -1.0}, "weight_variance=-1.0"),
         ({"bias_variance": math.nan}, "bias_variance=nan"),
-        ({"depth": 0}, "depth=0"),
-        ({"depth": True}, "depth=True"),
         ({"start": -0.1}, "start=-0.1"),
         ({"activation": "tahn"}, "did you mean 'tanh'"),
     ],
@@ -160,9 +158,3 @@ def test_it_grows_by_e_per_layer_in_the_end():
     assert theory.largest_singular_value_squared(0) == 1
     large = 10**7
     assert theory.largest_singular_value_squared(large) == pytest.approx(math.e * (large + 0.5))
-
-
-@pytest.mark.parametrize("depth", [-1, 1.0, True, "2"])
-def test_a_depth_that_is_no_count_is_refused(depth):
-    with pytest.raises(ValueError, match="depth="):
-        theory.largest_singular_value_squared(depth)

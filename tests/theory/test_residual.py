@@ -131,11 +131,8 @@ def test_identity_blocks_change_nothing():
 @pytest.mark.parametrize(
     "call, named",
     [
-        (lambda: theory.residual_growth(-1), "depth"),
-        (lambda: theory.residual_growth(2.5), "depth"),
         (lambda: theory.residual_growth(2, math.nan), "branch_scale"),
         (lambda: theory.residual_growth(2, norm="layer"), "norm"),
-        (lambda: theory.gradient_correlation(-3, True), "depth"),
         (lambda: theory.gradient_correlation(3, True, "group"), "norm"),
         (lambda: theory.gradient_correlation(3, True, branch_scale="1"), "branch_scale"),
     ],
