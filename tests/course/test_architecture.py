@@ -35,7 +35,7 @@ ROOMS = {
     "diagnosis": {"theory", "recording", "measuring"},
     "claims": set(),
     "plots": set(),
-    "exercises": {"theory", "networks"},
+    "exercises": {"theory", "networks", "diagnosis"},
 }
 ROOMS = {name: below | {"arguments", "runtime"} for name, below in ROOMS.items()}
 ROOMS["arguments"] = set()

@@ -23,14 +23,13 @@ from course_utils.diagnosis import (
     jacobian_singular_values,
     remedies,
 )
-from course_utils.diagnosis.calling import take_apart
-from course_utils.diagnosis.depth import over_depth
-from course_utils.diagnosis.depth import take_apart as factors_of
+from course_utils.diagnosis.batch import split_batch
 from course_utils.diagnosis.graph import follow, transmitted
-from course_utils.diagnosis.measure import run
-from course_utils.diagnosis.probe import Probe
-from course_utils.diagnosis.recurrence import Through, over_time
-from course_utils.diagnosis.slope import fit
+from course_utils.diagnosis.factors import factorize, typical
+from course_utils.diagnosis.measured_pass import measure
+from course_utils.diagnosis.layer_calls import CallRecorder
+from course_utils.diagnosis.recurrence import Recurrence, over_time
+from course_utils.diagnosis.slope import fit_slope as fit
 
 
 def data(size=32, width=64, seed=1, outputs=10):
@@ -58,7 +57,7 @@ def net(depth, width=64, seed=0, **options):
 
 
 def passed(model, batch, loss=F.cross_entropy):
-    return run(model, take_apart(model, batch, loss), loss)
+    return measure(model, split_batch(model, batch, loss), loss)
 
 
 # ---------------------------------------------------------------- the six patients of the clinic
@@ -193,9 +192,12 @@ def test_the_factor_is_slope_times_weights_within_two_and_a_half_percent(options
     model = cu.mlp(12, 256, inputs=256, generator=cu.seeded(2), **options)
     found = passed(model, data(64, 256))
     edges = [(call, path) for call, path in found.paths.items() if path.chain]
-    factors = factors_of(edges, found)
-    assert factors.measured_between == pytest.approx(factors.between, rel=0.025)
-    assert factors.measured_weights == pytest.approx(factors.weights, rel=0.025)
+    factors = factorize(edges, found)
+    pairs = [(path.parents[0], call) for call, path in edges]
+    measured_between = typical(before.grad_out / call.grad_in for before, call in pairs)
+    measured_weights = typical(before.grad_in / before.grad_out for before, _ in pairs)
+    assert measured_between == pytest.approx(factors.between, rel=0.025)
+    assert measured_weights == pytest.approx(factors.weights, rel=0.025)
     assert factors.between == pytest.approx(between, rel=0.025)
     assert factors.weights == pytest.approx(weights, rel=0.025)
 
@@ -224,7 +226,7 @@ def test_the_weight_factor_is_what_random_gradients_are_multiplied_by(layer):
     output = layer(x)
     v = torch.randn_like(output)
     (back,) = torch.autograd.grad(output, x, v)
-    probe = Probe(wrapper := nn.Sequential(layer))
+    probe = CallRecorder(wrapper := nn.Sequential(layer))
     wrapper(x.detach())
     (call,) = probe.calls
     probe.close()
@@ -862,7 +864,7 @@ def even(total, steps):
 )
 def test_a_growth_must_last_to_count_below_the_limit(sizes, verdict):
     slope, lasting = over_time(sizes)
-    one = Through("h", nn.RNN(1, 1), slope, lasting, len(sizes), math.nan, "")
+    one = Recurrence("h", nn.RNN(1, 1), slope, lasting, len(sizes), math.nan, "")
     assert one.verdict == verdict
 
 
@@ -1086,10 +1088,10 @@ def test_where_the_limit_lies_within_two_errors_nothing_is_decided(total):
                 weight.mul_(gain / float(torch.linalg.matrix_norm(weight, 2)))
 
     scale(gains)
-    measured = over_depth(passed(model, (x, y)))
+    measured = passed(model, (x, y)).depth_slope
     scale(gains * (total / math.exp(measured.log_total)) ** (1 / 7))
     found = diagnose(model, (x, y))
-    assert over_depth(passed(model, (x, y))).close
+    assert passed(model, (x, y)).depth_slope.close
     assert not found.kinds & {"vanishing", "exploding"}
     assert any("two standard errors" in note for note in found.notes)
 
@@ -1553,7 +1555,7 @@ def test_a_spectrum_that_cannot_be_had_says_why(options, text):
 
 
 def test_the_correlation_of_gradients_is_that_of_single_backward_passes():
-    from course_utils.diagnosis.shattering import gradient_correlation
+    from course_utils.diagnosis.rules.shattered import gradient_correlation
 
     model, batch = net(9, 128, seed=2), data(6)
     found = passed(model, batch)
@@ -1596,7 +1598,7 @@ def test_a_copy_of_the_model_is_not_needed():
     model = net(6)
     twin = copy.deepcopy(model)
     assert diagnose(model).to_dict() == diagnose(twin).to_dict()
-    assert over_depth(passed(model, data())).factor > 0
+    assert passed(model, data()).depth_slope.factor > 0
 
 
 @pytest.mark.parametrize("scale", [0.8, 1.1, 1.3])

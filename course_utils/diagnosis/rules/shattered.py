@@ -4,14 +4,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import theory
-from . import remedies
-from .graph import activation_name
-from .measure import Pass
-from .report import Finding
+from ... import theory
+from ...measuring import line_slope, torch_internals
+from .. import remedies
+from ..graph import activation_name
+from ..layer_calls import CONVOLUTIONS
+from ..measured_pass import MeasuredPass
+from ..report import Finding
+from ..running import from_reentrant_checkpoint
+from .rule import Case, rule
 
 SAMPLES = 32
 LEAST_DEPTH = 8
@@ -19,7 +24,41 @@ SURE = 10.0  # standard deviations above 0 at which a cosine still says somethin
 HOPELESS = 1e-6
 """Below one in a million, the gradients of a million inputs add up like random vectors."""
 
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+@rule()
+def shattered(case: Case) -> Finding | None:
+    """A correlation that falls below one in a million over the whole depth."""
+    measured_pass = case.measured_pass
+    if measured_pass.depth_slope.verdict == "vanishing":
+        return None
+    correlation = gradient_correlation(measured_pass)
+    if correlation is None or not correlation.total < HOPELESS:
+        return None
+    paths = measured_pass.paths.values()
+    batch = any("batch" in path.norms for path in paths)
+    predicted = math.nan
+    if batch and {activation_name(node) for path in paths for node in path.activations} == {"relu"}:
+        predicted = theory.gradient_correlation(1, residual=False)
+    return Finding(
+        kind="shattered",
+        layers=correlation.layers,
+        quantity="factor of the correlation between gradients of different inputs, per layer",
+        measured=correlation.factor,
+        predicted=predicted,
+        cause="The gradients of different inputs have cosines that fall by "
+        f"{correlation.factor:.2g} per layer, to "
+        f"10^{math.log10(max(correlation.total, 1e-300)):.0f} over "
+        f"{len(measured_pass.trunk) - 1} layers: each input pulls the first layer its own way, and "
+        "the sum over a batch is no better than noise. "
+        + (
+            "Batch norm centers every unit, so that ReLU switches half of the units for half of "
+            "the inputs: ½ per layer without a skip connection."
+            if batch
+            else "The weights are so large that neighboring inputs are driven apart (chaos)."
+        ),
+        remedy=remedies.add_skips(measured_pass.model) if batch else remedies.initialize("tanh"),
+        notebook=remedies.CHAPTERS[8 if batch else 5],
+    )
 
 
 @dataclass(frozen=True)
@@ -40,7 +79,7 @@ class Correlation:
     total: float
 
 
-def gradient_correlation(found: Pass) -> Correlation | None:
+def gradient_correlation(measured_pass: MeasuredPass) -> Correlation | None:
     """Mean cosine between ∂(v·f(x_i))/∂z_l of different inputs x_i, with the same v for all.
 
     Batch norms are frozen at the statistics of the batch: otherwise their backward pass makes
@@ -53,11 +92,11 @@ def gradient_correlation(found: Pass) -> Correlation | None:
     References:
         D. Balduzzi et al., "The Shattered Gradients Problem", ICML 2017.
     """
-    if not _fits(found):
+    if not _fits(measured_pass):
         return None
-    model, (x,) = found.model, found.batch.args
+    model, (x,) = measured_pass.model, measured_pass.batch.args
     kept: list[tuple[str, Tensor]] = []
-    names = {call.module: call.name for call in found.trunk}
+    names = {call.module: call.name for call in measured_pass.trunk}
     handles = [module.register_forward_hook(_keep(name, kept)) for module, name in names.items()]
     try:
         model.eval()  # running statistics are those of this batch: momentum was 1
@@ -73,7 +112,7 @@ def gradient_correlation(found: Pass) -> Correlation | None:
     try:
         grads = torch.autograd.grad(result, values, v.expand_as(result), allow_unused=True)
     except RuntimeError as error:
-        if "heckpoint" in str(error):  # a reentrant checkpoint has no autograd.grad
+        if from_reentrant_checkpoint(error):
             return None
         raise
     labels, cosines, floors = [], [], []
@@ -91,11 +130,11 @@ def gradient_correlation(found: Pass) -> Correlation | None:
         together = float(unit.sum(0).square().sum())
         cosines.append((together - count) / (count * (count - 1)))
         floors.append(SURE * math.sqrt(2 / (count * (count - 1) * unit.shape[1])))
-    return _fit(labels, cosines, floors, len(found.trunk) - 1)
+    return _fit(labels, cosines, floors, len(measured_pass.trunk) - 1)
 
 
-def _fits(found: Pass) -> bool:
-    batch, output = found.batch, found.output
+def _fits(measured_pass: MeasuredPass) -> bool:
+    batch, output = measured_pass.batch, measured_pass.output
     if len(batch.args) != 1 or batch.kwargs or not isinstance(batch.args[0], Tensor):
         return False
     x = batch.args[0]
@@ -103,17 +142,19 @@ def _fits(found: Pass) -> bool:
         return False
     if not x.is_floating_point() or len(x) < 2 or len(output) != len(x):
         return False
-    if len(found.trunk) < LEAST_DEPTH or found.loops:
+    if len(measured_pass.trunk) < LEAST_DEPTH or measured_pass.loops:
         return False
     frozen = all(
         module.running_mean is not None
-        for module in found.model.modules()
-        if isinstance(module, nn.modules.batchnorm._NormBase)
+        for module in measured_pass.model.modules()
+        if isinstance(module, torch_internals.RunningNorms)
     )
-    return frozen and all(isinstance(call.module, _LAYERS) for call in found.calls)
+    return frozen and all(
+        isinstance(call.module, (nn.Linear, *CONVOLUTIONS)) for call in measured_pass.calls
+    )
 
 
-def _keep(name: str, kept: list[tuple[str, Tensor]]) -> Callable:
+def _keep(name: str, kept: list[tuple[str, Tensor]]) -> Callable[..., Tensor]:
     def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
         kept.append((name, output))
         return output.clone()  # what follows may work in place
@@ -132,43 +173,8 @@ def _fit(
         logs.append(math.log(cosine))
     factor = math.nan
     if len(logs) >= 3:
-        middle = (len(logs) - 1) / 2
-        spread = sum((i - middle) ** 2 for i in range(len(logs)))
-        factor = math.exp(sum((i - middle) * y for i, y in enumerate(logs)) / spread)
+        slope, _ = line_slope(np.arange(len(logs), dtype=np.float64), np.array(logs))
+        factor = math.exp(slope)
     whole = len(logs) == len(cosines)
     total = cosines[0] if whole else factor**span if not math.isnan(factor) else math.nan
     return Correlation(tuple(labels), tuple(cosines), factor, total)
-
-
-def _predicted(found: Pass) -> float:
-    """What theory says of batch norm and ReLU, NaN for other activations."""
-    names = {activation_name(node) for path in found.paths.values() for node in path.activations}
-    return theory.gradient_correlation(1, residual=False) if names == {"relu"} else math.nan
-
-
-def shattered(found: Pass) -> Finding | None:
-    """The finding, where the correlation over the whole depth falls below one in a million."""
-    correlation = gradient_correlation(found)
-    if correlation is None or not correlation.total < HOPELESS:
-        return None
-    norms = {norm for path in found.paths.values() for norm in path.norms}
-    batch = "batch" in norms
-    return Finding(
-        "shattered",
-        correlation.layers,
-        "factor of the correlation between gradients of different inputs, per layer",
-        correlation.factor,
-        _predicted(found) if batch else math.nan,
-        f"The gradients of different inputs have cosines that fall by {correlation.factor:.2g} per "
-        f"layer, to 10^{math.log10(max(correlation.total, 1e-300)):.0f} over "
-        f"{len(found.trunk) - 1} layers: each input pulls the first layer its own way, and the sum "
-        "over a batch is no better than noise. "
-        + (
-            "Batch norm centers every unit, so that ReLU switches half of the units for half of "
-            "the inputs: ½ per layer without a skip connection."
-            if batch
-            else "The weights are so large that neighboring inputs are driven apart (chaos)."
-        ),
-        remedies.add_skips(found.model) if batch else remedies.initialize("tanh"),
-        remedies.CHAPTERS[8 if batch else 5],
-    )
