@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -80,28 +82,22 @@ class LayerCall:
             return math.sqrt(square / self.fan_in) if weight.dim() == 2 else math.nan
         if not isinstance(self.module, CONVOLUTIONS):
             return math.nan
-        pairs, taps = 1.0, math.prod(weight.shape[2:])
-        spatial = self.in_shape[-(weight.dim() - 2) :]
-        for i, size in enumerate(spatial):
-            pairs *= self._taps_inside(i, size)
-        entries = self.in_shape[-(weight.dim() - 1)] * math.prod(spatial)
-        return math.sqrt(square / taps * pairs / entries)
+        taps = math.prod(weight.shape[2:])
+        entries = math.prod(self.in_shape[-(weight.dim() - 1) :])
+        return math.sqrt(square / taps * self._taps_inside() / entries)
 
-    def _taps_inside(self, axis: int, size: int) -> int:
-        conv = self.module
-        length = conv.kernel_size[axis]
-        stride, dilation = conv.stride[axis], conv.dilation[axis]
-        total = dilation * (length - 1)
-        pad = conv.padding[axis] if not isinstance(conv.padding, str) else None
-        if pad is None:
-            pad = 0 if conv.padding == "valid" else total // 2
-            outputs = size if conv.padding == "same" else size - total
-        else:
-            outputs = (size + 2 * pad - total - 1) // stride + 1
-        if conv.padding_mode != "zeros":
-            return outputs * length
-        places = (o * stride + t * dilation - pad for o in range(outputs) for t in range(length))
-        return sum(0 <= place < size for place in places)
+    def _taps_inside(self) -> float:
+        """Pairs of a position of a convolution's output and a tap that falls inside the image."""
+        conv, size = self.module, self.module.weight.shape[2:]
+        image = torch.ones(1, 1, *self.in_shape[-len(size) :], device="cpu")
+        taps = torch.ones(1, 1, *size, device="cpu")
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(size) - 1]
+        inside = convolve(
+            image, taps, stride=conv.stride, padding=conv.padding, dilation=conv.dilation
+        )
+        return (
+            float(inside.sum()) if conv.padding_mode == "zeros" else inside.numel() * taps.numel()
+        )
 
     @property
     def fan_in(self) -> int:

@@ -80,44 +80,35 @@ def test_the_norm_in_front_of_a_gelu_takes_channels_and_pixels_of_a_convolution(
     assert diagnose(heal(model, images(), "vanishing"), images()).healthy
 
 
-class _Block(nn.Module):
-    def __init__(self, width=16):
-        super().__init__()
-        self.linear, self.norm = nn.Linear(width, width), nn.BatchNorm1d(width)
-
-    def forward(self, x):
-        return F.relu(self.norm(self.linear(x)))
+def block(width=16):
+    linear, norm = nn.Linear(width, width), nn.BatchNorm1d(width)
+    return Written(lambda self, x: F.relu(self.norm(self.linear(x))), linear=linear, norm=norm)
 
 
-class _Blocks(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.enter, self.leave = nn.Linear(64, 16), nn.Linear(16, 10)
-        self.blocks = nn.ModuleList(_Block() for _ in range(50))
-
+def in_a_list():
     def forward(self, x):
         x = self.enter(x)
         for block in self.blocks:
             x = block(x)
         return self.leave(x)
 
-
-class _Features(nn.Module):
-    def __init__(self):
-        super().__init__()
-        layers = [m for _ in range(50) for m in (nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU())]
-        self.features, self.head = nn.Sequential(*layers), nn.Linear(64, 10)
-
-    def forward(self, x):
-        return self.head(self.features(x))
+    enter, leave = nn.Linear(64, 16), nn.Linear(16, 10)
+    blocks = nn.ModuleList(block() for _ in range(50))
+    return Written(forward, enter=enter, leave=leave, blocks=blocks)
 
 
-def _nested():
+def in_an_attribute():
+    layers = [m for _ in range(50) for m in (nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU())]
+    features, head = nn.Sequential(*layers), nn.Linear(64, 10)
+    return Written(lambda self, x: self.head(self.features(x)), features=features, head=head)
+
+
+def nested():
     parts = [nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU()) for _ in range(50)]
     return nn.Sequential(nn.Linear(64, 16), *parts, nn.Linear(16, 10))
 
 
-@pytest.mark.parametrize("build", [_Blocks, _Features, _nested])
+@pytest.mark.parametrize("build", [in_a_list, in_an_attribute, nested])
 def test_skips_are_put_around_blocks_wherever_the_model_keeps_them(build):
     torch.manual_seed(0)
     model, batch = build(), data(128)
@@ -128,16 +119,12 @@ def test_skips_are_put_around_blocks_wherever_the_model_keeps_them(build):
 
 
 def test_blocks_that_change_the_shape_get_no_skip():
-    class Strided(nn.Module):
-        def __init__(self, **options):
-            super().__init__()
-            self.conv, self.norm = nn.Conv2d(4, 4, 3, **options), nn.BatchNorm2d(4)
-
-        def forward(self, x):
-            return F.relu(self.norm(self.conv(x)))
+    def strided(**options):
+        conv, norm = nn.Conv2d(4, 4, 3, **options), nn.BatchNorm2d(4)
+        return Written(lambda self, x: F.relu(self.norm(self.conv(x))), conv=conv, norm=norm)
 
     for options in ({"stride": 2, "padding": 1}, {"padding": 0}):
-        model = nn.Sequential(*(Strided(**options) for _ in range(3)))
+        model = nn.Sequential(*(strided(**options) for _ in range(3)))
         assert "[i] = Residual" not in remedies.add_skips(model)
-    model = nn.Sequential(*(Strided(padding=1) for _ in range(3)))
+    model = nn.Sequential(*(strided(padding=1) for _ in range(3)))
     assert "for i in range(0, 3):\n    model[i] = Residual(model[i])" in remedies.add_skips(model)

@@ -172,27 +172,26 @@ def test_a_bent_profile_that_is_not_decided_names_its_lowest_layer():
         parts = [nn.Conv2d(n_in, n_out, 3, padding=1), nn.ReLU()]
         return nn.Sequential(*parts, nn.Conv2d(n_out, n_out, 3, padding=1), nn.ReLU())
 
-    class UNet(nn.Module):  # Ronneberger et al., MICCAI 2015, with PyTorch's default weights
-        def __init__(self):
-            super().__init__()
-            self.down1, self.down2, self.middle = pair(1, 16), pair(16, 32), pair(32, 64)
-            self.pool, self.up2, self.up1 = nn.MaxPool2d(2), pair(64, 32), pair(32, 16)
-            self.out2, self.out1 = (
-                nn.ConvTranspose2d(64, 32, 2, 2),
-                nn.ConvTranspose2d(32, 16, 2, 2),
-            )
-            self.head = nn.Conv2d(16, 1, 1)
-
-        def forward(self, x):
-            a = self.down1(x)
-            b = self.down2(self.pool(a))
-            h = self.out2(self.middle(self.pool(b)))
-            h = self.out1(self.up2(torch.cat([h, b], 1)))
-            return self.head(self.up1(torch.cat([h, a], 1)))
+    def forward(self, x):  # Ronneberger et al., MICCAI 2015, with PyTorch's default weights
+        a = self.down1(x)
+        b = self.down2(self.pool(a))
+        h = self.out2(self.middle(self.pool(b)))
+        h = self.out1(self.up2(torch.cat([h, b], 1)))
+        return self.head(self.up1(torch.cat([h, a], 1)))
 
     torch.manual_seed(0)
+    pairs = {"down1": (1, 16), "down2": (16, 32), "middle": (32, 64)}
+    pairs |= {"up2": (64, 32), "up1": (32, 16)}
+    unet = Written(
+        forward,
+        pool=nn.MaxPool2d(2),
+        **{name: pair(*sizes) for name, sizes in pairs.items()},
+        out2=nn.ConvTranspose2d(64, 32, 2, 2),
+        out1=nn.ConvTranspose2d(32, 16, 2, 2),
+        head=nn.Conv2d(16, 1, 1),
+    )
     x, _ = images(64)
-    found = diagnose(UNet(), (x, (x > 0).float()), F.binary_cross_entropy_with_logits)
+    found = diagnose(unet, (x, (x > 0).float()), F.binary_cross_entropy_with_logits)
     sizes = dict(zip(found.record.layers, found.record.grad_rms[0].tolist(), strict=True))
     assert min(sizes, key=sizes.get) == "pool#2"  # what "middle.0" reads
     (note,) = found.notes
