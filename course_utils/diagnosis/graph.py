@@ -16,19 +16,11 @@ _MOST = 400  # nodes between two layers; beyond it the path counts as unknown
 PRODUCTS = ("Addmm", "MmBackward", "Bmm", "Baddbmm", "Einsum", "Convolution", "MvBackward")
 """Nodes that multiply two tensors, of which one can be a weight."""
 
-_ACTIVATIONS = {
-    "Relu": "relu",
-    "Tanh": "tanh",
-    "Sigmoid": "sigmoid",
-    "Gelu": "gelu",
-    "Silu": "silu",
-    "Mish": "mish",
-    "Softplus": "softplus",
-    "Hardswish": "hardswish",
-    "LeakyRelu": "leaky_relu",
-    "Elu": "elu",
-    "Hardtanh": "hardtanh",
-    "Hardsigmoid": "hardsigmoid",
+_SPELLED_ALIKE = (
+    *("relu", "tanh", "sigmoid", "gelu", "silu", "mish", "softplus", "hardswish", "leaky_relu"),
+    *("elu", "hardtanh", "hardsigmoid"),
+)
+_ACTIVATIONS = {name.title().replace("_", ""): name for name in _SPELLED_ALIKE} | {
     "PreluKernel": "prelu",
     "Threshold": "relu",
     "LogSigmoid": "logsigmoid",

@@ -1,5 +1,6 @@
 """The smallest change that helps, as code on `model`."""
 
+import itertools
 import math
 import re
 
@@ -185,15 +186,11 @@ def _equal_blocks(module: nn.Module) -> range:
     """Places of children of one class that keep the shape, in a list or sequence of blocks."""
     if not isinstance(module, nn.ModuleList | nn.Sequential):
         return range(0)
-    keeps = [_keeps_the_shape(block) for block in module]
-    kinds = [type(block) for block in module]
-    if True not in keeps:
-        return range(0)
-    first = keeps.index(True)
-    last = first
-    while last < len(keeps) and keeps[last] and kinds[last] is kinds[first]:
-        last += 1
-    return range(first, last)
+    alike = itertools.groupby(
+        range(len(module)), key=lambda i: _keeps_the_shape(module[i]) and type(module[i])
+    )
+    first: list[int] = next((list(places) for kind, places in alike if kind), [])
+    return range(first[0], first[-1] + 1) if first else range(0)
 
 
 def _keeps_the_shape(block: nn.Module) -> bool:

@@ -6,21 +6,23 @@ import torch.nn.functional as F
 from patients import data, diagnose, net, the
 
 
-def test_layers_of_one_shape_with_unlike_weights_get_unlike_updates():
+def uneven():
     model = net(6)
     with torch.no_grad():
         model.linear2.weight.mul_(40)
         model.linear3.weight.div_(40)
+    return model
+
+
+def test_layers_of_one_shape_with_unlike_weights_get_unlike_updates():
+    model = uneven()
     found = the(diagnose(model), "unbalanced_update")
     assert set(found.layers) == {"linear2.weight", "linear3.weight"}
     assert 40**4 / 10 < found.measured < 40**4 * 10
 
 
 def test_with_an_optimizer_its_own_updates_are_compared_and_nothing_moves():
-    model = net(6)
-    with torch.no_grad():
-        model.linear2.weight.mul_(40)
-        model.linear3.weight.div_(40)
+    model = uneven()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     before = [p.detach().clone() for p in model.parameters()]
     found = the(diagnose(model, optimizer=optimizer), "unbalanced_update")
