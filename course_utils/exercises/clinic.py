@@ -10,10 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..diagnosis import KINDS
 from .base import Exercise, NotAttempted, WrongAnswer, call, expect_close
 
 _CHAPTER = "clinic"
+_KINDS = (
+    "non_finite",
+    "not_connected",
+    "batch_too_small_for_norm",
+    "dead",
+    "double_softmax",
+    "exploding",
+    "vanishing",
+    "saturated",
+    "shattered",
+    "constant_output",
+    "unbalanced_update",
+    "healthy",
+)
 
 
 # ---------------------------------------------------------------- the patients of exercise 4
@@ -260,8 +273,8 @@ def _judge_unknown_patients(answer: Any) -> None:
         if not isinstance(said, set | frozenset | list | tuple):
             raise WrongAnswer(f"{name}: a kind is a text such as 'vanishing'; you gave {kind!r}.")
         for one in said:
-            if one not in KINDS:
-                raise WrongAnswer(f"{name}: {one!r} is no kind. The kinds: {', '.join(KINDS)}.")
+            if one not in _KINDS:
+                raise WrongAnswer(f"{name}: {one!r} is no kind. The kinds: {', '.join(_KINDS)}.")
         if set(said) != {_ILLNESSES[name]}:
             raise WrongAnswer(
                 f"{name}: {_said(said)} is not what it has. Run cu.diagnose on model, batch and "

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import course_utils as cu
+from course_utils.diagnosis import KINDS
 from course_utils.exercises import clinic
 
 FUNCTIONS = ("layer_factor", "verdict", "treat_network")
@@ -256,6 +257,10 @@ def test_patients_are_the_same_at_every_call_and_leave_the_random_state_alone():
         pairs = zip(first[name][0].parameters(), second[name][0].parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_kinds_are_those_of_the_diagnosis():
+    assert clinic._KINDS == KINDS
 
 
 def test_random_gradients_confirm_the_factor_of_a_layer():
