@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -61,8 +61,7 @@ def shattered(case: Case) -> Finding | None:
     )
 
 
-@dataclass(frozen=True)
-class Correlation:
+class Correlation(NamedTuple):
     """Mean cosine between the gradients of different inputs, per layer.
 
     Attributes:
@@ -115,22 +114,31 @@ def gradient_correlation(measured_pass: MeasuredPass) -> Correlation | None:
         if from_reentrant_checkpoint(error):
             return None
         raise
-    labels, cosines, floors = [], [], []
-    for (name, _), grad in zip(kept, grads, strict=True):
+    labels, cosines, logs = [], [], list[float]()
+    above_noise = True  # from the output down to here
+    for (name, _), grad in reversed(list(zip(kept, grads, strict=True))):
         if grad is None:
             continue
         flat = grad.flatten(1)
         flat = flat / flat.abs().amax(dim=1, keepdim=True).clamp_min(1e-38)
         norms = flat.norm(dim=1, keepdim=True)
         unit = flat[norms[:, 0] > 0] / norms[norms[:, 0] > 0]
-        count = len(unit)
-        if count < 2:
+        pairs = len(unit) * (len(unit) - 1)
+        if not pairs:
             continue
+        cosine = (float(unit.sum(0).square().sum()) - len(unit)) / pairs
+        above_noise = above_noise and cosine > SURE * math.sqrt(2 / (pairs * unit.shape[1]))
+        logs += [math.log(cosine)] if above_noise else []
         labels.append(name)
-        together = float(unit.sum(0).square().sum())
-        cosines.append((together - count) / (count * (count - 1)))
-        floors.append(SURE * math.sqrt(2 / (count * (count - 1) * unit.shape[1])))
-    return _fit(labels, cosines, floors, len(measured_pass.trunk) - 1)
+        cosines.append(cosine)
+    if not cosines:
+        return None
+    factor = math.nan
+    if len(logs) >= 3:
+        slope, _ = line_slope(np.arange(len(logs), dtype=np.float64), np.array(logs))
+        factor = math.exp(slope)
+    total = cosines[-1] if above_noise else factor ** (len(measured_pass.trunk) - 1)
+    return Correlation(tuple(reversed(labels)), tuple(reversed(cosines)), factor, total)
 
 
 def _fits(measured_pass: MeasuredPass) -> bool:
@@ -160,21 +168,3 @@ def _keep(name: str, kept: list[tuple[str, Tensor]]) -> Callable[..., Tensor]:
         return output.clone()  # what follows may work in place
 
     return hook
-
-
-def _fit(
-    labels: list[str], cosines: list[float], floors: list[float], span: int
-) -> Correlation | None:
-    """Factor per layer from the layers nearest to the output, as far as they are above noise."""
-    logs = []
-    for cosine, floor in zip(reversed(cosines), reversed(floors), strict=True):
-        if not cosine > floor:
-            break
-        logs.append(math.log(cosine))
-    factor = math.nan
-    if len(logs) >= 3:
-        slope, _ = line_slope(np.arange(len(logs), dtype=np.float64), np.array(logs))
-        factor = math.exp(slope)
-    whole = len(logs) == len(cosines)
-    total = cosines[0] if whole else factor**span if not math.isnan(factor) else math.nan
-    return Correlation(tuple(labels), tuple(cosines), factor, total)
