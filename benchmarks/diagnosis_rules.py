@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import course_utils as cu
 from benchmarks import Row
-from course_utils.diagnosis.calling import loss_of, take_apart
+from course_utils.diagnosis.batch import loss_of, split_batch
 from tests.network_zoo import FAMILIES, Draw, Patient, scaled
 
 SCALES = (1e-6, 1.0, 1e6)
@@ -59,7 +59,7 @@ OURS = "slope of RMS ∂L/∂h over the depth (cu.diagnose)"
 
 def weight_gradients(model: nn.Module, batch: object, loss: Callable) -> list[float]:
     """Mean |∂L/∂W| of every weight with two or more dimensions, input side first."""
-    parts = take_apart(model, batch, loss)
+    parts = split_batch(model, batch, loss)
     model.zero_grad()
     loss_of(model(*parts.args, **parts.kwargs), parts, loss).backward()
     grads = [p.grad for p in model.parameters() if p.dim() >= 2 and p.grad is not None]

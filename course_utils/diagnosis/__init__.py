@@ -3,15 +3,18 @@
 from .diagnose import diagnose
 from .nonfinite import NonFiniteSource, first_nonfinite
 from .report import KINDS, Diagnosis, DiagnosisError, Finding
+from .slope import LIMIT, fit_slope
 from .spectrum import jacobian_singular_values
 
 __all__ = [
     "KINDS",
+    "LIMIT",
     "Diagnosis",
     "DiagnosisError",
     "Finding",
     "NonFiniteSource",
     "diagnose",
     "first_nonfinite",
+    "fit_slope",
     "jacobian_singular_values",
 ]

@@ -8,26 +8,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .probe import Call, rms
+from ..measuring.torch_internals import Node, outputs_of, saved
+from .layer_calls import LayerCall, rms
 
-NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RmsNorm", "RMSNorm")
+_NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RmsNorm", "RMSNorm")
 _MOST = 400  # nodes between two layers; beyond it the path counts as unknown
 PRODUCTS = ("Addmm", "MmBackward", "Bmm", "Baddbmm", "Einsum", "Convolution", "MvBackward")
 """Nodes that multiply two tensors, of which one can be a weight."""
 
-_ACTIVATIONS = {
-    "Relu": "relu",
-    "Tanh": "tanh",
-    "Sigmoid": "sigmoid",
-    "Gelu": "gelu",
-    "Silu": "silu",
-    "Mish": "mish",
-    "Softplus": "softplus",
-    "Hardswish": "hardswish",
-    "LeakyRelu": "leaky_relu",
-    "Elu": "elu",
-    "Hardtanh": "hardtanh",
-    "Hardsigmoid": "hardsigmoid",
+_SPELLED_ALIKE = (
+    *("relu", "tanh", "sigmoid", "gelu", "silu", "mish", "softplus", "hardswish", "leaky_relu"),
+    *("elu", "hardtanh", "hardsigmoid"),
+)
+_ACTIVATIONS = {name.title().replace("_", ""): name for name in _SPELLED_ALIKE} | {
     "PreluKernel": "prelu",
     "Threshold": "relu",
     "LogSigmoid": "logsigmoid",
@@ -49,9 +42,9 @@ class Path:
         unknown: Whether there is something else: a product with other weights, a gate, a split.
     """
 
-    parents: list[Call] = field(default_factory=list)
-    nodes: list = field(default_factory=list)
-    activations: list = field(default_factory=list)
+    parents: list[LayerCall] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    activations: list[Node] = field(default_factory=list)
     norms: list[str] = field(default_factory=list)
     skip: bool = False
     unknown: bool = False
@@ -67,19 +60,18 @@ class Path:
         return any("Pool" in n.name() or n.name().startswith("Mean") for n in self.nodes)
 
 
-def follow(node: object, ends: dict[object, Call]) -> Path:
+def follow(start: Node | None, ends: dict[Node, LayerCall]) -> Path:
     """Walk from a node toward the input until outputs of layers are met.
 
     Args:
-        node: Where to start, the node that made a layer's input; may be None.
+        start: The node that made a layer's input; None for data.
         ends: Nodes that made the outputs of layers.
 
     Returns:
         The path.
     """
-    path, queue, seen = Path(), [(node, False)], set()
-    if node is None:
-        return path
+    path, seen = Path(), set()
+    queue = [] if start is None else [(start, False)]
     while queue:
         node, gated = queue.pop(0)
         if node in seen:
@@ -93,44 +85,49 @@ def follow(node: object, ends: dict[object, Call]) -> Path:
             break
         path.nodes.append(node)
         name = node.name()
-        further = branches(node)
-        kind = norm_kind(name)
-        if kind:
+        further = [after for _, after in _onward(node)]
+        forks = len(further) > 1
+        if kind := norm_kind(name):
             path.norms.append(kind)
         elif activation_name(node) and not gated:
             path.activations.append(node)
         elif any(product in name for product in PRODUCTS):
             path.unknown = True
-        if len(further) > 1:
-            if name.startswith(("Add", "Sub")):
-                path.skip = True
-            else:
-                path.unknown = True
-        gates = len(further) > 1 and name.startswith(("Mul", "Div"))
-        queue += [(after, gated or gates) for after in further]
+        if forks and name.startswith(("Add", "Sub")):
+            path.skip = True
+        elif forks:
+            path.unknown = True
+        gates = gated or (forks and name.startswith(("Mul", "Div")))
+        queue += [(after, gates) for after in further]
     return path
 
 
-def branches(node: object) -> list:
-    """Nodes further toward the input, without parameters and constants."""
-    return [n for n, _ in node.next_functions if n is not None and "AccumulateGrad" not in n.name()]
+def _onward(node: Node) -> list[tuple[int, Node]]:
+    """Nodes further toward the input, with their place, without parameters and constants."""
+    return [
+        (i, after)
+        for i, (after, _) in enumerate(node.next_functions)
+        if after is not None and "AccumulateGrad" not in after.name()
+    ]
 
 
 def norm_kind(name: str) -> str | None:
     """The kind of norm a node is, "batch", "layer", "group", …, or None."""
-    for norm in NORMS:
-        if norm in name:
-            return norm.lower().removesuffix("norm")
-    return None
+    kinds = (norm.lower().removesuffix("norm") for norm in _NORMS if norm in name)
+    return next(kinds, None)
 
 
-def activation_name(node: object) -> str | None:
+def stem(node: Node) -> str:
+    """Name of the operation that a node differentiates."""
+    return node.name().split("Backward")[0]
+
+
+def activation_name(node: Node) -> str | None:
     """Name of the activation a node differentiates, as in `cu.ACTIVATIONS` where it is there."""
-    stem = node.name().split("Backward")[0]
-    name = _ACTIVATIONS.get(stem)
-    if name == "elu" and abs(getattr(node, "_saved_scale", 1.0) - 1.0) > 1e-6:
+    name = _ACTIVATIONS.get(stem(node))
+    if name == "elu" and abs(saved(node, "scale", 1.0) - 1.0) > 1e-6:
         return "selu"
-    if name == "hardtanh" and getattr(node, "_saved_min_val", -1) == 0:
+    if name == "hardtanh" and saved(node, "min_val", -1) == 0:
         return "relu6"
     return name
 
@@ -142,44 +139,53 @@ _PLUMBING = (
 )
 
 
-def is_plumbing(node: object) -> bool:
+def is_plumbing(node: Node) -> bool:
     """Whether a node moves or scales numbers, so that no activation is hidden in it."""
-    stem = node.name().split("Backward")[0]
-    return (
-        stem in _PLUMBING
-        or "Pool" in stem
-        or activation_name(node) is not None
-        or norm_kind(stem) is not None
-    )
+    name = stem(node)
+    moves = name in _PLUMBING or "Pool" in name
+    return moves or activation_name(node) is not None or norm_kind(name) is not None
 
 
-def as_function(node: object) -> Callable[[Tensor], Tensor] | str | None:
-    """The activation of a node for `cu.theory`: a name, or a function with its parameters."""
+Function = Callable[[Tensor], Tensor] | str
+"""An activation for `cu.theory`: a name, or a function with its parameters."""
+
+
+def as_function(node: Node) -> Function | None:
+    """The activation of a node for `cu.theory`; None if it is not known there."""
     name = activation_name(node)
-    if name == "leaky_relu" and abs(node._saved_negative_slope - 0.01) > 1e-9:
-        slope = float(node._saved_negative_slope)
+    slope, alpha = saved(node, "negative_slope", 0.01), saved(node, "alpha", 1.0)
+    if name == "leaky_relu" and abs(slope - 0.01) > 1e-9:
         return lambda z: F.leaky_relu(z, slope)
-    if name == "elu" and abs(node._saved_alpha - 1) > 1e-9:
-        alpha = float(node._saved_alpha)
+    if name == "elu" and abs(alpha - 1) > 1e-9:
         return lambda z: F.elu(z, alpha)
     if name == "hardtanh":
-        low, high = float(node._saved_min_val), float(node._saved_max_val)
+        low, high = saved(node, "min_val", -1.0), saved(node, "max_val", 1.0)
         return lambda z: F.hardtanh(z, low, high)
     if name == "hardsigmoid":
         return F.hardsigmoid
     return None if name in ("prelu", "logsigmoid") else name
 
 
-def slopes(node: object) -> Tensor | None:
+_CANNOT_BE_CALLED = (RuntimeError, AttributeError, IndexError, TypeError)
+
+
+def pull_back(node: Node, gradient: Tensor) -> Tensor | None:
+    """Jᵀv of one operation, by its own backward function: what it hands on toward the layers."""
+    rest = [None] * (len(outputs_of(node)) - 1)
+    grads = node(gradient, *rest)  # type: ignore[operator]  # a node can be called
+    onward = _onward(node)
+    return grads[onward[0][0] if onward else 0] if isinstance(grads, tuple) else grads
+
+
+def slopes(node: Node) -> Tensor | None:
     """φ′ at every entry: the activation's own backward, applied to ones."""
     try:
-        meta = node._input_metadata[0]
-        ones = torch.ones(tuple(meta.shape), dtype=meta.dtype, device=meta.device)
-        found = node(ones)
-    except (RuntimeError, AttributeError, IndexError, TypeError):
+        output = outputs_of(node)[0]
+        ones = torch.ones(tuple(output.shape), dtype=output.dtype, device=output.device)
+        result = pull_back(node, ones)
+    except _CANNOT_BE_CALLED:
         return None
-    found = found[0] if isinstance(found, tuple) else found
-    return found.detach() if isinstance(found, Tensor) else None
+    return None if result is None else result.detach()
 
 
 def transmitted(path: Path, generator: torch.Generator) -> float:
@@ -194,32 +200,19 @@ def transmitted(path: Path, generator: torch.Generator) -> float:
     if not path.nodes:
         return 1.0
     try:
-        meta = path.nodes[0]._input_metadata[0]
-        signs = torch.randint(0, 2, tuple(meta.shape), generator=generator) * 2 - 1
-        value = signs.to(dtype=meta.dtype, device=meta.device)
+        output = outputs_of(path.nodes[0])[0]
+        signs = torch.randint(0, 2, tuple(output.shape), generator=generator) * 2 - 1
+        value: Tensor | None = signs.to(dtype=output.dtype, device=output.device)
         for node in path.nodes:
-            rest = [None] * (len(node._input_metadata) - 1)
-            found = node(value, *rest)
-            found = found if isinstance(found, tuple) else (found,)
-            onward = branches_with_index(node)
-            value = found[onward]
-        return rms(value.detach())
-    except (RuntimeError, AttributeError, IndexError, TypeError, StopIteration):
+            value = None if value is None else pull_back(node, value)
+        return math.nan if value is None else rms(value.detach())
+    except _CANNOT_BE_CALLED:
         return math.nan
 
 
-def branches_with_index(node: object) -> int:
-    """Which of a node's gradients goes on toward the layers before."""
-    return next(
-        i
-        for i, (n, _) in enumerate(node.next_functions)
-        if n is not None and "AccumulateGrad" not in n.name()
-    )
-
-
-def walk(node: object) -> Iterator[object]:
-    """Every node from `node` toward the input, each once."""
-    queue, seen = [node], {node}
+def walk(start: Node) -> Iterator[Node]:
+    """Every node from `start` toward the input, each once."""
+    queue, seen = [start], {start}
     while queue:
         node = queue.pop()
         yield node
@@ -229,7 +222,7 @@ def walk(node: object) -> Iterator[object]:
                 queue.append(after)
 
 
-def reaches(node: object, target: object) -> bool:
+def reaches(node: Node | None, target: Node | None) -> bool:
     """Whether `target` lies on a way from `node` toward the input."""
     return node is not None and any(n is target for n in walk(node))
 
@@ -237,7 +230,7 @@ def reaches(node: object, target: object) -> bool:
 _CARRIES = ("View", "Reshape", "Unsqueeze", "Squeeze", "ToCopy", "Clone", "Transpose", "Permute")
 
 
-def squashed_twice(loss_node: object) -> tuple[object, str] | None:
+def squashed_twice(loss_node: Node) -> tuple[Node, str] | None:
     """A softmax or sigmoid whose output goes into another one, with nothing in between.
 
     Returns:
@@ -248,14 +241,10 @@ def squashed_twice(loss_node: object) -> tuple[object, str] | None:
         if not node.name().startswith(outer):
             continue
         inner = node.next_functions[0][0]
-        while inner is not None and inner.name().startswith((*_CARRIES, "SafeSoftmax")):
-            if not inner.name().startswith(_CARRIES):
-                break
+        while inner is not None and inner.name().startswith(_CARRIES):
             inner = inner.next_functions[0][0]
-        if inner is None:
-            continue
-        if inner.name().startswith(("SoftmaxBackward", "SafeSoftmax")):
+        if inner is not None and inner.name().startswith(("SoftmaxBackward", "SafeSoftmax")):
             return inner, "softmax"
-        if inner.name().startswith("SigmoidBackward"):
+        if inner is not None and inner.name().startswith("SigmoidBackward"):
             return inner, "sigmoid"
     return None

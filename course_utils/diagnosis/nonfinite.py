@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
 
-from ..measuring import is_layer, tensors_in
-from .borrow import borrowed, runnable
-from .calling import Loss, explained, gradients, loss_of, take_apart
-from .graph import walk
+from ..measuring import ROOT, is_layer, tensors_in
+from ..measuring.torch_internals import Node, OperationWatcher, moment_of, sequence_number
+from .batch import Batch, Loss, loss_of, split_batch
+from .graph import stem, walk
+from .running import borrowed, explained, gradients, runnable, to_training
 
 
 class NonFiniteSource(NamedTuple):
@@ -59,91 +60,83 @@ def first_nonfinite(model: nn.Module, batch: object, loss: Loss = None) -> NonFi
     NonFiniteSource(layer='2', pass_name='backward', operation='sqrt', value='Inf')
     """
     model = runnable(model)
-    parts = take_apart(model, batch, loss)
+    parts = split_batch(model, batch, loss)
     with borrowed(model):
-        if not model.training:
-            model.train()
-        return _search(model, parts, loss)
+        to_training(model)
+        return trace_nonfinite(model, parts, loss)
 
 
-def _search(model: nn.Module, parts: object, loss: Loss) -> NonFiniteSource | None:
+def trace_nonfinite(model: nn.Module, batch: Batch, loss: Loss) -> NonFiniteSource | None:
+    """The same for a borrowed model in training mode and a batch that has been split."""
     tracer = _Tracer(model)
     for place, values in (
-        ("(input)", [*parts.args, *parts.kwargs.values()]),
-        ("(target)", [parts.target]),
+        ("(input)", [*batch.args, *batch.kwargs.values()]),
+        ("(target)", [batch.target]),
     ):
         for _, tensor in tensors_in(values):
             tracer.comes_from(place, tensor)
     try:
-        with explained("the forward pass of", model, parts), tracer:
-            output = model(*parts.args, **parts.kwargs)
-        if tracer.found is None:
-            tracer.stack.append("(loss)")
-            with explained("the loss of", model, parts), tracer:
-                value = loss_of(output, parts, loss)
-            tracer.check(value)
+        with explained("the forward pass of", model, batch), tracer:
+            output = model(*batch.args, **batch.kwargs)
+        if tracer.source is not None:
+            return tracer.source
+        tracer.stack.append("(loss)")
+        with explained("the loss of", model, batch), tracer:
+            value = loss_of(output, batch, loss)
+        tracer.check(value)
     finally:
         tracer.close()
-    if tracer.found is not None:
-        return tracer.found
-    if not value.requires_grad:
-        return None
-    return _search_backward(model, value, tracer.spans)
+    if tracer.source is not None or value.grad_fn is None:
+        return tracer.source
+    return _trace_backward(model, value, value.grad_fn, tracer.spans)
 
 
-def _search_backward(
-    model: nn.Module, value: Tensor, spans: list[tuple[int, int, str]]
+Span = tuple[int, int, str]
+"""First and last moment of a module's forward pass, and its name."""
+
+
+def _trace_backward(
+    model: nn.Module, value: Tensor, root: Node, spans: list[Span]
 ) -> NonFiniteSource | None:
-    events: list[NonFiniteSource] = []
+    sources: list[NonFiniteSource] = []
 
-    def watch(node: object) -> object:
+    def watch(node: Node) -> RemovableHandle:
         def hook(grads_in: tuple, grads_out: tuple) -> None:
-            if events:
+            if sources:
                 return
             bad = [g for g in grads_in if g is not None and not bool(g.isfinite().all())]
             if bad and all(g is None or bool(g.isfinite().all()) for g in grads_out):
-                operation = _plain_name(node.name().split("Backward")[0])
-                events.append(
-                    NonFiniteSource(_owner(node, spans), "backward", operation, _value(bad[0]))
-                )
+                layer, operation = _owner(node, spans), _plain_name(stem(node))
+                sources.append(NonFiniteSource(layer, "backward", operation, _value(bad[0])))
 
         return node.register_hook(hook)
 
-    handles = [watch(n) for n in walk(value.grad_fn) if "AccumulateGrad" not in n.name()]
+    handles = [watch(node) for node in walk(root) if "AccumulateGrad" not in node.name()]
     try:
         gradients(value.sum(), list(model.parameters()))
     finally:
         for handle in handles:
             handle.remove()
-    return events[0] if events else None
+    return sources[0] if sources else None
 
 
-class _Tracer(TorchDispatchMode):
+class _Tracer(OperationWatcher):
     """Follows every operation of a forward pass and remembers who made what is not finite."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.found: NonFiniteSource | None = None
-        self.stack: list[str] = ["(model)"]
-        self.spans: list[tuple[int, int, str]] = []
+        self.source: NonFiniteSource | None = None
+        self.stack: list[str] = [ROOT]
+        self.spans: list[Span] = []
         self._origin: dict[int, tuple[Tensor, NonFiniteSource]] = {}
-        self._parameters = {
-            id(tensor): (name, tensor)
-            for name, tensor in [*model.named_parameters(), *model.named_buffers()]
-        }
         self._broken = {
-            key: name
-            for key, (name, tensor) in self._parameters.items()
+            id(tensor): name
+            for name, tensor in [*model.named_parameters(), *model.named_buffers()]
             if tensor.is_floating_point() and not bool(tensor.detach().isfinite().all())
         }
-        self._handles: list = []
+        self._handles: list[RemovableHandle] = []
         for name, module in model.named_modules():
-            self._watch(name or "(model)", module)
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """False: the wrapper imports torch._dynamo, two seconds, and serves compiled code only."""
-        return False
+            self._watch(name or ROOT, module)
 
     def comes_from(self, place: str, tensor: Tensor) -> None:
         """Note a tensor of the batch that is not finite; a mask of −Inf may be, on purpose."""
@@ -162,10 +155,10 @@ class _Tracer(TorchDispatchMode):
 
         def before(module: nn.Module, args: tuple) -> None:
             self.stack.append(name)
-            starts.append(torch.autograd._get_sequence_nr())
+            starts.append(sequence_number())
 
         def after(module: nn.Module, args: tuple, output: object) -> None:
-            self.spans.append((starts.pop(), torch.autograd._get_sequence_nr(), name))
+            self.spans.append((starts.pop(), sequence_number(), name))
             if layer or len(self.stack) == 2:
                 self.check(output)
             self.stack.pop()
@@ -175,21 +168,21 @@ class _Tracer(TorchDispatchMode):
 
     def check(self, output: object) -> None:
         """See whether what a layer hands on is finite, and whose doing it is if not."""
-        if self.found is not None:
+        if self.source is not None:
             return
         for _, tensor in tensors_in(output):
             plain = tensor.detach()
             if not bool(torch.isfinite(plain).all()):
                 entry = self._origin.get(id(tensor))
                 here = NonFiniteSource(self.stack[-1], "forward", "unknown", _value(plain))
-                self.found = entry[1] if entry else here
+                self.source = entry[1] if entry else here
                 return
 
     def __torch_dispatch__(
         self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
     ) -> object:
         result = function(*args, **(kwargs or {}))
-        if self.found is not None:
+        if self.source is not None:
             return result
         for _, out in tensors_in(result):
             if out.is_meta or bool(torch.isfinite(out).all()):
@@ -208,7 +201,7 @@ class _Tracer(TorchDispatchMode):
         for _, tensor in tensors_in([*args, *kwargs.values()]):
             name = self._broken.get(id(tensor))
             if name is not None:
-                layer = name.rpartition(".")[0] or "(model)"
+                layer = name.rpartition(".")[0] or ROOT
                 return NonFiniteSource(layer, "forward", f"parameter {name}", _value(tensor))
             entry = self._origin.get(id(tensor))
             if entry is not None and (not own or bool(tensor.isnan().any())):
@@ -217,9 +210,9 @@ class _Tracer(TorchDispatchMode):
         return NonFiniteSource(self.stack[-1], "forward", operation, _value(out))
 
 
-def _owner(node: object, spans: list[tuple[int, int, str]]) -> str:
+def _owner(node: Node, spans: list[Span]) -> str:
     """Innermost module in whose forward pass a node was made; "(loss)" outside of all."""
-    number = node._sequence_nr()
+    number = moment_of(node)
     inside = [(stop - start, name) for start, stop, name in spans if start <= number < stop]
     return min(inside)[1] if inside else "(loss)"
 

@@ -1,8 +1,9 @@
-"""Vanishing and exploding through time."""
+"""How the gradient of a recurrence changes from step to step, measured and predicted."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +11,9 @@ from torch.nn.functional import linear
 
 from .. import theory
 from ..recording import record_through_time
-from . import remedies
-from .graph import activation_name, slopes
-from .measure import Pass
-from .probe import Bare, Call
-from .report import Finding
-from .slope import LIMIT, Slope, fit
+from .graph import Path, activation_name, slopes
+from .layer_calls import LayerCall
+from .slope import LIMIT, Slope, fit_slope
 
 LEAST_STEPS = 4
 LEAST_TO_PERSIST = 8
@@ -23,12 +21,12 @@ LEAST_TO_PERSIST = 8
 
 
 @dataclass(frozen=True)
-class Through:
+class Recurrence:
     """How the gradient of one recurrence changes from step to step, backward in time.
 
     Attributes:
         name: Name of the recurrent module.
-        module: The module, or the weight of a product in the model's own code.
+        module: The module, or a `BareWeight`.
         slope: Factor of ∂L/∂h_t per step.
         lasting: Factor per step of that half of the steps in which it grows less; NaN for a short
             sequence.
@@ -38,7 +36,7 @@ class Through:
     """
 
     name: str
-    module: nn.Module | Bare
+    module: Any
     slope: Slope
     lasting: float
     steps: int
@@ -62,22 +60,36 @@ class Through:
         return self.slope.verdict or ("exploding" if self.persists else None)
 
 
-def through_recurrences(found: Pass) -> tuple[list[Through], list[str]]:
-    """Every fused recurrent layer and written-out loop, and what could not be seen."""
-    measured: list[Through] = []
-    notes: list[str] = []
-    for call in found.calls:
-        if call.recurrent and call.cotangents and call.module not in found.loops:
-            _fused(call, measured, notes)
-    measured += [_loop(calls, found) for calls in found.loops.values()]
-    for one in measured:
-        if not one.verdict and one.slope.log_total > math.log(LIMIT) / 2:
-            notes.append(
-                f"through the {one.steps} steps of {one.name} the gradient grows by a factor of "
-                f"{math.exp(one.slope.log_total):.3g}, most of it in one half of them. Measure "
-                "again with a sequence twice as long."
+def through_recurrences(
+    calls: Sequence[LayerCall],
+    loops: Mapping[Any, list[LayerCall]],
+    paths: Mapping[LayerCall, Path],
+) -> tuple[list[Recurrence], list[str]]:
+    """Every fused recurrent layer and written-out loop, and a sentence on what was not measured.
+
+    Args:
+        calls: Calls of all layers, in forward order.
+        loops: Calls of those that run on what came of their last call.
+        paths: What stands before each layer.
+    """
+    measured: list[Recurrence] = []
+    unseen: list[str] = []
+    for call in calls:
+        if not call.recurrent or not call.cotangents or call.module in loops:
+            continue
+        if call.module.bidirectional or not isinstance(call.input, Tensor):
+            what = "is bidirectional" if call.module.bidirectional else "reads a packed sequence"
+            unseen.append(
+                f"{call.name} {what}: its gradient through time is not measured. Measure next: "
+                "cu.record_through_time on one direction with a plain tensor."
             )
-    return measured, notes
+        elif call.input.shape[_time_axis(call)] >= LEAST_STEPS:
+            measured.append(_fused(call, call.input.detach()))
+    return measured + [_loop(steps, paths) for steps in loops.values()], unseen
+
+
+def _time_axis(call: LayerCall) -> int:
+    return 1 if call.module.batch_first and call.input is not None and call.input.dim() == 3 else 0
 
 
 def over_time(sizes: Sequence[float]) -> tuple[Slope, float]:
@@ -91,35 +103,21 @@ def over_time(sizes: Sequence[float]) -> tuple[Slope, float]:
         of both halves.
     """
     count = len(sizes)
-    slope = _fit(sizes)
+    slope = fit_slope(sizes)
     if math.isnan(slope.factor) and 0 in sizes and any(size > 0 for size in sizes):
         slope = replace(slope, factor=0.0, underflow=True)
     if count < LEAST_TO_PERSIST:
         return slope, math.nan
-    halves = _fit(sizes[: count // 2 + 1]).factor, _fit(sizes[count // 2 :]).factor
+    halves = [fit_slope(half).factor for half in (sizes[: count // 2 + 1], sizes[count // 2 :])]
     return slope, math.nan if any(map(math.isnan, halves)) else min(halves)
-
-
-def _fit(sizes: Sequence[float]) -> Slope:
-    return fit(sizes, range(len(sizes)), [0] * len(sizes), len(sizes) - 1)
 
 
 # ---------------------------------------------------------------- measured
 
 
-def _fused(call: Call, measured: list[Through], notes: list[str]) -> None:
-    rnn, name = call.module, call.name
-    if rnn.bidirectional or not isinstance(call.input, Tensor):
-        what = "is bidirectional" if rnn.bidirectional else "reads a packed sequence"
-        notes.append(
-            f"{name} {what}: its gradient through time is not measured. Measure next: "
-            "cu.record_through_time on one direction with a plain tensor."
-        )
-        return
-    axis = 1 if rnn.batch_first and call.input.dim() == 3 else 0
-    steps = call.input.shape[axis]
-    if steps < LEAST_STEPS:
-        return
+def _fused(call: LayerCall, x: Tensor) -> Recurrence:
+    rnn, axis = call.module, _time_axis(call)
+    steps = x.shape[axis]
     output = call.cotangents.get("[0]")
     last = call.cotangents.get("[1][0]", call.cotangents.get("[1]"))
 
@@ -132,36 +130,40 @@ def _fused(call: Call, measured: list[Through], notes: list[str]) -> None:
         return total
 
     state = call.state
-    if state is not None:
-        parts = state if isinstance(state, tuple | list) else [state]
-        state = [part.detach() for part in parts]
-        state = tuple(state) if isinstance(rnn, nn.LSTM) else state[0]
-    record = record_through_time(rnn, call.input.detach(), loss, state)
+    if isinstance(state, tuple | list):
+        state = tuple(part.detach() for part in state)
+    elif state is not None:
+        state = state.detach()
+    record = record_through_time(rnn, x, loss, state)
     rows = [i for i, label in enumerate(record.layers) if label.startswith("h_")]
     slope, lasting = over_time(record.grad_rms[0, rows].tolist())
     if isinstance(rnn, nn.RNN):
         weight = getattr(rnn, f"weight_hh_l{rnn.num_layers - 1}")
+        assert call.output is not None
         said = _by_slopes(weight, _slopes_of(call.output, rnn.nonlinearity), rnn.nonlinearity)
     else:
-        said = _by_gates(rnn, _kept_by_layer(call), slope)
-    measured.append(Through(name, rnn, slope, lasting, steps, *said))
+        said = _by_gates(rnn, _kept_by_layer(call, x), slope)
+    return Recurrence(call.name, rnn, slope, lasting, steps, *said)
 
 
-def _loop(calls: list[Call], found: Pass) -> Through:
+def _loop(calls: Sequence[LayerCall], paths: Mapping[LayerCall, Path]) -> Recurrence:
     sizes = [call.grad_in for call in calls]
     if all(math.isnan(value) for value in sizes[1:]):
         sizes = [call.grad_out for call in calls]
     slope, lasting = over_time(sizes)
     module = calls[0].module
     if isinstance(module, nn.RNNCell):
-        states = torch.stack([call.output for call in calls])
-        squares = _slopes_of(states, module.nonlinearity)
+        squares = _slopes_of(_stacked(call.output for call in calls), module.nonlinearity)
         said = _by_slopes(module.weight_hh, squares, module.nonlinearity)
     elif isinstance(module, nn.LSTMCell | nn.GRUCell):
         said = _by_gates(module, _kept_by_cell(calls), slope)
     else:
-        said = _by_path(calls, found)
-    return Through(calls[0].name, module, slope, lasting, len(calls), *said)
+        said = _by_path(calls, paths)
+    return Recurrence(calls[0].name, module, slope, lasting, len(calls), *said)
+
+
+def _stacked(values: Iterable[Tensor | None]) -> Tensor:
+    return torch.stack([value.detach() for value in values if value is not None])
 
 
 # ---------------------------------------------------------------- predicted
@@ -170,8 +172,12 @@ def _loop(calls: list[Call], found: Pass) -> Through:
 def _slopes_of(h: Tensor, activation: str) -> Tensor:
     """Mean φ′² of each unit, from the states (…, n)."""
     h = _wide(h)
-    slope = 1 - h.square() if activation == "tanh" else (h > 0).to(h.dtype)
-    return slope.square().flatten(0, -2).mean(0)
+    return _mean_square(1 - h.square() if activation == "tanh" else (h > 0).to(h.dtype))
+
+
+def _mean_square(slope: Tensor) -> Tensor:
+    """Mean φ′² of each unit over batch and time."""
+    return _wide(slope).square().flatten(0, -2).mean(0)
 
 
 def _wide(value: Tensor) -> Tensor:
@@ -190,7 +196,7 @@ def _by_slopes(weight: Tensor, squares: Tensor, activation: str) -> tuple[float,
     )
 
 
-def _by_path(calls: list[Call], found: Pass) -> tuple[float, str]:
+def _by_path(calls: Sequence[LayerCall], paths: Mapping[LayerCall, Path]) -> tuple[float, str]:
     """The same for a square linear layer in a loop, with the slopes that stand in the graph."""
     weight = getattr(calls[0].module, "weight", None)
     again = "The same weights at every step"
@@ -199,12 +205,12 @@ def _by_path(calls: list[Call], found: Pass) -> tuple[float, str]:
             f"{again}: the factor is the spectral radius of what carries the state on, times the "
             "slope of the activation."
         )
-    nodes = [n for call in calls if call in found.paths for n in found.paths[call].activations[:1]]
+    nodes = [n for call in calls if call in paths for n in paths[call].activations[:1]]
     values = [value for value in map(slopes, nodes) if value is not None]
     if len(values) < len(calls) - 1 or any(value.shape[-1] != len(weight) for value in values):
         radius = theory.spectral_radius(weight.detach())
         return math.nan, f"{again}, of spectral radius {radius:.3g}."
-    squares = torch.stack([_wide(v).square().flatten(0, -2).mean(0) for v in values]).mean(0)
+    squares = torch.stack([_mean_square(value) for value in values]).mean(0)
     return _by_slopes(weight, squares, activation_name(nodes[0]) or "the activation")
 
 
@@ -228,28 +234,25 @@ def _by_gates(rnn: nn.Module, kept: float, slope: Slope) -> tuple[float, str]:
     return kept, f"The {what} keeps a share of {kept:.3g} of the state per step{closed}."
 
 
-def _kept_by_layer(call: Call) -> float:
+def _kept_by_layer(call: LayerCall, x: Tensor) -> float:
     """RMS of the gate that carries the state on; of a single layer only."""
-    rnn = call.module
-    if rnn.num_layers > 1 or getattr(rnn, "proj_size", 0):
+    rnn, h, axis = call.module, call.output, _time_axis(call)
+    if h is None or rnn.num_layers > 1 or getattr(rnn, "proj_size", 0):
         return math.nan
-    x, h = call.input.detach(), call.output
-    axis = 1 if rnn.batch_first and x.dim() == 3 else 0
     before = h.narrow(axis, 0, h.shape[axis] - 1)
     now = x.narrow(axis, 1, x.shape[axis] - 1)
     biases = (rnn.bias_ih_l0, rnn.bias_hh_l0) if rnn.bias else (None, None)
     return _gate(rnn, now, before, (rnn.weight_ih_l0, rnn.weight_hh_l0), biases)
 
 
-def _kept_by_cell(calls: list[Call]) -> float:
+def _kept_by_cell(calls: Sequence[LayerCall]) -> float:
     cell = calls[0].module
-    later = [c for c in calls[1:] if isinstance(c.input, Tensor) and c.input.dim() == 2]
-    if not later or len({c.input.shape for c in later}) > 1:
+    inputs = [c.input for c in calls[1:] if isinstance(c.input, Tensor) and c.input.dim() == 2]
+    if not inputs or len({x.shape for x in inputs}) > 1:
         return math.nan
-    now = torch.stack([call.input.detach() for call in later])
-    before = torch.stack([call.output for call in calls if call is not calls[-1]][-len(later) :])
+    before = _stacked(call.output for call in calls[:-1][-len(inputs) :])
     biases = (cell.bias_ih, cell.bias_hh) if cell.bias else (None, None)
-    return _gate(cell, now, before, (cell.weight_ih, cell.weight_hh), biases)
+    return _gate(cell, _stacked(inputs), before, (cell.weight_ih, cell.weight_hh), biases)
 
 
 def _gate(
@@ -260,48 +263,3 @@ def _gate(
         count = 4 if isinstance(module, nn.LSTM | nn.LSTMCell) else 3
         kept = torch.sigmoid(gates.chunk(count, dim=-1)[1]).float()
     return float(kept.square().mean().sqrt())
-
-
-# ---------------------------------------------------------------- said
-
-
-def finding(one: Through) -> Finding:
-    """The finding for a gradient that vanishes or explodes through time."""
-    slope, kind, again = one.slope, one.verdict, ""
-    if not slope.factor:
-        size = "Of the gradient at the last step exactly 0 arrives at the steps before."
-    else:
-        size = (
-            f"From step {one.steps} back to step 1 ∂L/∂h_t is multiplied by "
-            f"10^{slope.log_total / math.log(10):.1f}."
-        )
-    if not slope.verdict:
-        again = (
-            " That is less than 100×, but it grows in both halves of the steps, and twice as many "
-            "steps would square it."
-        )
-    cause = f"{size}{again} {one.said}"
-    if kind == "exploding":
-        cause += " Nothing clips the gradient inside backward: clip its norm before the step."
-    return Finding(
-        kind,
-        (one.name,),
-        "factor of ∂L/∂h_t per time step",
-        slope.factor,
-        one.predicted,
-        cause,
-        remedies.recurrent(one.module, one.name, kind, one.steps),
-        remedies.CHAPTERS[6 if kind == "exploding" else 3],
-    )
-
-
-def in_order(one: Through) -> str:
-    """A sentence on a recurrence of which nothing is wrong."""
-    total = math.exp(one.slope.log_total)
-    text = (
-        f"Through the {one.steps} steps of {one.name} the gradient changes by a factor of "
-        f"{total:.3g}, {one.slope.factor:.3g} per step. {one.said}"
-    )
-    if one.predicted < 0.8 * one.slope.factor:
-        text += " That it does not fade all the same is due to the steps that the loss reads."
-    return text

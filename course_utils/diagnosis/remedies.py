@@ -1,10 +1,13 @@
 """The smallest change that helps, as code on `model`."""
 
+import itertools
 import math
 import re
 
 import torch
 from torch import nn
+
+from ..measuring import torch_internals
 
 CHAPTERS = {
     2: "02 · Follow the chain rule backwards",
@@ -66,16 +69,20 @@ def initialize(
                 "# in model.forward, between the layers: F.relu(...) in place of "
                 f"{activation}(...), and then\n" + kaiming("relu")
             )
-        return replace(activation, "nn.ReLU()", output) + kaiming("relu")
+        return replace_modules(_CLASSES[activation], "nn.ReLU()", output) + "\n" + kaiming("relu")
     if activation in _CLASSES:
         shape = f"z.shape[{axis}:]"
         if functional:
             return f"# in model.forward, between the layers: {activation}(F.layer_norm(z, {shape}))"
         return (
-            "class Normed(nn.Sequential):\n"
-            "    def forward(self, z):\n"
-            f"        return super().forward(nn.functional.layer_norm(z, {shape}))\n\n"
-        ) + replace(activation, "Normed(child)", output)
+            (
+                "class Normed(nn.Sequential):\n"
+                "    def forward(self, z):\n"
+                f"        return super().forward(nn.functional.layer_norm(z, {shape}))\n\n"
+            )
+            + replace_modules(_CLASSES[activation], "Normed(child)", output)
+            + "\n"
+        )
     if 0 < factor < math.inf:
         return (
             "# repeat until the factor is 1, for it need not be proportional to the weights:\n"
@@ -121,19 +128,19 @@ def kaiming(nonlinearity: str) -> str:
     )
 
 
-def replace(activation: str, by: str, output: tuple[str, ...] = ()) -> str:
-    """Replace the modules of an activation, but for those that make the model's output."""
+def replace_modules(kind: str, by: str, output: tuple[str, ...] = ()) -> str:
+    """Replace the modules of a class, but for those that make the model's output."""
     keep, unless = "", ""
     if output:
-        names = f"{output[0]!r}" if len(output) == 1 else "name"
-        keep = f"model.get_submodule({names})"
-        keep = keep if len(output) == 1 else f"{keep} for name in {list(output)}"
-        keep, unless = f"output = [{keep}]  # stays as it is\n", " and child not in output"
+        one = f"model.get_submodule({output[0]!r})"
+        many = f"model.get_submodule(name) for name in {list(output)}"
+        keep = f"output = [{one if len(output) == 1 else many}]  # stays as it is\n"
+        unless = " and child not in output"
     return (
         f"{keep}for parent in list(model.modules()):\n"
         "    for name, child in list(parent.named_children()):\n"
-        f"        if isinstance(child, {_CLASSES[activation]}){unless}:\n"
-        f"            setattr(parent, name, {by})\n"
+        f"        if isinstance(child, {kind}){unless}:\n"
+        f"            setattr(parent, name, {by})"
     )
 
 
@@ -179,15 +186,11 @@ def _equal_blocks(module: nn.Module) -> range:
     """Places of children of one class that keep the shape, in a list or sequence of blocks."""
     if not isinstance(module, nn.ModuleList | nn.Sequential):
         return range(0)
-    keeps = [_keeps_the_shape(block) for block in module]
-    kinds = [type(block) for block in module]
-    if True not in keeps:
-        return range(0)
-    first = keeps.index(True)
-    last = first
-    while last < len(keeps) and keeps[last] and kinds[last] is kinds[first]:
-        last += 1
-    return range(first, last)
+    alike = itertools.groupby(
+        range(len(module)), key=lambda i: _keeps_the_shape(module[i]) and type(module[i])
+    )
+    first: list[int] = next((list(places) for kind, places in alike if kind), [])
+    return range(first[0], first[-1] + 1) if first else range(0)
 
 
 def _keeps_the_shape(block: nn.Module) -> bool:
@@ -195,8 +198,7 @@ def _keeps_the_shape(block: nn.Module) -> bool:
     layers = [m for m in block.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     same = all(layer.weight.shape[0] == layer.weight.shape[1] for layer in layers)
     still = all(m.stride in (1, (1, 1)) and _padded(m) for m in layers if isinstance(m, nn.Conv2d))
-    pools = (nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd)
-    thin = any(isinstance(m, pools) for m in block.modules())
+    thin = any(isinstance(m, torch_internals.Pools) for m in block.modules())
     return block not in layers and bool(layers) and same and still and not thin
 
 
@@ -207,30 +209,24 @@ def _padded(conv: nn.Conv2d) -> bool:
 
 def _repeats(children: list[nn.Module]) -> list[int]:
     """Starts of consecutive norm → … → layer groups that keep the shape."""
-    norms = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+    norms = (torch_internals.BatchNorms, nn.LayerNorm, nn.GroupNorm)
     places = [i for i, child in enumerate(children) if isinstance(child, norms)]
     if len(places) < 2:
         return []
     period = places[1] - places[0]
-    kinds = [type(child) for child in children]
-    good = []
+    pattern = [type(child) for child in children[places[0] : places[1]]]
+    good: list[int] = []
     for i in places:
         group = children[i : i + period]
-        same = kinds[i : i + period] == kinds[places[0] : places[0] + period]
-        if not same or len(group) < period:
+        if [type(child) for child in group] != pattern:
             break
         layers = [m for m in group if isinstance(m, nn.Linear | nn.Conv2d)]
-        if len(layers) != 1 or layers[0].weight.shape[0] != layers[0].weight.shape[1]:
-            if good:
-                break
-            continue
-        if isinstance(layers[0], nn.Conv2d) and layers[0].stride != (1, 1):
-            if good:
-                break
-            continue
-        if good and i != good[-1] + period:
+        square = len(layers) == 1 and layers[0].weight.shape[0] == layers[0].weight.shape[1]
+        still = square and getattr(layers[0], "stride", (1, 1)) == (1, 1)
+        if still and (not good or i == good[-1] + period):
+            good.append(i)
+        elif good:
             break
-        good.append(i)
     return good
 
 
@@ -252,15 +248,6 @@ def listed(names: list[str]) -> str:
                 stop = f"{numbers[-1] + 1}" if step == 1 else f"{numbers[-1] + 1}, {step}"
                 return f"[f{''.join(parts[0])!r} for i in range({numbers[0]}, {stop})]"
     return repr(names)
-
-
-def remove(model: nn.Module, node_kind: str) -> str:
-    """Take the last softmax or sigmoid out of the model."""
-    wanted = {"softmax": (nn.Softmax, nn.Softmax2d), "sigmoid": (nn.Sigmoid,)}[node_kind]
-    names = [name for name, module in model.named_modules() if isinstance(module, wanted)]
-    if not names:
-        return f"# in model.forward: return the logits, without {node_kind}(...)"
-    return f"{path(names[-1])} = nn.Identity()  # the loss applies {node_kind} itself"
 
 
 def path(name: str) -> str:
@@ -317,34 +304,27 @@ def _orthogonal(rnn: nn.RNN) -> bool:
 def recurrent(module: object, name: str, kind: str, steps: int) -> str:
     """For a gradient that vanishes or explodes through time."""
     place = path("" if name == "(model)" else name)
+    each = f'for name, weight in {place}.named_parameters():\n    if "weight_hh" in name:\n'
+    first = clip() + "\n" if kind == "exploding" else ""
     if not isinstance(module, nn.RNNBase | nn.RNNCellBase):
-        weight, end = getattr(module, "weight", None), ".weight"
-        end = end if isinstance(module, nn.Module) else ""
-        square = isinstance(weight, torch.Tensor) and weight.dim() == 2
-        square = square and weight.shape[0] == weight.shape[1]
-        start = (
-            f"nn.init.orthogonal_({place}{end})  # recurrent weights with spectral radius 1"
-            if square
-            else "# start from recurrent weights of spectral radius 1, or use gates (nn.LSTMCell)"
-        )
-        return clip() + "\n" + start if kind == "exploding" else start
+        shape: tuple[int, ...] = getattr(getattr(module, "weight", None), "shape", ())
+        if len(shape) != 2 or shape[0] != shape[1]:
+            return first + (
+                "# start from recurrent weights of spectral radius 1, or use gates (nn.LSTMCell)"
+            )
+        weight = f"{place}.weight" if isinstance(module, nn.Module) else place
+        return f"{first}nn.init.orthogonal_({weight})  # recurrent weights with spectral radius 1"
     if getattr(module, "nonlinearity", None) == "relu":  # orthogonal weights would vanish
-        start = (
-            f"for name, weight in {place}.named_parameters():\n"
-            '    if "weight_hh" in name:\n'
-            "        nn.init.eye_(weight)  # Le, Jaitly and Hinton 2015; ReLU passes it unchanged"
-        )
-        return clip() + "\n" + start if kind == "exploding" else start
+        eye = "nn.init.eye_(weight)  # Le, Jaitly and Hinton 2015; ReLU passes it unchanged"
+        return f"{first}{each}        {eye}"
     gated = isinstance(module, nn.LSTM | nn.LSTMCell | nn.GRU | nn.GRUCell)
     if kind == "exploding":
-        start = (
-            "\n# and, to start without the explosion: recurrent weights with spectral radius 1\n"
-            f"for name, weight in {place}.named_parameters():\n"
-            '    if "weight_hh" in name:\n'
+        return (
+            f"{first}# and, to start without the explosion: recurrent weights with spectral radius "
+            f"1\n{each}"
             "        for gate in weight.chunk(max(1, weight.shape[0] // weight.shape[1])):\n"
             "            nn.init.orthogonal_(gate)"
-        )
-        return clip() + start + ("\n" + open_gate(module, place, steps) if gated else "")
+        ) + ("\n" + open_gate(module, place, steps) if gated else "")
     if gated:
         return open_gate(module, place, steps)
     if isinstance(module, nn.RNN) and _orthogonal(module):
@@ -356,8 +336,6 @@ def recurrent(module: object, name: str, kind: str, steps: int) -> str:
             + open_gate(nn.GRU(1, 1), place, steps)
         )
     return (
-        f"for name, weight in {place}.named_parameters():\n"
-        '    if "weight_hh" in name:\n'
-        "        nn.init.orthogonal_(weight)  # spectral radius 1\n"
+        f"{each}        nn.init.orthogonal_(weight)  # spectral radius 1\n"
         "# for more steps than that carries, replace nn.RNN by nn.LSTM or nn.GRU"
     )

@@ -2,9 +2,10 @@
 
 import html
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from ..arguments import unknown
+from ..arguments import one_of
+from ..measuring import to_json
 from ..recording import GradientRecord
 
 KINDS = (
@@ -47,30 +48,51 @@ class Finding:
     """
 
     kind: str
-    layers: tuple[str, ...]
-    quantity: str
-    measured: float
-    predicted: float
-    cause: str
-    remedy: str
-    notebook: str
+    layers: tuple[str, ...] = ()
+    quantity: str = ""
+    measured: float = math.nan
+    predicted: float = math.nan
+    cause: str = ""
+    remedy: str = ""
+    notebook: str = ""
 
     def to_dict(self) -> dict:
         """Strings, lists and numbers that strict JSON can hold; NaN is None, Inf a string."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        values["layers"] = list(self.layers)
-        for name in ("measured", "predicted"):
-            values[name] = _plain(values[name])
-        return values
+        numbers = {"measured": to_json(self.measured), "predicted": to_json(self.predicted)}
+        return asdict(self) | {"layers": list(self.layers)} | numbers
 
     def __str__(self) -> str:
-        lines = [f"{self.kind.upper()}: {_layers(self.layers)}"]
+        lines = [f"{self.kind.upper()}: {self._where}"]
         lines += [f"  measured   {self.evidence}"] if self.evidence else []
         lines += [f"  cause      {self.cause}"]
         if self.remedy:
             lines += ["  remedy", *(f"      {line}" for line in self.remedy.splitlines())]
         lines += [f"  read       {self.notebook}"] if self.notebook else []
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        code = f"<pre style='{_CODE}'>{html.escape(self.remedy)}</pre>" if self.remedy else ""
+        rows = {
+            "where": html.escape(self._where),
+            "measured": html.escape(self.evidence),
+            "cause": html.escape(self.cause),
+            "remedy": code,
+            "read": html.escape(self.notebook),
+        }
+        cells = "".join(
+            f"<tr><th style='text-align:left;vertical-align:top'>{name}</th>"
+            f"<td style='text-align:left'>{text}</td></tr>"
+            for name, text in rows.items()
+            if text
+        )
+        return f"<p><b>{self.kind}</b></p><table>{cells}</table>"
+
+    @property
+    def _where(self) -> str:
+        names = self.layers
+        if len(names) <= _SHOWN:
+            return ", ".join(names) or "the whole network"
+        return f"{names[0]}, {names[1]}, … {names[-2]}, {names[-1]} ({len(names)} layers)"
 
     @property
     def remedy_runs(self) -> bool:
@@ -122,8 +144,7 @@ class Diagnosis:
             ValueError: If a kind is unknown.
         """
         for kind in kinds:
-            if kind not in KINDS:
-                raise ValueError(unknown("kind", kind, KINDS))
+            one_of("kind", kind, KINDS)
         wanted = set(kinds) or set(KINDS) - {"healthy"}
         found = [finding for finding in self.findings if finding.kind in wanted]
         if found:
@@ -148,39 +169,6 @@ class Diagnosis:
         return f"Diagnosis({kinds})"
 
     def _repr_html_(self) -> str:
-        parts = []
-        for finding in self.findings:
-            rows = [("where", _layers(finding.layers)), ("measured", finding.evidence)]
-            rows += [("cause", finding.cause)]
-            cells = "".join(
-                f"<tr><th style='text-align:left;vertical-align:top'>{name}</th>"
-                f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
-                for name, text in rows
-                if text
-            )
-            if finding.remedy:
-                code = html.escape(finding.remedy)
-                cells += (
-                    "<tr><th style='text-align:left;vertical-align:top'>remedy</th>"
-                    f"<td style='text-align:left'><pre style='{_CODE}'>{code}</pre></td></tr>"
-                )
-            if finding.notebook:
-                cells += (
-                    "<tr><th style='text-align:left'>read</th>"
-                    f"<td style='text-align:left'>{html.escape(finding.notebook)}</td></tr>"
-                )
-            parts.append(f"<p><b>{finding.kind}</b></p><table>{cells}</table>")
+        parts = [finding._repr_html_() for finding in self.findings]
         parts += [f"<p>Not decided: {html.escape(note)}</p>" for note in self.notes]
         return "".join(parts)
-
-
-def _layers(names: tuple[str, ...]) -> str:
-    if len(names) <= _SHOWN:
-        return ", ".join(names) or "the whole network"
-    return f"{names[0]}, {names[1]}, … {names[-2]}, {names[-1]} ({len(names)} layers)"
-
-
-def _plain(value: float) -> float | str | None:
-    if math.isnan(value):
-        return None
-    return value if math.isfinite(value) else str(value)

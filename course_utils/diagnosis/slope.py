@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..measuring import line_slope
+
 LIMIT = 100.0
 """A gradient that changes by more than this over the depth vanishes or explodes."""
 
@@ -50,8 +52,11 @@ class Slope:
         return distance < 2 * self.error * self.span
 
 
-def fit(
-    norms: Sequence[float], places: Sequence[int], groups: Sequence[Hashable], span: int
+def fit_slope(
+    norms: Sequence[float],
+    places: Sequence[int] | None = None,
+    groups: Sequence[Hashable] | None = None,
+    span: int | None = None,
 ) -> Slope:
     """log‖∂L/∂h‖ = level of the shape − place × log factor, by least squares.
 
@@ -62,21 +67,23 @@ def fit(
 
     Args:
         norms: Norm of the gradient at each layer, input side first; 0 and NaN are left out.
-        places: Position of each layer in the forward pass.
-        groups: Shape of each layer.
-        span: Steps over the whole depth.
+        places: Position of each layer in the forward pass; one behind the other when None.
+        groups: Shape of each layer; one for all when None.
+        span: Steps over the whole depth; one less than layers when None.
 
     Returns:
         The slope, with factor NaN where no two gradients lie behind each other. Zeros that follow
         nonzero gradients are underflow: they are left out.
     """
+    span = len(norms) - 1 if span is None else span
     values = np.array(norms, dtype=np.float64)
     keep = np.isfinite(values) & (values > 0)
     underflow = bool((values == 0).any() and keep.any())
-    y, x = np.log(values[keep]), np.array(places, dtype=np.float64)[keep]
-    shapes = [group for group, kept in zip(groups, keep, strict=True) if kept]
-    if len(y) < 2:
+    x = np.array(range(len(norms)) if places is None else places, dtype=np.float64)[keep]
+    if len(x) < 2:
         return Slope(math.nan, math.nan, span, underflow)
+    y, depth = np.log(values[keep]), round(float(x.max() - x.min()))
+    shapes = [group for group, kept in zip(groups or [0] * len(keep), keep, strict=True) if kept]
     coarser = [len(s) > 2 if isinstance(s, tuple) else s for s in shapes]
     for labels in (shapes, coarser, [0] * len(shapes)):
         inside = len(labels) - len(set(labels))
@@ -86,15 +93,7 @@ def fit(
         members = np.array([other == label for other in labels])
         y[members] -= y[members].mean()
         x[members] -= x[members].mean()
-    spread = float((x**2).sum())
-    if spread < 1e-12:  # all side by side: no depth
-        return Slope(math.nan, math.nan, span, underflow)
-    slope = float((x * y).sum()) / spread
-    freedom = len(y) - len(set(labels)) - 1
-    error = math.nan
-    if freedom > 0:
-        error = math.sqrt(float(((y - slope * x) ** 2).sum()) / freedom / spread)
-    if freedom <= 0:  # a line through two points: it says nothing beyond them
-        kept = [place for place, k in zip(places, keep, strict=True) if k]
-        span = max(kept) - min(kept)
+    slope, error = line_slope(x, y, levels=len(set(labels)))
+    if math.isnan(error) and not math.isnan(slope):
+        span = depth  # a line through two points says nothing beyond them
     return Slope(math.exp(-slope), error, span, underflow)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .borrow import borrowed
+from ..arguments import integer, one_of
+from .running import borrowed
 
 EXACT_UP_TO = 1 << 20
 """Entries of the Jacobian up to which it is computed whole."""
@@ -39,7 +40,7 @@ def jacobian_singular_values(
         (k,) float64 on the CPU, in descending order.
 
     Raises:
-        TypeError: If `x` is no floating-point tensor, or the output none.
+        TypeError: If `x` is no floating-point tensor, or the output none, or `k` no integer.
         ValueError: If `k` is out of range or `method` unknown, or the output does not depend
             on x.
 
@@ -57,8 +58,7 @@ def jacobian_singular_values(
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise TypeError(f"x={x!r} must be a floating-point tensor.")
-    if method not in (None, "exact", "lanczos"):
-        raise ValueError(f"method={method!r} is unknown: use 'exact', 'lanczos' or None.")
+    one_of("method", method, (None, "exact", "lanczos"))
     module = model if isinstance(model, nn.Module) else nn.Identity()
     with borrowed(module):
         leaf = x.detach().clone().requires_grad_()
@@ -70,13 +70,9 @@ def jacobian_singular_values(
         if not output.requires_grad:
             raise ValueError("The output does not depend on x: something detaches it.")
         most = min(leaf.numel(), output.numel())
-        count = most if k is None else k
-        if isinstance(k, bool) or not isinstance(count, int) or not 1 <= count <= most:
-            raise ValueError(f"k={k!r} must be an integer from 1 to {most}, or None for all.")
-        if method is None:
-            small = leaf.numel() * output.numel() <= EXACT_UP_TO
-            method = "exact" if small or k is None else "lanczos"
-        if method == "exact":
+        count = most if k is None else integer("k", k, 1, most, hint="None is all of them.")
+        small = k is None or leaf.numel() * output.numel() <= EXACT_UP_TO
+        if method == "exact" or (method is None and small):
             return _exact(leaf, output)[:count]
         if k is None:
             raise ValueError("method='lanczos' needs k, the number of values asked for.")
@@ -111,9 +107,8 @@ def _lanczos(x: Tensor, output: Tensor, count: int, generator: torch.Generator) 
 
     v = torch.randn(x.numel(), generator=generator, dtype=torch.float64)
     v = v / v.norm()
-    right, left = [v], []
-    alphas: list[float] = []
-    betas: list[float] = []
+    right, left = [v], list[Tensor]()
+    alphas, betas = list[float](), list[float]()
     values = torch.zeros(count, dtype=torch.float64)
     most = min(x.numel(), output.numel())
     for step in range(1, most + 1):

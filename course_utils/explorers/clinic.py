@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..activations import ACTIVATIONS
-from ..diagnosis.slope import LIMIT, fit
+from ..diagnosis import LIMIT, fit_slope
 from ..runtime import seeded
 from .grid import GridExplorer
 from .spec import Line, Panel, Readout, Slider, Text
@@ -145,7 +145,7 @@ def judged(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     factor, verdict = np.ones(outputs.shape[:-1]), np.ones(outputs.shape[:-1])
     for index in np.ndindex(*outputs.shape[:-1]):
         depth = DEPTHS[index[1]]
-        slope = fit(outputs[index][:depth].tolist(), range(depth), [0] * depth, depth - 1)
+        slope = fit_slope(outputs[index][:depth].tolist())
         factor[index] = slope.factor
         verdict[index] = {"vanishing": 0, None: 1, "exploding": 2}[slope.verdict]
     return factor, verdict

@@ -4,14 +4,23 @@ None of them has a public twin that does the same. A version of torch that lacks
 import, and says so; `tests/measuring/test_torch_internals.py` looks at each.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.nn.modules.loss import _Loss as LossModule
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 __all__ = [
+    "BatchNorms",
     "LossModule",
+    "Node",
+    "OperationWatcher",
+    "Pools",
+    "RunningNorms",
     "TorchDispatchMode",
     "backward_hooks",
     "current_backward",
@@ -19,7 +28,11 @@ __all__ = [
     "foreach_norm",
     "foreach_sub_",
     "is_functorch_wrapped",
+    "moment_of",
+    "outputs_of",
+    "own_buffers",
     "queue_callback",
+    "saved",
     "sequence_number",
     "set_grad_enabled",
     "tree_map",
@@ -56,3 +69,39 @@ def backward_hooks(tensor: Tensor) -> dict | None:
     `Tensor.register_hook` writes into it; a hook put there costs no handle.
     """
     return tensor._backward_hooks
+
+
+# What diagnosis reads from the graph.
+
+BatchNorms = nn.modules.batchnorm._BatchNorm
+RunningNorms = nn.modules.batchnorm._NormBase  # those and instance norms
+Pools = (nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd)
+
+
+class OperationWatcher(TorchDispatchMode):
+    """Base of a mode whose `__torch_dispatch__` sees every operation."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: the wrapper imports torch._dynamo, two seconds, and serves compiled code only."""
+        return False
+
+
+def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
+    """The dict of buffers of a module without its children; who writes into it replaces them."""
+    return module._buffers
+
+
+def outputs_of(node: Node) -> Sequence[Any]:
+    """Shape, dtype and device of each tensor whose gradient a node of the graph takes."""
+    return node._input_metadata
+
+
+def moment_of(node: Node) -> int:
+    """When in the forward pass a node was made; counts up."""
+    return node._sequence_nr()
+
+
+def saved(node: Node, name: str, default: float) -> float:
+    """A number that the operation kept for its backward pass, such as the slope of a LeakyReLU."""
+    return float(getattr(node, f"_saved_{name}", default))

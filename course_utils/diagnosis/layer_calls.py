@@ -3,59 +3,56 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from ..measuring import has_weight, is_layer, rms_of, rms_on_device, tensors_in
+from ..measuring import ROOT, has_weight, is_layer, rms_of, rms_on_device, tensors_in
+from ..measuring.torch_internals import Node
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(eq=False, frozen=True)
-class Bare:
-    """Stands as the module of a product by a weight in a model's own code.
-
-    Attributes:
-        weight: The parameter.
-    """
+class BareWeight:
+    """Stands as the module of a product by a weight in a model's own code."""
 
     weight: nn.Parameter
 
 
 @dataclass(eq=False)
-class Call:
+class LayerCall:
     """One call of a layer with weights.
 
     Attributes:
         name: Its module's name, with "#2" at the second call and so on.
-        module: The module, or a `Bare` weight.
-        input: The floating tensor it was called with, kept for recurrent modules and cells only.
-        state: The second argument of a recurrent module.
+        module: The module, or a `BareWeight`.
         in_node: Autograd node that made the input; None for data.
         out_node: Autograd node that made the output.
         in_shape: Shape of the input.
-        out_shape: Shape of the first output.
-        out_rms: RMS of the first output.
-        out_spread: RMS over the batch of the deviation from the batch mean, as a share of RMS.
-        grad_in: RMS of ∂L/∂(input), NaN without one.
-        grad_out: RMS of ∂L/∂(first output), NaN without one.
+        input: The floating tensor it was called with, kept for recurrent modules and cells only.
+        state: The second argument of a recurrent module.
+        output: Its first output, kept like the input.
+        grad_in: RMS of ∂L/∂(input), NaN without one. A tensor while it waits on a device.
+        grad_out: RMS of ∂L/∂(first output), likewise.
         cotangents: ∂L/∂(output) of a recurrent module, by path.
     """
 
     name: str
-    module: nn.Module | Bare
-    in_node: object = None
-    out_node: object = None
+    module: Any
+    in_node: Node | None = None
+    out_node: Node | None = None
     in_shape: tuple[int, ...] = ()
-    out_shape: tuple[int, ...] = ()
     input: Tensor | None = None
-    state: object = None
+    state: Any = None
     output: Tensor | None = None
-    grad_in: object = math.nan
-    grad_out: object = math.nan
+    grad_in: float = math.nan
+    grad_out: float = math.nan
     cotangents: dict[str, Tensor] = field(default_factory=dict)
-    arrived_in: bool = False
-    arrived_out: bool = False
+    arrived: set[str] = field(default_factory=set)
 
     @property
     def recurrent(self) -> bool:
@@ -81,54 +78,49 @@ class Call:
         square = rms(weight.detach()) ** 2 * weight.numel()
         if isinstance(self.module, nn.Linear):
             return math.sqrt(square / weight.shape[1])
-        if isinstance(self.module, Bare):
+        if isinstance(self.module, BareWeight):
             return math.sqrt(square / self.fan_in) if weight.dim() == 2 else math.nan
         if not isinstance(self.module, CONVOLUTIONS):
             return math.nan
-        pairs, taps = 1.0, math.prod(weight.shape[2:])
-        spatial = self.in_shape[-(weight.dim() - 2) :]
-        for i, size in enumerate(spatial):
-            pairs *= self._taps_inside(i, size)
-        entries = self.in_shape[-(weight.dim() - 1)] * math.prod(spatial)
-        return math.sqrt(square / taps * pairs / entries)
+        taps = math.prod(weight.shape[2:])
+        entries = math.prod(self.in_shape[-(weight.dim() - 1) :])
+        return math.sqrt(square / taps * self._taps_inside() / entries)
 
-    def _taps_inside(self, axis: int, size: int) -> int:
-        conv = self.module
-        length = conv.kernel_size[axis]
-        stride, dilation = conv.stride[axis], conv.dilation[axis]
-        total = dilation * (length - 1)
-        pad = conv.padding[axis] if not isinstance(conv.padding, str) else None
-        if pad is None:
-            pad = 0 if conv.padding == "valid" else total // 2
-            outputs = size if conv.padding == "same" else size - total
-        else:
-            outputs = (size + 2 * pad - total - 1) // stride + 1
-        if conv.padding_mode != "zeros":
-            return outputs * length
-        places = (o * stride + t * dilation - pad for o in range(outputs) for t in range(length))
-        return sum(0 <= place < size for place in places)
+    def _taps_inside(self) -> float:
+        """Pairs of a position of a convolution's output and a tap that falls inside the image."""
+        conv, size = self.module, self.module.weight.shape[2:]
+        image = torch.ones(1, 1, *self.in_shape[-len(size) :], device="cpu")
+        taps = torch.ones(1, 1, *size, device="cpu")
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(size) - 1]
+        inside = convolve(
+            image, taps, stride=conv.stride, padding=conv.padding, dilation=conv.dilation
+        )
+        return (
+            float(inside.sum()) if conv.padding_mode == "zeros" else inside.numel() * taps.numel()
+        )
 
     @property
     def fan_in(self) -> int:
         """Inputs of a unit; of a bare matrix that side which its input has too."""
         weight = self.module.weight
-        if not isinstance(self.module, Bare):
+        if not isinstance(self.module, BareWeight):
             return weight[0].numel()
         return next((n for n in self.in_shape[::-1] if n in weight.shape), weight.shape[0])
 
     def variances(self) -> tuple[float, float]:
         """σ_w² = fan_in × mean W² and σ_b² = mean b², as `cu.theory` has them; NaN for others."""
-        weight = getattr(self.module, "weight", None)
-        if not isinstance(self.module, (nn.Linear, Bare, *CONVOLUTIONS)):
+        if not isinstance(self.module, (nn.Linear, BareWeight, *CONVOLUTIONS)):
             return math.nan, math.nan
         bias = getattr(self.module, "bias", None)
         bias_variance = 0.0 if bias is None else rms(bias.detach()) ** 2
-        return self.fan_in * rms(weight.detach()) ** 2, bias_variance
+        return self.fan_in * rms(self.module.weight.detach()) ** 2, bias_variance
 
     def default_initialized(self) -> bool:
         """Whether the weights look like torch's default: uniform in ±1/√fan_in."""
-        weight = getattr(self.module, "weight", None)
-        if not isinstance(self.module, (nn.Linear, *CONVOLUTIONS)) or weight.numel() < 50:
+        if not isinstance(self.module, (nn.Linear, *CONVOLUTIONS)):
+            return False
+        weight = self.module.weight
+        if weight.numel() < 50:
             return False
         scaled = weight.detach().abs() * math.sqrt(weight[0].numel())
         largest, mean = float(scaled.max()), float(scaled.mean())
@@ -136,50 +128,46 @@ class Call:
         return 1 - 2 * few < largest <= 1.0 + 1e-3 and abs(mean - 0.5) < few
 
 
-class Probe:
+class CallRecorder:
     """Hooks on every layer with weights, for one forward and backward pass."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.calls: list[Call] = []
-        self._handles: list = []
+        self.calls: list[LayerCall] = []
+        self._handles: list[RemovableHandle] = []
         self._counts: dict[str, int] = {}
         for name, module in model.named_modules():
             embedding = isinstance(module, nn.Embedding | nn.EmbeddingBag)
             if is_layer(name, module) and has_weight(module) and not embedding:
-                self._watch(name or "(model)", module)
+                self._watch(name or ROOT, module)
 
     def _watch(self, name: str, module: nn.Module) -> None:
-        open_calls: list[Call] = []
+        open_calls: list[LayerCall] = []
 
         def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
             self._counts[name] = count = self._counts.get(name, 0) + 1
-            call = Call(name if count == 1 else f"{name}#{count}", module)
-            values = (*args, *kwargs.values())
-            tensor = next((t for v in values for _, t in tensors_in(v)), None)
-            given = [t for v in values for _, t in tensors_in(v) if t.requires_grad]
-            if tensor is not None and not tensor.requires_grad and given:
-                tensor = given[0]
+            call = LayerCall(name if count == 1 else f"{name}#{count}", module)
+            tensors = [t for v in (*args, *kwargs.values()) for _, t in tensors_in(v)]
+            tensor = next((t for t in tensors if t.requires_grad), next(iter(tensors), None))
             if tensor is not None:
                 call.in_shape, call.in_node = tuple(tensor.shape), tensor.grad_fn
                 if call.stateful:
                     call.input = args[0] if args else tensor
                     call.state = args[1] if len(args) > 1 else kwargs.get("hx")
                 if tensor.requires_grad:
-                    handle = tensor.register_hook(_writer(call, "grad_in"))
-                    self._handles.append(handle)
+                    self._handles.append(tensor.register_hook(_writer(call, "grad_in")))
             open_calls.append(call)
 
         def after(module: nn.Module, args: tuple, output: object) -> None:
             call = open_calls.pop()
-            found = list(tensors_in(output))
-            if found:
-                _, first = found[0]
-                call.out_node, call.out_shape = first.grad_fn, tuple(first.shape)
+            outputs = dict(tensors_in(output))
+            if outputs:
+                first = next(iter(outputs.values()))
+                call.out_node = first.grad_fn
                 call.output = first.detach() if call.stateful else None
                 if first.requires_grad:
                     self._handles.append(first.register_hook(_writer(call, "grad_out")))
             if call.recurrent:
-                for path, tensor in found:
+                for path, tensor in outputs.items():
                     if tensor.requires_grad:
                         tensor.register_hook(_keeper(call, path))
             self.calls.append(call)
@@ -196,23 +184,20 @@ class Probe:
             call.grad_in, call.grad_out = float(call.grad_in), float(call.grad_out)
 
 
-def _writer(call: Call, place: str) -> Callable[[Tensor], None]:
-    seen = "arrived" + place.removeprefix("grad")
-
+def _writer(call: LayerCall, place: str) -> Callable[[Tensor], None]:
     def hook(grad: Tensor | None) -> None:
-        if grad is None or getattr(call, seen):
-            return
-        setattr(call, seen, True)
-        measure = rms_of if grad.device.type == "cpu" else rms_on_device
-        setattr(call, place, measure(grad.detach())[0])
+        if grad is not None and place not in call.arrived:
+            call.arrived.add(place)
+            measure = rms_of if grad.device.type == "cpu" else rms_on_device
+            setattr(call, place, measure(grad.detach())[0])
 
     return hook
 
 
-def _keeper(call: Call, path: str) -> Callable[[Tensor], None]:
+def _keeper(call: LayerCall, path: str) -> Callable[[Tensor], None]:
     def hook(grad: Tensor | None) -> None:
-        if grad is not None and path not in call.cotangents:
-            call.cotangents[path] = grad.detach()
+        if grad is not None:
+            call.cotangents.setdefault(path, grad.detach())
 
     return hook
 

@@ -1,11 +1,10 @@
-"""How a batch is handed to a model and its loss, and whose error it is when that fails."""
+"""How a batch is handed to a model and its loss."""
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 TARGETS = ("labels", "label", "targets", "target", "y")
@@ -26,16 +25,16 @@ class Batch:
     """
 
     args: tuple
-    kwargs: dict
-    target: object
-    has_target: bool
+    kwargs: dict = field(default_factory=dict)
+    target: object = None
+    has_target: bool = False
 
     def tensors(self) -> list[Tensor]:
         """Tensors among the model's arguments."""
         return [v for v in (*self.args, *self.kwargs.values()) if isinstance(v, Tensor)]
 
 
-def take_apart(model: nn.Module, batch: object, loss: Loss) -> Batch:
+def split_batch(model: nn.Module, batch: Any, loss: Loss) -> Batch:
     """Split a batch into the model's arguments and the target of the loss.
 
     (x, y): model(x), loss(output, y). (a, b, …, y): model(a, b, …). If x itself is a tuple or a
@@ -47,20 +46,22 @@ def take_apart(model: nn.Module, batch: object, loss: Loss) -> Batch:
         TypeError: If the batch is none of these.
     """
     if isinstance(batch, Tensor):
-        return Batch((batch,), {}, None, False)
-    if isinstance(batch, dict) or hasattr(batch, "keys"):
-        return _from_dict(model, dict(batch), loss)
-    if isinstance(batch, list | tuple) and len(batch) >= 1:
-        *inputs, target = batch if len(batch) > 1 else (*batch, None)
-        if len(inputs) == 1 and isinstance(inputs[0], list | tuple):
-            inputs = list(inputs[0])
-        if len(inputs) == 1 and isinstance(inputs[0], dict):
-            return Batch((), inputs[0], target, len(batch) > 1)
-        return Batch(tuple(inputs), {}, target, len(batch) > 1)
-    raise TypeError(
-        f"batch is a {type(batch).__name__}: expected (x, y), a dict of tensors, or x alone. The "
-        "first batch of a DataLoader is next(iter(loader))."
-    )
+        return Batch((batch,))
+    keys = getattr(batch, "keys", None)  # a dict, or what a tokenizer returns
+    if keys is not None:
+        return _from_dict(model, {key: batch[key] for key in keys()}, loss)
+    if not isinstance(batch, list | tuple) or not batch:
+        raise TypeError(
+            f"batch is a {type(batch).__name__}: expected (x, y), a dict of tensors, or x alone. "
+            "The first batch of a DataLoader is next(iter(loader))."
+        )
+    has_target = len(batch) > 1
+    *inputs, target = batch if has_target else (*batch, None)
+    if len(inputs) == 1 and isinstance(inputs[0], list | tuple):
+        inputs = list(inputs[0])
+    if len(inputs) == 1 and isinstance(inputs[0], dict):
+        return Batch((), inputs[0], target, has_target)
+    return Batch(tuple(inputs), {}, target, has_target)
 
 
 def _from_dict(model: nn.Module, batch: dict, loss: Loss) -> Batch:
@@ -71,15 +72,12 @@ def _from_dict(model: nn.Module, batch: dict, loss: Loss) -> Batch:
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     known = {key: value for key, value in given.items() if open_ended or key in named}
-    if known:
-        return Batch((), known, target, target_key is not None)
-    if len(given) == 1:
-        return Batch(tuple(given.values()), {}, target, target_key is not None)
-    return Batch((given,), {}, target, target_key is not None)
+    args = () if known else tuple(given.values()) if len(given) == 1 else (given,)
+    return Batch(args, known, target, target_key is not None)
 
 
-def checked(loss: Loss) -> None:
-    """Whether `loss` can be called at all.
+def check_loss(loss: Loss) -> None:
+    """See that `loss` can be called at all.
 
     Raises:
         TypeError: If it is no function, or a class of which no object was made.
@@ -146,51 +144,3 @@ def _takes_two(loss: Callable) -> bool:
     except ValueError:
         return True
     return True
-
-
-@contextlib.contextmanager
-def explained(what: str, model: nn.Module, batch: Batch) -> Iterator[None]:
-    """Let an error of the model pass as it is, with a note on what was being done."""
-    try:
-        yield
-    except Exception as error:
-        shapes = ", ".join(f"{tuple(t.shape)} {t.dtype} on {t.device}" for t in batch.tensors())
-        error.add_note(
-            f"This error comes from {what} {type(model).__name__}, which diagnose() ran with "
-            f"{shapes or 'no tensor'}. The same call outside diagnose() raises it too: make one "
-            "training step run first."
-        )
-        raise
-
-
-def gradients(
-    value: Tensor, parameters: list[nn.Parameter], seed: Tensor | None = None
-) -> list[Tensor | None]:
-    """Gradient of `value` at each parameter, None where none arrives; the graph stays.
-
-    `seed` is ∂𝓛/∂value, for a single number 1 unless told. Handing it over makes torch import sympy
-    on the first call, half a second.
-
-    Without touching `.grad` and the hooks on its accumulation, except for reentrant checkpoints,
-    which torch only runs by `backward()`: there `.grad` is filled and emptied again.
-    """
-    wanted = [parameter for parameter in parameters if parameter.requires_grad]
-    if not wanted:
-        return [None] * len(parameters)
-    seed = None if seed is None else seed.to(value)
-    try:
-        found = torch.autograd.grad(value, wanted, seed, retain_graph=True, allow_unused=True)
-    except RuntimeError as error:
-        if "heckpoint" not in str(error):
-            raise
-        before = [parameter.grad for parameter in wanted]
-        try:
-            for parameter in wanted:
-                parameter.grad = None
-            value.backward(seed, retain_graph=True)
-            found = [parameter.grad for parameter in wanted]
-        finally:
-            for parameter, grad in zip(wanted, before, strict=True):
-                parameter.grad = grad
-    by_id = {id(parameter): grad for parameter, grad in zip(wanted, found, strict=True)}
-    return [by_id.get(id(parameter)) for parameter in parameters]

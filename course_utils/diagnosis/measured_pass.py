@@ -1,0 +1,301 @@
+"""One forward and backward pass, and everything that the rules read from it."""
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor, nn
+
+from ..measuring import tensors_in, torch_internals
+from ..measuring.torch_internals import Node
+from ..recording import GradientRecord, record
+from .bare_weights import with_bare_products
+from .batch import Batch, Loss, as_scalar, evaluate, loss_of
+from .graph import Path, activation_name, follow, reaches, slopes
+from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms
+from .recurrence import Recurrence, through_recurrences
+from .running import explained, gradients
+from .slope import Slope, fit_slope
+
+LOOP = 4
+"""A layer called so often in one pass, each time on what came of the last, is a recurrence."""
+
+_SMALLEST = 1e-37  # below it float32 has no digits left
+
+
+class TooFewValues(Exception):
+    """The model could not run: a batch norm of it has a single value per channel.
+
+    Attributes:
+        counts: As `MeasuredPass.norm_counts`, up to there.
+    """
+
+    def __init__(self, counts: list[tuple[str, int]]) -> None:
+        super().__init__()
+        self.counts = counts
+
+
+@dataclass(eq=False, frozen=True)
+class MeasuredPass:
+    """What one forward and backward pass left behind.
+
+    Attributes:
+        model: The model that ran.
+        batch: The batch, split.
+        loss: The loss function.
+        optimizer: The optimizer in use, or None.
+        output: What the model returned.
+        loss_value: The loss.
+        scale: RMS of ∂L/∂(output), which gradients in the record have in and those of `calls`
+            have not.
+        own_gradient: False where that was 0 and random numbers stood in for ∂L/∂(output).
+        calls: Calls of layers with weights, in forward order.
+        record: The record.
+        grads: Gradient over `scale` by name of the parameter, None where none arrived.
+        norm_counts: Name of each batch norm that ran in training mode, and how many values per
+            channel it saw.
+    """
+
+    model: nn.Module
+    batch: Batch
+    loss: Loss
+    optimizer: torch.optim.Optimizer | None
+    output: object
+    loss_value: Tensor
+    scale: float
+    own_gradient: bool
+    calls: list[LayerCall]
+    record: GradientRecord
+    grads: dict[str, Tensor | None]
+    norm_counts: list[tuple[str, int]]
+
+    @cached_property
+    def ends(self) -> dict[Node, LayerCall]:
+        """Nodes that made the outputs of layers."""
+        return {call.out_node: call for call in self.calls if call.out_node is not None}
+
+    @cached_property
+    def paths(self) -> dict[LayerCall, Path]:
+        """What stands before each layer, for those whose input has a gradient."""
+        return {
+            call: follow(call.in_node, self.ends) for call in self.calls if call.in_node is not None
+        }
+
+    @cached_property
+    def loops(self) -> dict[nn.Module, list[LayerCall]]:
+        """Calls of layers that run on what came of their last call: written-out recurrences."""
+        by_module: dict[nn.Module, list[LayerCall]] = {}
+        for call in self.calls:
+            by_module.setdefault(call.module, []).append(call)
+        return {
+            module: calls
+            for module, calls in by_module.items()
+            if len(calls) >= LOOP and reaches(calls[-1].out_node, calls[0].out_node)
+        }
+
+    @cached_property
+    def trunk(self) -> list[LayerCall]:
+        """Layers that count as depth."""
+        return [call for call in self.calls if call.module not in self.loops]
+
+    @cached_property
+    def places(self) -> dict[LayerCall, int]:
+        """How many layers lie between each layer and the input, along the longest way.
+
+        Not the order of calls: two branches, or one encoder called on two inputs, stand side by
+        side. Steps of a recurrence count for nothing.
+        """
+        counts = set(self.trunk)
+        places: dict[LayerCall, int] = {}
+        last = -1
+        for call in self.calls:
+            path = self.paths.get(call)
+            behind = (
+                [places[p] + (p in counts) for p in path.parents if p in places] if path else []
+            )
+            lost = path is not None and path.unknown and not behind
+            places[call] = max(behind, default=last + 1 if lost else 0)
+            last = max(last, places[call]) if call in counts else last
+        return places
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """Floating tensors of the output that carry a gradient."""
+        return _with_gradient(self.output)
+
+    @cached_property
+    def depth_slope(self) -> Slope:
+        """Slope of log‖∂L/∂h‖ at the inputs of the layers.
+
+        Inputs, not preactivations: before a batch norm the gradient is inversely proportional to
+        the scale of the weights, which means nothing.
+        """
+        calls = [call for call in self.trunk if not math.isnan(call.grad_in)]
+        slope = fit_slope(
+            [call.grad_in * math.sqrt(math.prod(call.in_shape)) for call in calls],
+            [self.places[call] for call in calls],
+            [call.in_shape for call in calls],
+            max((self.places[call] for call in self.trunk), default=0),
+        )
+        sizes = [call.grad_in for call in calls]
+        if math.isnan(slope.factor) and 0 in sizes and any(size > 0 for size in sizes):
+            if not any(path.skip for path in self.paths.values()):  # one layer took it all away
+                return replace(slope, factor=0.0, underflow=True)
+        return slope
+
+    @cached_property
+    def recurrences(self) -> tuple[list[Recurrence], list[str]]:
+        """What was measured through time, and a sentence on each that was not."""
+        return through_recurrences(self.calls, self.loops, self.paths)
+
+    @cached_property
+    def activations(self) -> list[tuple[LayerCall, Node]]:
+        """Activations between layers, each once, with the layer before it."""
+        before: dict[Node, LayerCall] = {}
+        for path in self.paths.values():
+            for node in path.activations:
+                if path.parents:
+                    before.setdefault(node, path.parents[0])
+        return [(call, node) for node, call in before.items()]
+
+    @cached_property
+    def relu_units(self) -> dict[str, tuple[float, int]]:
+        """Share of ReLU units that are 0 for the whole batch behind a layer, and their number.
+
+        Without layers whose output is 0 because the signal faded away.
+        """
+        units = {}
+        sizes = dict(zip(self.record.layers, self.record.output_rms[0].tolist(), strict=True))
+        for call, node in self.activations:
+            if activation_name(node) not in ("relu", "relu6"):
+                continue
+            values = slopes(node)
+            if values is None or values.dim() < 2 or sizes.get(call.name, 1.0) < _SMALLEST:
+                continue
+            axis = 1 if isinstance(call.module, CONVOLUTIONS) else values.dim() - 1
+            alive = values.transpose(0, axis).flatten(1).ne(0).any(1)
+            units[call.name] = 1 - float(alive.double().mean()), alive.numel()
+        return units
+
+
+def measure(
+    model: nn.Module, batch: Batch, loss: Loss, optimizer: torch.optim.Optimizer | None = None
+) -> MeasuredPass:
+    """Run the model forward and backward, recorded.
+
+    The backward pass starts from ∂L/∂(output) divided by its RMS, so that a factor in front of
+    the loss, however large or small, changes no digit of what follows; the record has it
+    multiplied in again, in float64.
+
+    Raises:
+        TooFewValues: If it could not run because a batch norm has a single value per channel.
+    """
+    parameters = dict(model.named_parameters())
+    call_recorder = CallRecorder(model)
+    try:
+        with _counting_values(model) as norm_counts, record(model, evaluation=True) as recorder:
+            with explained("the forward pass of", model, batch):
+                output = model(*batch.args, **batch.kwargs)
+            with explained("the loss of", model, batch):
+                answer = evaluate(output, batch, loss)
+            value = as_scalar(answer, loss)
+            calls = with_bare_products(model, value.grad_fn, call_recorder.calls)
+            start, scale, own_gradient = _where_to_start(output, value, batch, loss)
+            grads: list[Tensor | None] = [None] * len(parameters)
+            if start is not None:
+                seed = torch.ones_like(start, dtype=torch.float64) / scale
+                grads = gradients(start, list(parameters.values()), seed)
+            with warnings.catch_warnings():  # a model of bare parameters has no layer to record
+                warnings.filterwarnings("ignore", message="No layer ran")
+                recorder.step(loss=value.detach())
+    except ValueError as error:
+        if any(count < 2 for _, count in norm_counts):
+            raise TooFewValues(norm_counts) from error
+        raise
+    finally:
+        call_recorder.close()
+    whole = replace(recorder.record, grad_rms=recorder.record.grad_rms * scale)
+    return MeasuredPass(
+        model=model,
+        batch=batch,
+        loss=loss,
+        optimizer=optimizer,
+        output=output,
+        loss_value=value,
+        scale=scale,
+        own_gradient=own_gradient,
+        calls=calls,
+        record=whole,
+        grads=dict(zip(parameters, grads, strict=True)),
+        norm_counts=norm_counts,
+    )
+
+
+def _where_to_start(
+    output: object, value: Tensor, batch: Batch, loss: Loss
+) -> tuple[Tensor | None, float, bool]:
+    """What to go back from (None for nothing), the scale to divide by, and if it is the loss."""
+    if not value.requires_grad or not bool(value.isfinite()):
+        return None, 1.0, True
+    outputs = _with_gradient(output)
+    scale = 1.0 if loss is None or not outputs else _output_gradient(output, batch, loss)
+    if 0 < scale < math.inf:
+        return value, scale, True
+    if scale == 0 and outputs:
+        generator = torch.Generator().manual_seed(0)
+        drawn = [torch.randn(t.shape, generator=generator).to(t) for t in outputs]
+        total = outputs[0].new_zeros(())
+        for tensor, numbers in zip(outputs, drawn, strict=True):
+            total = total + (tensor * numbers).sum()
+        return total, 1.0, False
+    return None, 1.0, True
+
+
+def _output_gradient(output: object, batch: Batch, loss: Loss) -> float:
+    """RMS of ∂L/∂(output), from a second evaluation of the loss at a copy of the output."""
+    leaves: list[Tensor] = []
+
+    def leaf(value: object) -> object:
+        if isinstance(value, Tensor) and value.requires_grad:
+            value = value.detach().clone().requires_grad_()
+            leaves.append(value)
+        return value
+
+    value = loss_of(torch_internals.tree_map(leaf, output), batch, loss)
+    if not leaves or not value.requires_grad:
+        return 1.0
+    grads = torch.autograd.grad(value, leaves, allow_unused=True)
+    sizes = [rms(grad.detach()) for grad in grads if grad is not None]
+    return max(sizes, default=1.0) if all(map(math.isfinite, sizes)) else math.inf
+
+
+def _with_gradient(output: object) -> list[Tensor]:
+    """Floating tensors of an output that carry a gradient."""
+    return [tensor for _, tensor in tensors_in(output) if tensor.requires_grad]
+
+
+@contextmanager
+def _counting_values(model: nn.Module) -> Iterator[list[tuple[str, int]]]:
+    """Values per channel that each batch norm sees in training mode, while the model runs."""
+    counts: list[tuple[str, int]] = []
+
+    def count(name: str, norm: nn.Module, args: tuple) -> None:
+        x = args[0]
+        uses_batch = norm.training or norm.running_mean is None
+        if uses_batch and isinstance(x, Tensor) and x.dim() >= 2:
+            counts.append((name, x.numel() // x.shape[1]))
+
+    handles = [
+        module.register_forward_pre_hook(partial(count, name))
+        for name, module in model.named_modules()
+        if isinstance(module, torch_internals.BatchNorms)
+    ]
+    try:
+        yield counts
+    finally:
+        for handle in handles:
+            handle.remove()

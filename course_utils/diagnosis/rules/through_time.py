@@ -1,0 +1,53 @@
+"""Vanishing and exploding through time."""
+
+import math
+
+from .. import remedies
+from ..recurrence import Recurrence
+from ..report import Finding
+from ..slope import LIMIT
+from .rule import Case, rule
+
+
+@rule()
+def through_time(case: Case) -> list[Finding]:
+    """A gradient that the steps of a recurrence multiply by more than 100×, or divide by it."""
+    recurrences, unseen = case.measured_pass.recurrences
+    case.notes.extend(unseen)
+    for one in recurrences:
+        if not one.verdict and one.slope.log_total > math.log(LIMIT) / 2:
+            case.notes.append(
+                f"through the {one.steps} steps of {one.name} the gradient grows by a factor of "
+                f"{math.exp(one.slope.log_total):.3g}, most of it in one half of them. Measure "
+                "again with a sequence twice as long."
+            )
+    return [_finding(one, one.verdict) for one in recurrences if one.verdict]
+
+
+def _finding(one: Recurrence, kind: str) -> Finding:
+    slope = one.slope
+    if not slope.factor:
+        size = "Of the gradient at the last step exactly 0 arrives at the steps before."
+    else:
+        size = (
+            f"From step {one.steps} back to step 1 ∂L/∂h_t is multiplied by "
+            f"10^{slope.log_total / math.log(10):.1f}."
+        )
+    if not slope.verdict:
+        size += (
+            " That is less than 100×, but it grows in both halves of the steps, and twice as many "
+            "steps would square it."
+        )
+    cause = f"{size} {one.said}"
+    if kind == "exploding":
+        cause += " Nothing clips the gradient inside backward: clip its norm before the step."
+    return Finding(
+        kind=kind,
+        layers=(one.name,),
+        quantity="factor of ∂L/∂h_t per time step",
+        measured=slope.factor,
+        predicted=one.predicted,
+        cause=cause,
+        remedy=remedies.recurrent(one.module, one.name, kind, one.steps),
+        notebook=remedies.CHAPTERS[6 if kind == "exploding" else 3],
+    )

@@ -1,0 +1,88 @@
+"""One learning rate for all layers: whether their updates fit together."""
+
+import copy
+import math
+
+from torch import nn
+
+from .. import remedies
+from ..layer_calls import CONVOLUTIONS, rms
+from ..measured_pass import MeasuredPass
+from ..report import Finding
+from ..slope import LIMIT
+from .rule import Case, rule
+
+
+def update_ratios(measured_pass: MeasuredPass) -> dict[str, float]:
+    """‖Δθ‖/‖θ‖ of every linear and convolutional weight, or ‖∂L/∂θ‖/‖θ‖ without an optimizer.
+
+    With one, a copy of it makes one step on copies of the parameters.
+    """
+    model, grads = measured_pass.model, measured_pass.grads
+    kinds = (nn.Linear, *CONVOLUTIONS)
+    weights = {id(m.weight) for m in model.modules() if isinstance(m, kinds)}
+    named = dict(model.named_parameters())
+    changes = {name: grad for name, grad in grads.items() if grad is not None}
+    if measured_pass.optimizer is not None:
+        double = copy.deepcopy(measured_pass.optimizer)
+        flat = [p for group in measured_pass.optimizer.param_groups for p in group["params"]]
+        twins = [p for group in double.param_groups for p in group["params"]]
+        twin = {id(p): q for p, q in zip(flat, twins, strict=True)}
+        for name, parameter in named.items():
+            if id(parameter) in twin:
+                grad = grads[name]
+                scaled = None if grad is None else grad.detach() * measured_pass.scale
+                twin[id(parameter)].grad = scaled
+        double.step()
+        changes = {
+            name: twin[id(named[name])].detach() - named[name].detach()
+            for name in changes
+            if id(named[name]) in twin
+        }
+    chosen = [name for name in changes if id(named[name]) in weights]
+    sizes = {name: rms(named[name].detach()) for name in chosen}
+    return {n: rms(changes[n].detach()) / size for n, size in sizes.items() if size > 0}
+
+
+@rule()
+def unbalanced_update(case: Case) -> Finding | None:
+    """Layers of the same shape whose relative updates differ by more than 100×.
+
+    Behind each other, without a norm, layers have the same ⟨W, ∂L/∂W⟩ (Euler's identity for
+    homogeneous functions), so that relative gradients go like 1/‖W‖². The finding needs at least
+    half of the spread, on a log scale, to come from that.
+    """
+    if not case.well_so_far:
+        return None
+    measured_pass = case.measured_pass
+    ratios = {n: r for n, r in update_ratios(measured_pass).items() if 0 < r < math.inf}
+    named = dict(measured_pass.model.named_parameters())
+    groups: dict[tuple, list[str]] = {}
+    for name in ratios:
+        groups.setdefault(tuple(named[name].shape), []).append(name)
+    pairs = []
+    for names in groups.values():
+        low = min(names, key=lambda name: ratios[name])
+        high = max(names, key=lambda name: ratios[name])
+        spread = ratios[high] / ratios[low]
+        scales = rms(named[low].detach()) / rms(named[high].detach())
+        if spread > LIMIT and max(scales, 1.0) ** 2 >= spread**0.5:
+            pairs.append((spread, low, high))
+    if not pairs:
+        return None
+    spread, low, high = max(pairs)
+    what = "gradient" if measured_pass.optimizer is None else "update"
+    sizes = rms(named[low].detach()), rms(named[high].detach())
+    return Finding(
+        kind="unbalanced_update",
+        layers=(low, high),
+        quantity=f"ratio of the largest to the smallest relative {what} among layers of one shape",
+        measured=spread,
+        predicted=1.0,
+        cause=f"Relative to its weights, {high} (RMS {sizes[1]:.2g}) gets {spread:.3g} times the "
+        f"{what} of {low} (RMS {sizes[0]:.2g}): no learning rate fits both. Among layers of the "
+        "same shape that comes from weights of different scale.",
+        remedy=remedies.kaiming("relu")
+        + "\n# or a learning rate per layer, in optimizer.param_groups",
+        notebook=remedies.CHAPTERS[5],
+    )

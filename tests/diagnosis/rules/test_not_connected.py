@@ -1,0 +1,23 @@
+"""Parameters that no gradient reaches."""
+
+from patients import Written, diagnose, net, the
+from torch import nn
+
+
+def test_a_branch_that_is_not_used_is_named():
+    model = Written(lambda self, x: self.body(x), body=net(3), spare=nn.Linear(4, 4))
+    found = the(diagnose(model), "not_connected")
+    assert found.layers == ("spare",) and "did not run" in found.cause
+
+
+def test_a_frozen_layer_is_no_finding_and_a_frozen_network_is_one():
+    model = net(4)
+    model.linear1.requires_grad_(False)
+    assert diagnose(model).healthy
+    model.requires_grad_(False)
+    assert "frozen" in the(diagnose(model), "not_connected").cause
+
+
+def test_a_loss_that_is_cut_off_is_found():
+    found = diagnose(net(3), loss=lambda o, y: (o.argmax(1) == y).float().mean())
+    assert found.kinds == {"not_connected"}
