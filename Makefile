@@ -18,13 +18,14 @@ ifneq ($(HOME_OF_VENV),$(CURDIR))
   SOURCES += again
 endif
 
-.PHONY: help lab test test-browser notebooks bench again
+.PHONY: help lab test test-browser types notebooks bench again
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make lab           open the course in JupyterLab"
-	@echo "make test          unit tests, docstring examples, every notebook, lint"
+	@echo "make test          unit tests, docstring examples, every notebook, types, lint"
 	@echo "make test-browser  every notebook in a real browser (needs Chromium)"
+	@echo "make types         the type checker over course_utils"
 	@echo "make notebooks     run every notebook and store its outputs"
 	@echo "make bench         measure speed against the floors the course promises"
 	@echo "make help          this list"
@@ -36,12 +37,16 @@ lab: .venv/.installed-lab
 test: export OMP_NUM_THREADS := 1
 test: .venv/.installed-test
 	$(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+	$(PY) -m mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
 test-browser: export OMP_NUM_THREADS := 1
 test-browser: .venv/.installed-test
 	$(PY) -m pytest tests/browser
+
+types: .venv/.installed-test
+	$(PY) -m mypy
 
 notebooks: .venv/.installed-test
 	$(PY) tools/store_notebooks.py $(NB)

@@ -8,8 +8,8 @@ cd "$(dirname "$0")/.."
 say() { printf '%s\n' "$*" >&2; }
 
 case "${1:-}" in
-  lab) what="." ;;
-  test) what=".[test]" ;;
+  lab) what=".[lab]" ;;
+  test) what=".[lab,test]" ;;
   *) say "usage: sh tools/install.sh lab|test"; exit 2 ;;
 esac
 

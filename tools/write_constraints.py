@@ -2,7 +2,7 @@
 
     .venv/bin/python tools/write_constraints.py
 
-Run it in a .venv in which `make test` passes. Only the tree that starts at course_utils[test] is
+Run it in a .venv in which `make test` passes. Only the tree that starts at course_utils[lab,test] is
 listed; what else is installed is left out. Local version labels such as +cpu are cut off, so that
 the same list serves builds for CPU and GPU. A version that refuses one of the Pythons the course
 supports, the first 3.11 included, is an error: install an older one and run it again.
@@ -40,7 +40,7 @@ def tree(name: str, extras: frozenset[str], found: dict[tuple, str]) -> dict[tup
 
 
 if __name__ == "__main__":
-    pins = tree("course_utils", frozenset({"test"}), {})
+    pins = tree("course_utils", frozenset({"lab", "test"}), {})
     lines = sorted(
         {pin for (name, _), pin in pins.items() if name != "course_utils"}, key=str.lower
     )
