@@ -3,7 +3,8 @@
     .venv/bin/python tools/write_constraints.py
 
 Run it in a .venv in which `make test` passes. Only the tree that starts at
-course_utils[lab,test] is listed; what else is installed is left out. Local version labels such as +cpu are cut off, so that
+course_utils[lab,test] is listed; what else is installed is left out. Local version
+labels such as +cpu are cut off, so that
 the same list serves builds for CPU and GPU. A version that refuses one of the Pythons the course
 supports, the first 3.11 included, is an error: install an older one and run it again.
 """
