@@ -6,12 +6,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from .style import COLORS, series
+from .style import COLORS, GREY, series
 
-_GREY = "#8a8a8a"
 _LIFT = 0.015  # height at which a path hovers over its surface, as a share of the loss axis
 
 
@@ -132,82 +130,6 @@ def cliff_map(
     return ax
 
 
-def norm_history(
-    norms: ArrayLike | Mapping[str, ArrayLike],
-    ax: Axes | None = None,
-    max_norm: float | None = None,
-) -> Axes:
-    """Draw the norm of the gradient over steps on a log scale, with a threshold.
-
-    Steps whose norm is above the threshold get a ring. What a log axis cannot show stands at
-    its edges: a triangle below for exactly 0, a cross above for NaN and Inf.
-
-    Args:
-        norms: g of each step, shape (steps,), or name → such norms.
-        ax: Axes to draw on; the current ones when None.
-        max_norm: Threshold of clipping, drawn as a dashed line, above 0.
-
-    Returns:
-        The Axes.
-
-    Raises:
-        ValueError: If there is nothing to draw, a shape does not fit, or `max_norm` is not above 0.
-    """
-    named = dict(norms) if isinstance(norms, Mapping) else {"": norms}
-    if not named:
-        raise ValueError("norms is empty: hand over at least one series.")
-    if max_norm is not None and not max_norm > 0:
-        raise ValueError(f"max_norm={max_norm!r} must be above 0.")
-    ax = ax or plt.gca()
-    for i, (name, values) in enumerate(named.items()):
-        values = np.asarray(values, dtype=np.float64)
-        if values.ndim != 1 or not values.size:
-            raise ValueError(f"norms[{name!r}] has the shape {values.shape}; (steps,) is expected.")
-        steps = np.arange(1, values.size + 1)
-        style = series(i)
-        style.pop("marker")
-        shown = np.isfinite(values) & (values > 0)
-        ax.semilogy(
-            steps,
-            np.where(shown, values, np.nan),
-            linewidth=1.2,
-            label=name or "_nolegend_",
-            **style,
-        )
-        if max_norm is not None and (over := shown & (values > max_norm)).any():
-            ax.plot(
-                steps[over],
-                values[over],
-                "o",
-                color=style["color"],
-                markerfacecolor="none",
-                markersize=5,
-                label=f"{name}, above" if name else "above the threshold",
-            )
-        for where, marker, height, said in (
-            (values == 0, "v", 0.02, "exactly 0"),
-            (~np.isfinite(values), "x", 0.98, "NaN or Inf"),
-        ):
-            if where.any():
-                ax.plot(
-                    steps[where],
-                    np.full(where.sum(), height),
-                    marker,
-                    color=style["color"],
-                    transform=ax.get_xaxis_transform(),
-                    clip_on=False,
-                    label=said,
-                )
-    if max_norm is not None:
-        label = f"max_norm = {max_norm:.3g}"
-        ax.axhline(max_norm, color=COLORS[6], linestyle="--", linewidth=1.2, label=label)
-    ax.set(xlabel="step", ylabel="g, gradient norm before clipping")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if ax.get_legend_handles_labels()[1]:
-        ax.legend(fontsize="small")
-    return ax
-
-
 def clipped_vectors(
     vectors: ArrayLike, threshold: float, ax: Axes | None = None, by: str = "norm"
 ) -> Axes:
@@ -241,50 +163,13 @@ def clipped_vectors(
         after = np.clip(vectors, -threshold, threshold)
         border = threshold * np.array([[-1, 1, 1, -1, -1], [-1, -1, 1, 1, -1]])
     ax = ax or plt.gca()
-    ax.plot(*border, color=_GREY, linewidth=1.2, label=f"set of allowed vectors, c = {threshold:g}")
+    ax.plot(*border, color=GREY, linewidth=1.2, label=f"set of allowed vectors, c = {threshold:g}")
     for i, (v, u) in enumerate(zip(vectors, after, strict=True)):
         labels = ("gradient", "the move", "clipped") if i == 0 else ("_nolegend_",) * 3
         ax.plot([0, v[0]], [0, v[1]], "-o", color=COLORS[5], markevery=[1], label=labels[0])
         ax.plot(*np.stack([v, u]).T, ":", color=COLORS[6], linewidth=1.2, label=labels[1])
         ax.plot([0, u[0]], [0, u[1]], "--s", color=COLORS[1], markevery=[1], label=labels[2])
     ax.set(xlabel="first entry", ylabel="second entry", aspect="equal")
-    ax.legend(fontsize="small")
-    return ax
-
-
-def clip_turn(
-    threshold: ArrayLike, predicted: ArrayLike, measured: ArrayLike, ax: Axes | None = None
-) -> Axes:
-    """Draw the cosine between a gradient and its value-clipped form against the threshold.
-
-    Args:
-        threshold: c in units of the entries' standard deviation, above 0, shape (n,).
-        predicted: Cosine the theory gives, shape (n,).
-        measured: Cosines measured, shape (n,) or (seeds, n); one dot each.
-        ax: Axes to draw on; the current ones when None.
-
-    Returns:
-        The Axes.
-
-    Raises:
-        ValueError: If the shapes do not fit.
-    """
-    threshold, predicted, measured = (
-        np.asarray(v, dtype=np.float64) for v in (threshold, predicted, measured)
-    )
-    if predicted.shape != threshold.shape or measured.shape[-1:] != threshold.shape:
-        raise ValueError(
-            f"predicted {predicted.shape} and measured {measured.shape} do not fit threshold "
-            f"{threshold.shape}: hand over one value, or one column, per threshold."
-        )
-    ax = ax or plt.gca()
-    ax.semilogx(threshold, predicted, color=COLORS[0], label="predicted")
-    every = np.atleast_2d(measured)
-    at = np.broadcast_to(threshold, every.shape)
-    ax.plot(at.ravel(), every.ravel(), "o", color=COLORS[1], markersize=4, label="measured")
-    ax.axhline(1, color=_GREY, linewidth=0.8)
-    ax.axhline(np.sqrt(2 / np.pi), color=_GREY, linestyle="--", linewidth=1, label="signs only")
-    ax.set(xlabel="threshold c (standard deviations)", ylabel="cosine with the gradient")
     ax.legend(fontsize="small")
     return ax
 

@@ -1,0 +1,191 @@
+"""The plot of most figures: named curves over x, over several seeds, beside what was predicted."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, NullLocator
+from numpy.typing import ArrayLike
+
+from ..arguments import one_of
+from .style import COLORS, GREY, legend_beside, line_style, marked_line, series
+
+Values = ArrayLike | tuple[ArrayLike, ArrayLike]
+
+_MARKS = 12
+"""About so many markers on a line; they tell lines apart without color."""
+
+_DASHES = ((0, (6, 3)), (0, (1, 2)), (0, (6, 2, 1, 2)), (0, (10, 3)), (0, (3, 3)), (0, (1, 4)))
+"""Black lines that belong to no curve."""
+
+
+def curves(
+    x: ArrayLike | None,
+    lines: Mapping[str, Values],
+    ax: Axes | None = None,
+    *,
+    xlabel: str,
+    ylabel: str,
+    predicted: Mapping[str, Values | float] | None = None,
+    limits: Mapping[str, float] | None = None,
+    spread: str = "range",
+    log: str = "y",
+) -> Axes:
+    """Draw named curves over x: of one run or of several seeds, beside what was predicted.
+
+    What an axis cannot show is marked instead of dropped: 0 and below on a log axis by a triangle
+    at the lower edge, Inf by a triangle and NaN by a cross at the upper one.
+
+    Args:
+        x: Where the values lie, shape (N,); 0, 1, 2, … when None.
+        lines: Name → values, shape (N,), or (seeds, N) for several seeds. A curve with an x of its
+            own is a tuple (x, values).
+        ax: Axes to draw on; the current ones when None.
+        xlabel: Label of the horizontal axis, with its unit where it has one.
+        ylabel: Label of the vertical axis.
+        predicted: Name → what theory says: values of the shape (N,), a tuple (x, values), or one
+            number, a level. The line has the color of the curve of that name, whose own values
+            are drawn as points then, unless it is a level. Under any other name it is black.
+        limits: Name → a place on the horizontal axis: a vertical line in the look of the curve of
+            that name, black and dashed under any other name.
+        spread: "range" draws the mean over seeds and the range from the lowest to the highest, as a
+            band about a line and as bars about points. "runs" draws one thin line per seed.
+        log: The logarithmic axes: "y", "x", "xy" or "". Whole numbers on a log x axis have their
+            ticks at powers of 2.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        ValueError: If there is no curve, a shape does not fit, or `spread` or `log` is unknown.
+
+    >>> ax = curves(None, {"loss": [4, 2, 1]}, xlabel="step", ylabel="loss")
+    >>> ax.lines[0].get_ydata().tolist()
+    [4.0, 2.0, 1.0]
+    >>> plt.close(ax.figure)
+    """
+    if not lines:
+        raise ValueError("lines is empty: hand over at least one curve, name → values.")
+    one_of("spread", spread, ("range", "runs"))
+    one_of("log", log, ("y", "x", "xy", ""))
+    data = {name: _points(f"lines[{name!r}]", x, values) for name, values in lines.items()}
+    theory, levels = {}, {}
+    for name, values in (predicted or {}).items():
+        if not isinstance(values, tuple) and np.ndim(values) == 0:
+            levels[name] = float(values)
+        else:
+            at, line = _points(f"predicted[{name!r}]", x, values)
+            theory[name] = at, line[0]
+    ax = ax or plt.gca()
+    whole = all((at == at.round()).all() for at, _ in data.values())
+    _scale(ax, log, whole)
+    for i, (name, (at, values)) in enumerate(data.items()):
+        look = series(i) | {"label": name, "points": name in theory}
+        (_draw_runs if spread == "runs" else _draw_mean)(ax, at, values, **look)
+    _draw_predictions(ax, list(data), theory, levels, dict(limits or {}))
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    _legend(ax)
+    return ax
+
+
+def _points(name: str, x: ArrayLike | None, values: Values) -> tuple[np.ndarray, np.ndarray]:
+    """Places (N,) and values (seeds, N) of a curve."""
+    if isinstance(values, tuple) and len(values) == 2 and np.ndim(values[0]) == 1:
+        x, values = values
+    y = np.asarray(values, dtype=np.float64)
+    if y.ndim not in (1, 2) or not y.size:
+        raise ValueError(f"{name} has the shape {y.shape}; (N,) or (seeds, N) is expected.")
+    y = np.atleast_2d(y)
+    at = np.arange(y.shape[1]) if x is None else np.asarray(x, dtype=np.float64)
+    if at.shape != y.shape[1:]:
+        raise ValueError(
+            f"{name} holds {y.shape[1]} values, but x has the shape {at.shape}: hand over one "
+            "value per x, seeds in rows, or a tuple (x, values) for a curve with an x of its own."
+        )
+    return at, y
+
+
+def _scale(ax: Axes, log: str, whole: bool) -> None:
+    if "y" in log:
+        ax.set_yscale("log")
+    if "x" in log:
+        ax.set_xscale("log", base=2 if whole else 10)
+        if whole:
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_locator(NullLocator())
+    elif whole:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_mean(ax: Axes, x: np.ndarray, values: np.ndarray, *, points: bool, **look) -> None:
+    """The mean over seeds, with bars about points and a band about a line."""
+    mean, low, high = values.mean(0), values.min(0), values.max(0)
+    if points:
+        look |= {"linestyle": "none"}
+    marked_line(ax, x, mean, markersize=4.5, markevery=_every(x, points), **look)
+    if len(values) == 1:
+        return
+    mean, low, high = (np.where(np.isfinite(part), part, np.nan) for part in (mean, low, high))
+    if points:
+        reach = np.stack([mean - low, high - mean])
+        ax.errorbar(x, mean, yerr=reach, fmt="none", ecolor=look["color"], capsize=3)
+    else:
+        ax.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
+
+
+def _draw_runs(ax: Axes, x: np.ndarray, values: np.ndarray, *, points: bool, **look) -> None:
+    """One thin line, or one row of points, per seed."""
+    if points:
+        look |= {"linestyle": "none"}
+    elif x.size > _MARKS:
+        look |= {"marker": None}
+    name = look.pop("label")
+    for i, run in enumerate(values):
+        label = f"_{name}" if i else name
+        marked_line(ax, x, run, linewidth=0.9, markersize=4, label=label, **look)
+
+
+def _every(x: np.ndarray, points: bool) -> int:
+    return 1 if points else max(1, x.size // _MARKS)
+
+
+def _draw_predictions(
+    ax: Axes,
+    names: list[str],
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    levels: Mapping[str, float],
+    limits: Mapping[str, float],
+) -> None:
+    """Lines, levels and limits: in the look of their curve, one entry of the legend for all."""
+    own = [name for name in [*lines, *levels, *limits] if name not in names]
+    looks = {
+        name: {"color": COLORS[6], "linewidth": 1.2, "linestyle": _DASHES[i % len(_DASHES)]}
+        for i, name in enumerate(dict.fromkeys(own))
+    }
+    looks |= {name: line_style(i) for i, name in enumerate(names)}
+    for name, (x, values) in lines.items():
+        marked_line(ax, x, values, label=_label(name, names), zorder=1.9, **looks[name])
+    for name, level in levels.items():
+        look = looks[name] | ({"linestyle": ":"} if name in names else {})
+        ax.axhline(level, label=_label(name, names), **look)
+    for name, place in limits.items():
+        ax.axvline(place, label=_label(name, names), **(looks[name] | {"linewidth": 1.2}))
+    shared = [name for name in [*lines, *levels, *limits] if name in names]
+    if shared:
+        style = "-" if any(name in lines for name in shared) else ":"
+        ax.add_line(Line2D([], [], color=GREY, linestyle=style, label="predicted"))
+
+
+def _label(name: str, names: list[str]) -> str:
+    return f"_{name}, predicted" if name in names else name
+
+
+def _legend(ax: Axes) -> None:
+    """Inside where few entries leave room for it, beside the axes where many do not."""
+    entries = len([label for label in ax.get_legend_handles_labels()[1] if label])
+    if entries > 5:
+        legend_beside(ax)
+    elif entries:
+        ax.legend(fontsize="small")
