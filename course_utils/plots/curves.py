@@ -5,12 +5,11 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from ..arguments import one_of
-from .style import COLORS, GREY, legend_beside, line_style, marked_line, series
+from .style import COLORS, legend_beside, line_style, marked_line, series
 
 Values = ArrayLike | tuple[ArrayLike, ArrayLike]
 
@@ -46,12 +45,14 @@ def curves(
         xlabel: Label of the horizontal axis, with its unit where it has one.
         ylabel: Label of the vertical axis.
         predicted: Name → what theory says: values of the shape (N,), a tuple (x, values), or one
-            number, a level. The line has the color of the curve of that name, whose own values
-            are drawn as points then, unless it is a level. Under any other name it is black.
+            number, a level. A line is black, and the curve of the same name is drawn as points
+            about it. A level is dotted in the color of the curve of its name, and black and dashed
+            under any other name.
         limits: Name → a place on the horizontal axis: a vertical line in the look of the curve of
             that name, black and dashed under any other name.
-        spread: "range" draws the mean over seeds and the range from the lowest to the highest, as a
-            band about a line and as bars about points. "runs" draws one thin line per seed.
+        spread: "range" draws the mean over seeds and the range from the lowest to the highest, as
+            bars about up to 12 values or points, else as a band. "runs" draws one thin line per
+            seed.
         log: The logarithmic axes: "y", "x", "xy" or "". Whole numbers on a log x axis have their
             ticks at powers of 2.
 
@@ -83,6 +84,8 @@ def curves(
     _scale(ax, log, whole)
     for i, (name, (at, values)) in enumerate(data.items()):
         look = series(i) | {"label": name, "points": name in theory}
+        if name in theory:
+            look |= {"linestyle": "none"}
         (_draw_runs if spread == "runs" else _draw_mean)(ax, at, values, **look)
     _draw_predictions(ax, list(data), theory, levels, dict(limits or {}))
     ax.set(xlabel=xlabel, ylabel=ylabel)
@@ -116,19 +119,20 @@ def _scale(ax: Axes, log: str, whole: bool) -> None:
             ax.xaxis.set_major_formatter("{x:g}")
             ax.xaxis.set_minor_locator(NullLocator())
     elif whole:
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
 
 
 def _draw_mean(ax: Axes, x: np.ndarray, values: np.ndarray, *, points: bool, **look) -> None:
-    """The mean over seeds, with bars about points and a band about a line."""
-    mean, low, high = values.mean(0), values.min(0), values.max(0)
-    if points:
-        look |= {"linestyle": "none"}
-    marked_line(ax, x, mean, markersize=4.5, markevery=_every(x, points), **look)
+    """The mean over seeds, and their range as bars about few values and as a band about many."""
+    mean, low, high = (
+        np.where(np.isfinite(part), part, np.nan)
+        for part in (values.mean(0), values.min(0), values.max(0))
+    )
+    every = 1 if points else max(1, x.size // _MARKS)
+    marked_line(ax, x, values.mean(0), markersize=4.5, markevery=every, **look)
     if len(values) == 1:
         return
-    mean, low, high = (np.where(np.isfinite(part), part, np.nan) for part in (mean, low, high))
-    if points:
+    if points or x.size <= _MARKS:
         reach = np.stack([mean - low, high - mean])
         ax.errorbar(x, mean, yerr=reach, fmt="none", ecolor=look["color"], capsize=3)
     else:
@@ -137,18 +141,13 @@ def _draw_mean(ax: Axes, x: np.ndarray, values: np.ndarray, *, points: bool, **l
 
 def _draw_runs(ax: Axes, x: np.ndarray, values: np.ndarray, *, points: bool, **look) -> None:
     """One thin line, or one row of points, per seed."""
-    if points:
-        look |= {"linestyle": "none"}
-    elif x.size > _MARKS:
+    look |= {"markevery": 1 if points else max(1, x.size // _MARKS), "markersize": 4}
+    if x.size > _MARKS and not points:
         look |= {"marker": None}
+    look |= {"linewidth": 0.9} if len(values) <= _MARKS else {"linewidth": 0.7, "alpha": 0.5}
     name = look.pop("label")
     for i, run in enumerate(values):
-        label = f"_{name}" if i else name
-        marked_line(ax, x, run, linewidth=0.9, markersize=4, label=label, **look)
-
-
-def _every(x: np.ndarray, points: bool) -> int:
-    return 1 if points else max(1, x.size // _MARKS)
+        marked_line(ax, x, run, label=f"_{name}" if i else name, **look)
 
 
 def _draw_predictions(
@@ -158,34 +157,34 @@ def _draw_predictions(
     levels: Mapping[str, float],
     limits: Mapping[str, float],
 ) -> None:
-    """Lines, levels and limits: in the look of their curve, one entry of the legend for all."""
-    own = [name for name in [*lines, *levels, *limits] if name not in names]
+    """What was predicted: of a curve in its look, all else in black dashes of its own."""
+    own = [name for name in [*limits, *lines, *levels] if name not in names]
     looks = {
-        name: {"color": COLORS[6], "linewidth": 1.2, "linestyle": _DASHES[i % len(_DASHES)]}
+        name: {"color": COLORS[6], "linewidth": 1.5, "linestyle": _DASHES[i % len(_DASHES)]}
         for i, name in enumerate(dict.fromkeys(own))
     }
-    looks |= {name: line_style(i) for i, name in enumerate(names)}
+    looks |= {name: line_style(i) | {"linewidth": 1.2} for i, name in enumerate(names)}
+    label = {name: f"{name}, predicted" if name in names else name for name in looks}
+    known = False
     for name, (x, values) in lines.items():
-        marked_line(ax, x, values, label=_label(name, names), zorder=1.9, **looks[name])
+        if name in names:  # one entry of the legend for all of them
+            look = {"color": COLORS[6], "linewidth": 1.2, "zorder": 1.9}
+            look |= {"label": "_predicted" if known else "predicted"}
+            known = True
+        else:
+            look = looks[name] | {"label": name, "zorder": 3}
+        marked_line(ax, x, values, **look)
     for name, level in levels.items():
-        look = looks[name] | ({"linestyle": ":"} if name in names else {})
-        ax.axhline(level, label=_label(name, names), **look)
+        dotted = {"linestyle": ":"} if name in names else {}
+        ax.axhline(level, label=label[name], **(looks[name] | dotted))
     for name, place in limits.items():
-        ax.axvline(place, label=_label(name, names), **(looks[name] | {"linewidth": 1.2}))
-    shared = [name for name in [*lines, *levels, *limits] if name in names]
-    if shared:
-        style = "-" if any(name in lines for name in shared) else ":"
-        ax.add_line(Line2D([], [], color=GREY, linestyle=style, label="predicted"))
-
-
-def _label(name: str, names: list[str]) -> str:
-    return f"_{name}, predicted" if name in names else name
+        ax.axvline(place, label=label[name], **looks[name])
 
 
 def _legend(ax: Axes) -> None:
     """Inside where few entries leave room for it, beside the axes where many do not."""
     entries = len([label for label in ax.get_legend_handles_labels()[1] if label])
-    if entries > 5:
+    if entries > 6:
         legend_beside(ax)
     elif entries:
         ax.legend(fontsize="small")

@@ -33,7 +33,8 @@ def marked_line(
 
     On a log axis exactly 0 and below stand at the lower edge. Inf stands at the upper edge, and NaN
     under the name and at the height, a share of the axes, that `missing` gives. Each kind of mark
-    has one entry in the legend, however many lines have it.
+    has one entry in the legend, however many lines have it. Of a stretch of equal marks only the
+    first and, with `markevery`, every so many stand there.
     """
     is_log = ax.get_yscale() == "log"
     hidden = (
@@ -44,12 +45,15 @@ def marked_line(
     )
     nowhere = np.any([where for _, where, _, _ in hidden], axis=0)
     (drawn,) = ax.plot(x, np.where(nowhere, np.nan, values), **look)
+    at_mark = np.arange(values.size) % look.get("markevery", 1) == 0
     known = ax.get_legend_handles_labels()[1]
     for name, where, marker, height in hidden:
         if where.any():
+            begins = where & ~np.insert(where[:-1], 0, False)
+            places = x[begins | (where & at_mark)]
             ax.plot(
-                x[where],
-                np.full(where.sum(), height),
+                places,
+                np.full(places.size, height),
                 transform=ax.get_xaxis_transform(),
                 linestyle="none",
                 marker=marker,
