@@ -1,4 +1,4 @@
-"""Pictures of activations: the function beside its slope, slopes that are met, phases, deaths."""
+"""Pictures of activations: the function beside its slope, and the slopes that are met."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from .style import GREY, series
+from ..arguments import integer
+from .style import GREY, line_style
 
 
 def function_and_slope(
@@ -44,7 +45,7 @@ def function_and_slope(
         ax.axhline(0, color=GREY, linewidth=0.8)
         ax.axvline(0, color=GREY, linewidth=0.8)
     for i, (name, pair) in enumerate(curves.items()):
-        style = {key: value for key, value in series(i).items() if key != "marker"}
+        style = line_style(i)
         for ax, what, values in zip(axes, ("φ", "φ′"), pair, strict=True):
             values = np.asarray(values, dtype=np.float64)
             if values.shape != z.shape:
@@ -81,8 +82,7 @@ def slope_histogram(
     """
     if not slopes:
         raise ValueError("slopes is empty: hand over at least one sample.")
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
-        raise ValueError(f"bins={bins!r} must be an integer of at least 1.")
+    bins = integer("bins", bins, 1)
     data = {name: np.asarray(values, dtype=np.float64).ravel() for name, values in slopes.items()}
     for name, values in data.items():
         if not values.size or not np.isfinite(values).all():
@@ -91,7 +91,7 @@ def slope_histogram(
     every = np.concatenate(list(data.values()))
     edges = np.linspace(every.min(), max(every.max(), every.min() + 1e-9), bins + 1)
     for i, (name, values) in enumerate(data.items()):
-        style = {key: value for key, value in series(i).items() if key != "marker"}
+        style = line_style(i)
         rms = np.sqrt(np.mean(values**2))
         shares = np.histogram(values, edges)[0] / values.size
         ax.stairs(shares, edges, label=f"{name}: √E[φ′²] = {rms:.3g}", linewidth=1.8, **style)

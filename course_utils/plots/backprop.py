@@ -1,4 +1,4 @@
-"""Pictures of backpropagation: graphs, factors per layer, step errors, losses and their slopes."""
+"""Pictures of backpropagation: a computation graph, and what each layer multiplies by."""
 
 from collections.abc import Iterable, Mapping
 
@@ -44,13 +44,13 @@ def graph_diagram(
     if missing := marked - set(edges):
         raise ValueError(f"highlight holds {sorted(missing)}, which is not among the edges.")
     for (tail, head), text in edges.items():
-        start, stop = (np.asarray(nodes[end], dtype=np.float64) for end in (tail, head))
+        (x, y), (x_head, y_head) = nodes[tail], nodes[head]
         on = (tail, head) in marked
         color = COLORS[1] if on else GREY
         ax.annotate(
             "",
-            stop,
-            start,
+            (x_head, y_head),
+            (x, y),
             arrowprops={
                 "arrowstyle": "-|>",
                 "color": color,
@@ -61,17 +61,18 @@ def graph_diagram(
         )
         ax.annotate(
             text,
-            start + 0.5 * (stop - start),
+            ((x + x_head) / 2, (y + y_head) / 2),
             color=COLORS[1] if on else COLORS[6],
             ha="center",
             va="center",
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
         )
-    x, y = np.array(list(nodes.values()), dtype=np.float64).T
-    ax.scatter(x, y, s=3200, facecolor="white", edgecolor=COLORS[0], linewidth=2, zorder=3)
+    across, up = np.array(list(nodes.values()), dtype=np.float64).T
+    ax.scatter(across, up, s=3200, facecolor="white", edgecolor=COLORS[0], linewidth=2, zorder=3)
     for name, (cx, cy) in nodes.items():
         ax.text(cx, cy, labels.get(name, name), ha="center", va="center", zorder=4)
-    ax.set(xlim=(x.min() - 0.4, x.max() + 0.4), ylim=(y.min() - 0.6, y.max() + 0.6))
+    ax.set(xlim=(across.min() - 0.4, across.max() + 0.4))
+    ax.set(ylim=(up.min() - 0.6, up.max() + 0.6))
     ax.set_axis_off()
     return ax
 

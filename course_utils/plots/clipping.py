@@ -1,6 +1,7 @@
-"""Pictures of clipping: the cliff and the steps from it, norms and a threshold, turned vectors."""
+"""Pictures of clipping: the cliff and the steps from it, and vectors that are shortened."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from numpy.typing import ArrayLike
 
+from ..arguments import number, one_of
+from .planes import path_points, plane
 from .style import COLORS, GREY, series
 
 _LIFT = 0.015  # height at which a path hovers over its surface, as a share of the loss axis
@@ -18,7 +21,7 @@ def cliff_surface(
     b: ArrayLike,
     loss: ArrayLike,
     paths: Mapping[str, Sequence[ArrayLike]],
-    ax: Axes | None = None,
+    ax: Any = None,
     view: tuple[float, float] = (35.0, 65.0),
 ) -> Axes:
     """Draw the loss of two parameters as a surface in three dimensions, with steps taken over it.
@@ -29,7 +32,7 @@ def cliff_surface(
         loss: The loss at (w, b), finite, shape (n, m).
         paths: Name → (points, losses): the points (w, b) of a path, shape (steps + 1, 2), and the
             loss at each of them, shape (steps + 1,). A path ends where it leaves the picture.
-        ax: Axes with projection="3d"; new ones when None.
+        ax: Axes with projection="3d" (an `Axes3D`); new ones when None.
         view: Elevation and azimuth from which the surface is seen, in degrees.
 
     Returns:
@@ -38,7 +41,7 @@ def cliff_surface(
     Raises:
         ValueError: If a shape does not fit, or `ax` is flat.
     """
-    w, b, loss = _grid(w, b, loss)
+    w, b, loss = plane(w, b, loss)
     if ax is None:
         ax = plt.figure().add_subplot(projection="3d")
     if not hasattr(ax, "plot_surface"):
@@ -58,7 +61,7 @@ def cliff_surface(
     )
     lift = _LIFT * (loss.max() - loss.min())
     for i, (name, (points, losses)) in enumerate(paths.items()):
-        points = _points(name, points)
+        points = path_points(name, points)
         losses = np.asarray(losses, dtype=np.float64)
         if losses.shape != points.shape[:1]:
             raise ValueError(
@@ -99,7 +102,7 @@ def cliff_map(
     Raises:
         ValueError: If a shape does not fit, or a gradient is negative or not finite.
     """
-    w, b, gradient = _grid(w, b, gradient)
+    w, b, gradient = plane(w, b, gradient)
     if (gradient < 0).any():
         raise ValueError("gradient is negative somewhere: hand over its norm.")
     ax = ax or plt.gca()
@@ -122,7 +125,7 @@ def cliff_map(
             raise ValueError(f"cliff has the shape {cliff.shape}; {w.shape} is expected.")
         ax.plot(w, cliff, color=COLORS[2], linestyle="--", linewidth=1.5, label="predicted cliff")
     for i, (name, points) in enumerate((paths or {}).items()):
-        points = _points(name, points)
+        points = path_points(name, points)
         ax.plot(*points.T, label=name, markersize=4, linewidth=1.5, **series(i))
     ax.set(xlabel="weight w", ylabel="bias b", xlim=(w[0], w[-1]), ylim=(b[0], b[-1]))
     if cliff is not None or paths:
@@ -150,10 +153,8 @@ def clipped_vectors(
     vectors = np.asarray(vectors, dtype=np.float64)
     if vectors.ndim != 2 or vectors.shape[1] != 2 or not np.isfinite(vectors).all():
         raise ValueError(f"vectors has the shape {vectors.shape}; (k, 2), all finite, is expected.")
-    if not threshold > 0:
-        raise ValueError(f"threshold={threshold!r} must be above 0.")
-    if by not in ("norm", "value"):
-        raise ValueError(f"by={by!r} is unknown: 'norm' or 'value'.")
+    threshold = number("threshold", threshold, above=0)
+    one_of("by", by, ("norm", "value"))
     if by == "norm":
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         after = vectors * np.minimum(1, threshold / np.maximum(length, np.finfo(float).tiny))
@@ -174,18 +175,6 @@ def clipped_vectors(
     return ax
 
 
-def _grid(w: ArrayLike, b: ArrayLike, z: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    w, b, z = (np.asarray(values, dtype=np.float64) for values in (w, b, z))
-    if w.ndim != 1 or b.ndim != 1 or z.shape != (b.size, w.size):
-        raise ValueError(
-            f"the values have the shape {z.shape}; {(b.size, w.size)} is expected, one row per b "
-            "and one column per w."
-        )
-    if not np.isfinite(z).all():
-        raise ValueError("the values hold NaN or Inf: choose another region of the plane.")
-    return w, b, z
-
-
 def _inside(path: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The part of a path (w, b, height) before it leaves the picture, its last step cut there."""
     low, high = np.array([w.min(), b.min()]), np.array([w.max(), b.max()])
@@ -200,13 +189,3 @@ def _inside(path: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
         shares = np.where(move > 0, high - start[:2], low - start[:2]) / move
     share = np.nanmin(np.where(move == 0, np.nan, shares))
     return np.vstack([path[: out[0]], start + share * (stop - start)])
-
-
-def _points(name: str, points: ArrayLike) -> np.ndarray:
-    points = np.asarray(points, dtype=np.float64)
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(
-            f"paths[{name!r}] has the shape {points.shape}; (steps + 1, 2) is expected, one point "
-            "(w, b) per row."
-        )
-    return points

@@ -1,6 +1,7 @@
 """The plot of most figures: named curves over x, over several seeds, beside what was predicted."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from ..arguments import one_of
-from .style import COLORS, legend_beside, line_style, marked_line, series
+from .style import COLORS, legend, line_style, marked_line, series
 
 Values = ArrayLike | tuple[ArrayLike, ArrayLike]
 
@@ -75,7 +76,7 @@ def curves(
     theory, levels = {}, {}
     for name, values in (predicted or {}).items():
         if not isinstance(values, tuple) and np.ndim(values) == 0:
-            levels[name] = float(values)
+            levels[name] = np.asarray(values, dtype=np.float64).item()
         else:
             at, line = _points(f"predicted[{name!r}]", x, values)
             theory[name] = at, line[0]
@@ -89,7 +90,7 @@ def curves(
         (_draw_runs if spread == "runs" else _draw_mean)(ax, at, values, **look)
     _draw_predictions(ax, list(data), theory, levels, dict(limits or {}))
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    _legend(ax)
+    legend(ax)
     return ax
 
 
@@ -159,32 +160,24 @@ def _draw_predictions(
 ) -> None:
     """What was predicted: of a curve in its look, all else in black dashes of its own."""
     own = [name for name in [*limits, *lines, *levels] if name not in names]
-    looks = {
+    looks: dict[str, dict[str, Any]] = {
         name: {"color": COLORS[6], "linewidth": 1.5, "linestyle": _DASHES[i % len(_DASHES)]}
         for i, name in enumerate(dict.fromkeys(own))
     }
     looks |= {name: line_style(i) | {"linewidth": 1.2} for i, name in enumerate(names)}
+    behind = {name: look | {"linewidth": 1.0, "zorder": 1.5} for name, look in looks.items()}
     label = {name: f"{name}, predicted" if name in names else name for name in looks}
     known = False
     for name, (x, values) in lines.items():
         if name in names:  # one entry of the legend for all of them
-            look = {"color": COLORS[6], "linewidth": 1.2, "zorder": 1.9}
-            look |= {"label": "_predicted" if known else "predicted"}
+            look: dict[str, Any] = {"color": COLORS[6], "linewidth": 1.2, "zorder": 1.9}
+            look["label"] = "_predicted" if known else "predicted"
             known = True
         else:
             look = looks[name] | {"label": name, "zorder": 3}
         marked_line(ax, x, values, **look)
     for name, level in levels.items():
         dotted = {"linestyle": ":"} if name in names else {}
-        ax.axhline(level, label=label[name], **(looks[name] | dotted))
+        ax.axhline(level, label=label[name], **(behind[name] | dotted))
     for name, place in limits.items():
-        ax.axvline(place, label=label[name], **looks[name])
-
-
-def _legend(ax: Axes) -> None:
-    """Inside where few entries leave room for it, beside the axes where many do not."""
-    entries = len([label for label in ax.get_legend_handles_labels()[1] if label])
-    if entries > 6:
-        legend_beside(ax)
-    elif entries:
-        ax.legend(fontsize="small")
+        ax.axvline(place, label=label[name], **behind[name])

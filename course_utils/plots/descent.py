@@ -1,4 +1,4 @@
-"""Pictures of descent: paths over contours, losses, rates, training times, sharpness."""
+"""Pictures of descent: paths over the contours of a loss."""
 
 from collections.abc import Mapping
 
@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from .planes import path_points, plane
 from .style import GREY, series
 
 
@@ -35,23 +36,13 @@ def contour_path(
     Raises:
         ValueError: If a shape does not fit.
     """
-    x, y, loss = (np.asarray(values, dtype=np.float64) for values in (x, y, loss))
-    if loss.shape != (y.size, x.size):
-        raise ValueError(
-            f"loss has the shape {loss.shape}; {(y.size, x.size)} is expected, one row per y and "
-            "one column per x."
-        )
+    x, y, loss = plane(x, y, loss)
     ax = ax or plt.gca()
     top = np.sqrt(loss.max())
     levels = np.linspace(0, top, 12)[1:] ** 2
     ax.contour(x, y, loss, levels=levels, colors=GREY, linewidths=0.7)
     for i, (name, path) in enumerate(paths.items()):
-        path = np.asarray(path, dtype=np.float64)
-        if path.ndim != 2 or path.shape[1] != 2:
-            raise ValueError(
-                f"paths[{name!r}] has the shape {path.shape}; (steps + 1, 2) is expected, one "
-                "point (θ₁, θ₂) per row."
-            )
+        path = path_points(name, path)
         ax.plot(*path.T, label=name, markersize=4, linewidth=1.5, **series(i))
     ax.set(xlabel="θ₁", ylabel="θ₂", xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
     if len(paths) > 1:

@@ -1,4 +1,4 @@
-"""Pictures of a clinic: two kinds of gradients, sick and mended runs, what a network sees."""
+"""Pictures of a clinic: what a network sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of the first weights: layer by layer, over the phase diagram, as singular values."""
+"""Pictures of the first weights: layer by layer, and over the phase diagram."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,10 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from .style import COLORS, legend_beside, series
-
-_DOTTED = (0, (2, 2))
-_OWN_DASHES = ((0, (3, 3)), (0, (10, 2, 2, 2)), (0, (8, 3)), (0, (1, 4)))
+from ..arguments import integer, number
+from .style import COLORS, legend_beside, line_style, series
 
 
 def layer_histograms(
@@ -44,10 +42,7 @@ def layer_histograms(
     named = dict(layers) if isinstance(layers, Mapping) else dict(enumerate(layers, start=1))
     if not named:
         raise ValueError("layers is empty: hand over at least one.")
-    if not np.isfinite(reach) or reach <= 0:
-        raise ValueError(f"reach={reach!r} must be a finite number above 0.")
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 3:
-        raise ValueError(f"bins={bins!r} must be an integer of at least 3.")
+    reach, bins = number("reach", reach, above=0), integer("bins", bins, 3)
     ax = ax or plt.gca()
     edges = np.linspace(-reach, reach, bins + 1)
     for i, (name, values) in enumerate(named.items()):
@@ -102,7 +97,7 @@ def phase_diagram(
         line = np.asarray(line, dtype=np.float64)
         if line.ndim != 2 or line.shape[1] != 2 or not line.size:
             raise ValueError(f"edges[{name!r}] has the shape {line.shape}; (k, 2) is expected.")
-        style = {key: value for key, value in series(i).items() if key != "marker"}
+        style = line_style(i)
         ax.plot(*line.T, linewidth=2, label=f"edge of chaos, {name}", **style)
         if i == 0:
             ax.fill_betweenx(

@@ -1,4 +1,4 @@
-"""Pictures of matrices: what one does to a circle, what many of them do to a norm."""
+"""Pictures of matrices: what one does to a circle."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,8 +6,6 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from .style import COLORS, GREY, legend_beside
-
-_BOUND_STYLES = ((0, (6, 3)), (0, (1, 2)), (0, (6, 2, 1, 2)))
 
 
 def matrix_ellipse(matrix: ArrayLike, ax: Axes | None = None, title: str = "") -> Axes:

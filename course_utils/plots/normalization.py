@@ -1,4 +1,4 @@
-"""Pictures of normalization: which values share a mean, and what a batch size costs."""
+"""Pictures of normalization: which values share a mean."""
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -1,4 +1,4 @@
-"""Pictures of residual networks: paths, lesions, shattered gradients, the map of remedies."""
+"""Pictures of residual networks: the map of remedies."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
-
-_LEVELS = ((0, (1, 2)), (0, (7, 2, 1, 2)))  # dots, and dash-dot: told apart without color
 
 
 def remedy_map(
@@ -49,7 +47,7 @@ def remedy_map(
     ax = ax or plt.gca()
     image = ax.imshow(accuracy, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(shape):
-        value, size = accuracy[row, column], ratio[row, column]
+        value, size = float(accuracy[row, column]), float(ratio[row, column])
         ax.text(
             column,
             row,

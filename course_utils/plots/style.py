@@ -15,19 +15,23 @@ GREY = "#8a8a8a"
 """Axes, guides and whatever else stands behind the data."""
 
 
-def series(index: int) -> dict:
+def series(index: int) -> dict[str, Any]:
     """Color, line style and marker of the index-th series of a figure."""
     i = index % len(COLORS)
     return {"color": COLORS[i], "linestyle": LINESTYLES[i], "marker": MARKERS[i]}
 
 
-def line_style(index: int) -> dict:
+def line_style(index: int) -> dict[str, Any]:
     """Color and line style of the index-th series of a figure."""
     return {key: value for key, value in series(index).items() if key != "marker"}
 
 
 def marked_line(
-    ax: Axes, x: np.ndarray, values: np.ndarray, missing: tuple[str, float] = ("NaN", 0.97), **look
+    ax: Axes,
+    x: np.ndarray,
+    values: np.ndarray,
+    missing: tuple[str, float] = ("NaN", 0.97),
+    **look: Any,
 ) -> None:
     """A line through what the axes can show, and marks at their edges for what they cannot.
 
@@ -45,7 +49,8 @@ def marked_line(
     )
     nowhere = np.any([where for _, where, _, _ in hidden], axis=0)
     (drawn,) = ax.plot(x, np.where(nowhere, np.nan, values), **look)
-    at_mark = np.arange(values.size) % look.get("markevery", 1) == 0
+    every = look.get("markevery")
+    at_mark = np.arange(values.size) % (every if isinstance(every, int) else 1) == 0
     known = ax.get_legend_handles_labels()[1]
     for name, where, marker, height in hidden:
         if where.any():
@@ -70,3 +75,12 @@ def legend_beside(ax: Axes, **options: Any) -> None:
     ax.legend(
         loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False, **options
     )
+
+
+def legend(ax: Axes) -> None:
+    """Inside where few entries leave room for it, beside the axes where many do not."""
+    entries = len(ax.get_legend_handles_labels()[1])
+    if entries > len(COLORS):
+        legend_beside(ax, ncols=-(-entries // 12))
+    elif entries:
+        ax.legend(fontsize="small")
