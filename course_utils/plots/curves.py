@@ -61,7 +61,8 @@ def curves(
         The Axes.
 
     Raises:
-        ValueError: If there is no curve, a shape does not fit, or `spread` or `log` is unknown.
+        ValueError: If there is no curve, a shape does not fit, an x of a log axis is not above 0,
+            or `spread` or `log` is unknown.
 
     >>> ax = curves(None, {"loss": [4, 2, 1]}, xlabel="step", ylabel="loss")
     >>> ax.lines[0].get_ydata().tolist()
@@ -73,13 +74,9 @@ def curves(
     one_of("spread", spread, ("range", "runs"))
     one_of("log", log, ("y", "x", "xy", ""))
     data = {name: _points(f"lines[{name!r}]", x, values) for name, values in lines.items()}
-    theory, levels = {}, {}
-    for name, values in (predicted or {}).items():
-        if not isinstance(values, tuple) and np.ndim(values) == 0:
-            levels[name] = np.asarray(values, dtype=np.float64).item()
-        else:
-            at, line = _points(f"predicted[{name!r}]", x, values)
-            theory[name] = at, line[0]
+    if "x" in log and any((at <= 0).any() for at, _ in data.values()):
+        raise ValueError("x must be above 0 on a log axis: number layers and steps from 1.")
+    theory, levels = _lines_and_levels(x, predicted or {})
     ax = ax or plt.gca()
     whole = all((at == at.round()).all() for at, _ in data.values())
     _scale(ax, log, whole)
@@ -109,6 +106,22 @@ def _points(name: str, x: ArrayLike | None, values: Values) -> tuple[np.ndarray,
             "value per x, seeds in rows, or a tuple (x, values) for a curve with an x of its own."
         )
     return at, y
+
+
+def _lines_and_levels(
+    x: ArrayLike | None, predicted: Mapping[str, Values | float]
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, float]]:
+    """What was predicted at places, (N,) and (N,), and as one number."""
+    lines, levels = {}, {}
+    for name, values in predicted.items():
+        if not isinstance(values, tuple) and np.ndim(values) == 0:
+            levels[name] = np.asarray(values, dtype=np.float64).item()
+            continue
+        at, rows = _points(f"predicted[{name!r}]", x, values)
+        if len(rows) > 1:
+            raise ValueError(f"predicted[{name!r}] has {len(rows)} rows: one line is expected.")
+        lines[name] = at, rows[0]
+    return lines, levels
 
 
 def _scale(ax: Axes, log: str, whole: bool) -> None:

@@ -34,16 +34,16 @@ def remedy_map(
     Raises:
         ValueError: If the shapes differ or a value is out of range.
     """
-    accuracy = _finite("accuracy", accuracy, 2)
-    ratio = _finite("gradient_ratio", gradient_ratio, 2)
+    accuracy = np.asarray(accuracy, dtype=np.float64)
+    ratio = np.asarray(gradient_ratio, dtype=np.float64)
     shape = (len(remedies), len(depths))
     if accuracy.shape != shape or ratio.shape != shape:
         raise ValueError(
             f"accuracy and gradient_ratio have the shapes {accuracy.shape} and {ratio.shape}; "
             f"{shape} is expected: remedies, depths."
         )
-    if (accuracy < 0).any() or (accuracy > 1).any() or (ratio < 0).any():
-        raise ValueError("accuracy must lie between 0 and 1, and gradient_ratio must not be < 0.")
+    if not ((accuracy >= 0) & (accuracy <= 1) & (ratio >= 0) & (ratio < np.inf)).all():
+        raise ValueError("accuracy must lie between 0 and 1, gradient_ratio be finite and not < 0.")
     ax = ax or plt.gca()
     image = ax.imshow(accuracy, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(shape):
@@ -71,13 +71,3 @@ def _power(value: float) -> str:
         return "0"
     exponent = np.log10(value)
     return f"$10^{{{0.0 if abs(exponent) < 0.05 else exponent:.1f}}}$"
-
-
-def _finite(name: str, values: ArrayLike, axes: int) -> np.ndarray:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != axes or not array.size or not np.isfinite(array).all():
-        raise ValueError(
-            f"{name} has the shape {array.shape} or holds NaN or Inf: finite numbers on "
-            f"{axes} {'axis' if axes == 1 else 'axes'} are expected."
-        )
-    return array
