@@ -39,13 +39,11 @@ def cliff_surface(
         The Axes.
 
     Raises:
-        ValueError: If a shape does not fit, or `ax` is flat.
+        ValueError: If a shape does not fit.
     """
     w, b, loss = plane(w, b, loss)
     if ax is None:
         ax = plt.figure().add_subplot(projection="3d")
-    if not hasattr(ax, "plot_surface"):
-        raise ValueError("ax is flat: make it with subplot_kw={'projection': '3d'}.")
     ax.computed_zorder = False  # paths are drawn over the surface
     ax.plot_surface(
         *np.meshgrid(w, b),
@@ -62,13 +60,8 @@ def cliff_surface(
     lift = _LIFT * (loss.max() - loss.min())
     for i, (name, (points, losses)) in enumerate(paths.items()):
         points = path_points(name, points)
-        losses = np.asarray(losses, dtype=np.float64)
-        if losses.shape != points.shape[:1]:
-            raise ValueError(
-                f"paths[{name!r}] has {len(points)} points and losses of shape {losses.shape}: "
-                "hand over one loss per point."
-            )
-        drawn = _inside(np.column_stack([points, losses + lift]), w, b)
+        heights = np.asarray(losses, dtype=np.float64) + lift
+        drawn = _inside(np.column_stack([points, heights]), w, b)
         style = series(i)
         ax.plot(*drawn.T, label=name, markersize=4, linewidth=1.6, zorder=3 + i, **style)
     ax.set(xlabel="weight w", ylabel="bias b", zlabel=r"loss $\mathcal{L}$")
@@ -100,11 +93,9 @@ def cliff_map(
         The Axes.
 
     Raises:
-        ValueError: If a shape does not fit, or a gradient is negative or not finite.
+        ValueError: If a shape does not fit, or a gradient is not finite.
     """
     w, b, gradient = plane(w, b, gradient)
-    if (gradient < 0).any():
-        raise ValueError("gradient is negative somewhere: hand over its norm.")
     ax = ax or plt.gca()
     floor = max(float(gradient.max()) * 1e-9, np.finfo(float).tiny)
     shown = np.maximum(gradient, floor)
@@ -120,9 +111,6 @@ def cliff_map(
     )
     ax.figure.colorbar(mesh, ax=ax, label="g, gradient norm", extend="min")
     if cliff is not None:
-        cliff = np.asarray(cliff, dtype=np.float64)
-        if cliff.shape != w.shape:
-            raise ValueError(f"cliff has the shape {cliff.shape}; {w.shape} is expected.")
         ax.plot(w, cliff, color=COLORS[2], linestyle="--", linewidth=1.5, label="predicted cliff")
     for i, (name, points) in enumerate((paths or {}).items()):
         points = path_points(name, points)
@@ -148,11 +136,9 @@ def clipped_vectors(
         The Axes.
 
     Raises:
-        ValueError: If a shape does not fit, the threshold is not above 0, or `by` is unknown.
+        ValueError: If the threshold is not above 0, or `by` is unknown.
     """
     vectors = np.asarray(vectors, dtype=np.float64)
-    if vectors.ndim != 2 or vectors.shape[1] != 2 or not np.isfinite(vectors).all():
-        raise ValueError(f"vectors has the shape {vectors.shape}; (k, 2), all finite, is expected.")
     threshold = number("threshold", threshold, above=0)
     one_of("by", by, ("norm", "value"))
     if by == "norm":

@@ -25,8 +25,6 @@ def image_strip(rows: Mapping[str, Any], axes: Any, titles: Sequence[str] = ()) 
     grid = np.asarray(axes, dtype=object)
     for row, (name, images) in zip(grid, rows.items(), strict=True):
         pictures = np.asarray(images, dtype=np.float64)
-        if len(pictures) != len(row):
-            raise ValueError(f"rows[{name!r}] holds {len(pictures)} images for {len(row)} Axes.")
         for ax, picture in zip(row, pictures, strict=True):
             ax.imshow(picture, cmap="gray", interpolation="nearest")
             ax.set(xticks=[], yticks=[])

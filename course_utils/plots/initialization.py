@@ -86,17 +86,10 @@ def phase_diagram(
 
     Returns:
         The Axes.
-
-    Raises:
-        ValueError: If there is no edge, or one has not the shape (k, 2).
     """
-    if not edges:
-        raise ValueError("edges is empty: hand over at least one line.")
     ax = ax or plt.gca()
     for i, (name, line) in enumerate(edges.items()):
         line = np.asarray(line, dtype=np.float64)
-        if line.ndim != 2 or line.shape[1] != 2 or not line.size:
-            raise ValueError(f"edges[{name!r}] has the shape {line.shape}; (k, 2) is expected.")
         style = line_style(i)
         ax.plot(*line.T, linewidth=2, label=f"edge of chaos, {name}", **style)
         if i == 0:

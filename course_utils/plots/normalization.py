@@ -24,18 +24,10 @@ def shared_statistics(groups: ArrayLike, ax: Axes | None = None, title: str = ""
     Returns:
         The Axes: one row per sample, the first one on top, one column per unit.
 
-    Raises:
-        ValueError: If `groups` is not a table of integers.
-
     >>> import numpy as np
     >>> plt.close(shared_statistics(np.zeros((3, 1), int) + np.arange(4)).figure)  # batch norm
     """
     table = np.asarray(groups)
-    if table.ndim != 2 or not table.size or table.dtype.kind not in "iu":
-        raise ValueError(
-            f"groups has the shape {table.shape} and the type {table.dtype}; integers of shape "
-            "(samples, units) are expected."
-        )
     ax = ax or plt.gca()
     for number, group in enumerate(np.unique(table)):
         i = number % len(_HATCHES)

@@ -32,7 +32,7 @@ def remedy_map(
         The Axes.
 
     Raises:
-        ValueError: If the shapes differ or a value is out of range.
+        ValueError: If the shapes differ.
     """
     accuracy = np.asarray(accuracy, dtype=np.float64)
     ratio = np.asarray(gradient_ratio, dtype=np.float64)
@@ -42,8 +42,6 @@ def remedy_map(
             f"accuracy and gradient_ratio have the shapes {accuracy.shape} and {ratio.shape}; "
             f"{shape} is expected: remedies, depths."
         )
-    if not ((accuracy >= 0) & (accuracy <= 1) & (ratio >= 0) & (ratio < np.inf)).all():
-        raise ValueError("accuracy must lie between 0 and 1, gradient_ratio be finite and not < 0.")
     ax = ax or plt.gca()
     image = ax.imshow(accuracy, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(shape):

@@ -92,13 +92,9 @@ def test_clipped_vectors_ends_where_clipping_ends(ax, by, expected):
 @pytest.mark.parametrize(
     ("draw", "said"),
     [
-        (lambda ax: plots.cliff_surface(W, B, LOSS, {}, ax), "flat"),
         (lambda ax: plots.cliff_map(W, B, LOSS.T, ax=ax), "shape"),
-        (lambda ax: plots.cliff_map(W, B, LOSS - 9, ax=ax), "negative"),
         (lambda ax: plots.cliff_map(W, B, LOSS * np.nan, ax=ax), "NaN"),
         (lambda ax: plots.cliff_map(W, B, LOSS + 1, {"run": [1.0, 2.0]}, ax), "run"),
-        (lambda ax: plots.cliff_map(W, B, LOSS + 1, ax=ax, cliff=[1.0]), "cliff"),
-        (lambda ax: plots.clipped_vectors([1.0, 2.0], 1.0, ax), "vectors"),
         (lambda ax: plots.clipped_vectors([[1.0, 2.0]], 0.0, ax), "threshold"),
         (lambda ax: plots.clipped_vectors([[1.0, 2.0]], 1.0, ax, by="size"), "by="),
     ],
@@ -106,8 +102,3 @@ def test_clipped_vectors_ends_where_clipping_ends(ax, by, expected):
 def test_what_does_not_fit_is_an_error_that_names_it(ax, draw, said):
     with pytest.raises(ValueError, match=said):
         draw(ax)
-
-
-def test_a_path_without_a_loss_per_point_is_an_error(ax3):
-    with pytest.raises(ValueError, match="run"):
-        plots.cliff_surface(W, B, LOSS, {"run": (np.zeros((3, 2)), np.zeros(2))}, ax3)

@@ -55,10 +55,3 @@ def test_phase_diagram_draws_the_edge_the_points_and_names_both_sides(ax):
     words = " ".join(text.get_text() for text in ax.texts)
     assert "ordered" in words and "chaotic" in words
     assert ax.get_xlim() == (0, 4) and ax.get_xlabel() and ax.get_ylabel()
-
-
-def test_phase_diagram_names_what_is_wrong(ax):
-    with pytest.raises(ValueError, match="edges is empty"):
-        plots.phase_diagram({}, ax=ax)
-    with pytest.raises(ValueError, match=r"edges\['tanh'\].*\(3,\)"):
-        plots.phase_diagram({"tanh": [1, 2, 3]}, ax=ax)

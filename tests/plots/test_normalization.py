@@ -1,7 +1,6 @@
 """Pictures of normalization, by the data on their artists."""
 
 import numpy as np
-import pytest
 
 from course_utils import plots
 
@@ -27,12 +26,6 @@ def test_groups_differ_without_color_and_the_first_sample_stands_on_top(ax):
     assert len({patch.get_hatch() for patch in ax.patches}) == 7
     assert ax.get_ylim() == (1, 0) and ax.get_xlim() == (0, 7)
     assert ax.get_xlabel() == "unit" and ax.get_ylabel() == "sample"
-
-
-@pytest.mark.parametrize("groups", [[1, 2], [[0.5, 1.0]], [], [["a", "b"]]])
-def test_what_is_no_table_of_integers_is_refused(ax, groups):
-    with pytest.raises(ValueError, match="groups has"):
-        plots.shared_statistics(groups, ax=ax)
 
 
 SIZES = np.array([2, 4, 16])

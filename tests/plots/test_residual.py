@@ -34,16 +34,7 @@ def test_each_cell_of_the_map_says_its_accuracy_and_its_gradient_ratio(ax):
     assert dark[0, 0] == "black" and dark[1, 0] == "white"
 
 
-@pytest.mark.parametrize(
-    ("accuracy", "ratio", "match"),
-    [
-        ([[0.5, 0.5]], RATIO, "shapes"),
-        (ACCURACY, [[1.0], [1.0]], "shapes"),
-        ([[1.2, 0.5], [0.5, 0.5]], RATIO, "between 0 and 1"),
-        (ACCURACY, [[-1.0, 1], [1, 1]], "not < 0"),
-        (ACCURACY, [[np.nan, 1], [1, 1]], "gradient_ratio"),
-    ],
-)
-def test_the_map_refuses_what_does_not_fit(ax, accuracy, ratio, match):
-    with pytest.raises(ValueError, match=match):
+@pytest.mark.parametrize(("accuracy", "ratio"), [([[0.5, 0.5]], RATIO), (ACCURACY, [[1.0], [1.0]])])
+def test_the_map_refuses_what_does_not_fit(ax, accuracy, ratio):
+    with pytest.raises(ValueError, match="shapes"):
         plots.remedy_map(accuracy, ratio, ["one", "two"], [2, 50], ax)
