@@ -10,10 +10,8 @@ from course_utils import plots
 
 
 @pytest.fixture
-def pair():
-    figure, axes = plt.subplots(1, 2)
-    yield axes
-    plt.close(figure)
+def pair(ax):
+    return plt.subplots(1, 2)[1]
 
 
 def named(ax, start):
@@ -58,15 +56,10 @@ def test_bounds_inside_the_range_are_marked(pair):
     assert dots[0].get_color() == named(right, "a")[0].get_color()
 
 
-def test_two_new_axes_are_made_when_none_are_given():
-    left, right = plots.function_and_slope(Z, {"relu": (Z * STEP, STEP)})
-    assert left.figure is right.figure and left is not right
-    plt.close(left.figure)
-
-
-def test_series_differ_without_color(pair):
+def test_series_differ_without_color(ax):
     curves = {str(i): (Z, Z + i) for i in range(5)}
-    left, _ = plots.function_and_slope(Z, curves, axes=pair)
+    left, right = plots.function_and_slope(Z, curves)  # two new axes
+    assert left.figure is right.figure and left is not right
     assert len({str(named(left, name)[0]._unscaled_dash_pattern) for name in curves}) == 5
 
 
@@ -107,23 +100,6 @@ def test_a_sample_of_one_value_has_a_histogram(ax):
     assert ax.patches[0].get_data()[0].sum() == 1
 
 
-@pytest.mark.parametrize(
-    ("slopes", "bins", "match"),
-    [
-        ({}, 5, "slopes is empty"),
-        ({"a": []}, 5, r"slopes\['a'\]"),
-        ({"a": [np.nan]}, 5, r"slopes\['a'\]"),
-        ({"a": [1.0]}, 0, "bins=0"),
-    ],
-)
-def test_slope_histogram_refuses_what_it_cannot_draw(ax, slopes, bins, match):
-    with pytest.raises(ValueError, match=match):
-        plots.slope_histogram(slopes, ax=ax, bins=bins)
-
-
-# ---------------------------------------------------------------------- what is written beside
-
-
 def test_the_legend_of_the_slopes_stands_above_the_bars(ax):
     plots.slope_histogram({"relu": [0.0, 0.0, 1.0], "gelu": [-0.1, 0.5, 1.1]}, ax=ax)
     ax.figure.canvas.draw()
@@ -131,7 +107,17 @@ def test_the_legend_of_the_slopes_stands_above_the_bars(ax):
 
 
 @pytest.mark.parametrize("draw", [plots.slope_histogram, plots.layer_histograms])
-@pytest.mark.parametrize("bins", [2.5, True])
-def test_bins_that_are_no_integer_are_refused(ax, draw, bins):
-    with pytest.raises(TypeError, match=f"bins={bins}"):
-        draw({"a": [1.0]}, ax=ax, bins=bins)
+@pytest.mark.parametrize(
+    ("values", "options", "error", "match"),
+    [
+        ({}, {}, ValueError, "is empty"),
+        ({"a": []}, {}, ValueError, r"\['a'\] is empty or holds NaN"),
+        ({"a": [np.nan]}, {}, ValueError, r"\['a'\] is empty or holds NaN"),
+        ({"a": [1.0]}, {"bins": 0}, ValueError, "bins=0"),
+        ({"a": [1.0]}, {"bins": 2.5}, TypeError, "bins=2.5"),
+        ({"a": [1.0]}, {"bins": True}, TypeError, "bins=True"),
+    ],
+)
+def test_a_histogram_refuses_what_it_cannot_draw(ax, draw, values, options, error, match):
+    with pytest.raises(error, match=match):
+        draw(values, ax=ax, **options)

@@ -38,7 +38,7 @@ def test_each_curve_is_drawn_under_its_name_and_both_axes_are_labeled(ax):
 
 
 def test_without_x_each_curve_counts_from_zero_to_its_own_length(ax):
-    curves(None, {"long": [1, 2, 3], "short": [1, 2]}, ax, **LABELS)
+    assert curves(None, {"long": [1, 2, 3], "short": [1, 2]}, **LABELS) is ax  # the current axes
     assert line(ax, "long").get_xdata().tolist() == [0, 1, 2]
     assert line(ax, "short").get_xdata().tolist() == [0, 1]
 
@@ -47,10 +47,8 @@ def test_a_curve_may_have_an_x_of_its_own(ax):
     curves(X, {"a": ([5, 6], [[1.0, 2.0], [3.0, 6.0]]), "b": [1, 1, 1]}, ax, **LABELS)
     np.testing.assert_array_equal(line(ax, "a").get_xydata(), [[5, 2], [6, 4]])
     np.testing.assert_array_equal(line(ax, "b").get_xdata(), X)
-
-
-def test_without_axes_the_current_ones_are_drawn_on(ax):
-    assert curves(X, {"a": X}, **LABELS) is ax
+    _, other = plt.subplots()
+    assert curves(X, {"": X}, other, **LABELS).get_legend() is None  # without a name
 
 
 @pytest.mark.parametrize("count", [5, 100])
@@ -89,11 +87,6 @@ def test_a_legend_of_many_entries_stands_beside_the_axes(ax, count, beside):
     curves(X, {str(i): X for i in range(count)}, ax, **LABELS)
     ax.figure.draw_without_rendering()
     assert (ax.get_legend().get_window_extent().x0 >= ax.get_window_extent().x1) == beside
-
-
-def test_a_curve_without_a_name_has_no_legend(ax):
-    curves(X, {"": X}, ax, **LABELS)
-    assert ax.get_legend() is None
 
 
 # ---------------------------------------------------------------------- what an axis cannot show

@@ -5,7 +5,6 @@ import numpy as np
 from course_utils import plots
 
 
-# ---------------------------------------------------------------------- shared statistics
 def looks(patch):
     return patch.get_facecolor(), patch.get_hatch()
 
@@ -26,14 +25,3 @@ def test_groups_differ_without_color_and_the_first_sample_stands_on_top(ax):
     assert len({patch.get_hatch() for patch in ax.patches}) == 7
     assert ax.get_ylim() == (1, 0) and ax.get_xlim() == (0, 7)
     assert ax.get_xlabel() == "unit" and ax.get_ylabel() == "sample"
-
-
-SIZES = np.array([2, 4, 16])
-PREDICTED = {"relu": [np.inf, 3.0, 1.6], "tanh": [0.0, 2.1, 1.2]}
-MEASURED = {"tanh": ([4, 16], np.array([[2.0, 2.4], [1.1, 1.3]]))}
-
-
-def named(ax, label):
-    found = [line for line in ax.lines if line.get_label() == label]
-    assert len(found) == 1
-    return found[0]

@@ -5,13 +5,6 @@ import pytest
 
 from course_utils import plots
 
-
-def named(ax, label):
-    found = [line for line in ax.lines if line.get_label() == label]
-    assert len(found) == 1
-    return found[0]
-
-
 ACCURACY = [[0.94, 0.101], [0.5, 0.62]]
 RATIO = [[1.0, 3e-7], [0.0, 2.5e4]]
 
