@@ -26,8 +26,8 @@ def curves(
     lines: Mapping[str, Values],
     ax: Axes | None = None,
     *,
-    xlabel: str,
-    ylabel: str,
+    xlabel: str | None = None,
+    ylabel: str | None = None,
     predicted: Mapping[str, Values | float] | None = None,
     limits: Mapping[str, float] | None = None,
     spread: str = "range",
@@ -43,8 +43,9 @@ def curves(
         lines: Name → values, shape (N,), or (seeds, N) for several seeds. A curve with an x of its
             own is a tuple (x, values).
         ax: Axes to draw on; the current ones when None.
-        xlabel: Label of the horizontal axis, with its unit where it has one.
-        ylabel: Label of the vertical axis.
+        xlabel: Label of the horizontal axis, with its unit where it has one; the one that is
+            there when None.
+        ylabel: Label of the vertical axis; the one that is there when None.
         predicted: Name → what theory says: values of the shape (N,), a tuple (x, values), or one
             number, a level. A line is black, and the curve of the same name is drawn as points
             about it. A level is dotted in the color of the curve of its name, and black and dashed
@@ -86,7 +87,7 @@ def curves(
             look |= {"linestyle": "none"}
         (_draw_runs if spread == "runs" else _draw_mean)(ax, at, values, **look)
     _draw_predictions(ax, list(data), theory, levels, dict(limits or {}))
-    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set(xlabel=xlabel or ax.get_xlabel(), ylabel=ylabel or ax.get_ylabel())
     legend(ax)
     return ax
 
@@ -138,12 +139,11 @@ def _scale(ax: Axes, log: str, whole: bool) -> None:
 
 def _draw_mean(ax: Axes, x: np.ndarray, values: np.ndarray, *, points: bool, **look) -> None:
     """The mean over seeds, and their range as bars about few values and as a band about many."""
-    mean, low, high = (
-        np.where(np.isfinite(part), part, np.nan)
-        for part in (values.mean(0), values.min(0), values.max(0))
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # Inf − Inf is NaN and is marked as such
+        mean, low, high = values.mean(0), values.min(0), values.max(0)
     every = 1 if points else max(1, x.size // _MARKS)
-    marked_line(ax, x, values.mean(0), markersize=4.5, markevery=every, **look)
+    marked_line(ax, x, mean, markersize=4.5, markevery=every, **look)
+    mean, low, high = (np.where(np.isfinite(part), part, np.nan) for part in (mean, low, high))
     if len(values) == 1:
         return
     if points or x.size <= _MARKS:

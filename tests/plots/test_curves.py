@@ -35,6 +35,8 @@ def test_each_curve_is_drawn_under_its_name_and_both_axes_are_labeled(ax):
         np.testing.assert_array_equal(line(ax, name).get_xdata(), X)
         np.testing.assert_array_equal(line(ax, name).get_ydata(), values)
     assert (ax.get_xlabel(), ax.get_ylabel(), legend(ax)) == ("layer l", "g", ["a", "b"])
+    curves(X, lines, ax, xlabel="step")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", "g")
 
 
 def test_without_x_each_curve_counts_from_zero_to_its_own_length(ax):
