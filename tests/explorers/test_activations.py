@@ -90,7 +90,7 @@ def test_function_and_slope_are_those_of_autograd_away_from_kinks(explorer, name
 def test_histogram_saturation_and_mean_output_are_what_random_inputs_give(explorer, name, std):
     a, i = at(name, std)
     z = torch.randn(200_000, generator=seeded(3), dtype=torch.float64) * module.WIDTHS[i]
-    slopes = module.slope(name, z).numpy()
+    slopes = module.activation_slope(name, z).numpy()
     expected = np.histogram(slopes, module.EDGES)[0] / z.numel()
     x, y = array(explorer, 2, 0, "x", a, i), array(explorer, 2, 0, "y", a, i)
     assert y[0] == y[-1] == 0 and y.size == x.size == 2 * module.EDGES.size
@@ -106,7 +106,7 @@ def test_histogram_saturation_and_mean_output_are_what_random_inputs_give(explor
 def test_every_slope_lies_inside_the_histogram():
     z = torch.linspace(-200, 200, 400_001, dtype=torch.float64)
     for choice in module.CHOICES.values():
-        slopes = module.slope(choice, z)
+        slopes = module.activation_slope(choice, z)
         assert module.EDGES[0] <= slopes.min() and slopes.max() < module.EDGES[-1]
 
 

@@ -615,11 +615,7 @@ def test_every_explorer_of_the_room_is_called_after_its_chapter_and_has_tests():
     }
     assert {name.removesuffix("_explorer") for name in made} == modules
     for name in made:
-        assert (
-            Path(__file__)
-            .with_name(f"test_explorers_{name.removesuffix('_explorer')}.py")
-            .is_file()
-        )
+        assert Path(__file__).with_name(f"test_{name.removesuffix('_explorer')}.py").is_file()
         assert not inspect.signature(getattr(explorers, name)).parameters
 
 
