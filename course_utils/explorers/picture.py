@@ -9,8 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
-from ..plots.style import COLORS, MARKERS
-from .packing import Packed, format_number
+from ..plots import COLORS, MARKERS
+from .browser_data import Packed
+from .number_format import format_number
 
 _DASHES = {"solid": "-", "dashed": (0, (4, 2)), "dotted": (0, (1, 1.6))}
 _HALO = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}

@@ -36,9 +36,12 @@ from .residual import (
     path_lengths,
     remedy_map,
 )
+from .style import COLORS, MARKERS
 from .training import accuracy_curves, training_curves
 
 __all__ = [
+    "COLORS",
+    "MARKERS",
     "accuracy_curves",
     "before_and_after",
     "cliff_map",

@@ -7,7 +7,7 @@ from torch import nn
 
 import course_utils as cu
 from course_utils.explorers import clinic, clinic_explorer
-from course_utils.explorers.packing import MAX_BYTES
+from course_utils.explorers.browser_data import MAX_BYTES
 
 PHI = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 

@@ -8,7 +8,7 @@ import torch
 from explorer_readings import mark, readouts
 
 from course_utils.explorers import clipping, clipping_explorer
-from course_utils.explorers.packing import MAX_BYTES
+from course_utils.explorers.browser_data import MAX_BYTES
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from explorer_readings import mark, readouts
 
 from course_utils.explorers import eigenvalues, eigenvalues_explorer
-from course_utils.explorers.packing import MAX_BYTES
+from course_utils.explorers.browser_data import MAX_BYTES
 
 
 @pytest.fixture(scope="module")

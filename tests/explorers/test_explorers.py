@@ -26,9 +26,10 @@ from matplotlib.colors import to_hex
 
 from course_utils import explorers
 from course_utils.explorers import Bars, GridExplorer, Line, Panel, Points, Readout, Slider, Text
-from course_utils.explorers.packing import MAX_BYTES, format_number, pack
+from course_utils.explorers.browser_data import MAX_BYTES, pack
+from course_utils.explorers.number_format import format_number
 from course_utils.explorers.picture import figure
-from course_utils.plots.style import COLORS
+from course_utils.plots import COLORS
 
 ROOM = Path(explorers.__file__).parent
 LR = Slider("lr", "learning rate η", (0.1, 0.2, 0.4))

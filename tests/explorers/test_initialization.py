@@ -7,7 +7,7 @@ from explorer_readings import mark, readouts
 
 import course_utils as cu
 from course_utils.explorers import initialization
-from course_utils.explorers.packing import MAX_BYTES
+from course_utils.explorers.browser_data import MAX_BYTES
 
 FUNCTIONS = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid}
 

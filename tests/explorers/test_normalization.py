@@ -9,7 +9,7 @@ from explorer_readings import mark, readouts
 from torch import nn
 
 from course_utils.explorers import normalization, normalization_explorer
-from course_utils.explorers.packing import MAX_BYTES
+from course_utils.explorers.browser_data import MAX_BYTES
 from course_utils.runtime import seeded
 
 

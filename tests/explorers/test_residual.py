@@ -9,7 +9,7 @@ from explorer_readings import mark, readouts
 
 from course_utils import theory
 from course_utils.explorers import residual, residual_explorer
-from course_utils.explorers.packing import MAX_BYTES
+from course_utils.explorers.browser_data import MAX_BYTES
 from course_utils.runtime import seeded
 
 PLACES = {name: i for i, name in enumerate(residual.NORMS)}
