@@ -43,7 +43,7 @@ def clinic_explorer() -> GridExplorer:
     marks: list[Mark] = [Line(layers, _shown(outputs), "∂𝓛/∂z", color=0, width=3)]
     for i, word in enumerate(VERDICTS):
         x = np.where(verdict == i, 25.5, np.nan)[..., None]
-        marks.append(Text(x.astype(np.float32), np.array([1e17]), (word,), color=(1, 2, 1)[i]))
+        marks.append(Text(x, np.array([1e17]), (word,), color=(1, 2, 1)[i]))
     ends = np.array([1.0, DEPTHS[-1]])
     for edge in (1 / LIMIT, LIMIT):
         marks.append(Line(ends, np.array([edge, edge]), color=6, width=1, dash="dotted"))
@@ -151,4 +151,4 @@ def _log_mean(values: Tensor) -> np.ndarray:
 
 def _shown(values: np.ndarray) -> np.ndarray:
     """Sizes cut just outside of the picture, so that a line leaves it and float32 holds it."""
-    return np.clip(values, _FLOOR / 100, _CEILING * 100).astype(np.float32)
+    return np.clip(values, _FLOOR / 100, _CEILING * 100)

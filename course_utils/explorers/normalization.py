@@ -60,8 +60,8 @@ def normalization_explorer() -> GridExplorer:
                 xlabel="layer l",
                 ylabel="‖∂𝓛/∂h_l‖ over that of the last layer",
                 marks=(
-                    Line(layers, profile.astype(np.float32), "measured", color=0, width=3),
-                    Line(layers, line.astype(np.float32), "predicted", color=1, dash="dashed"),
+                    Line(layers, profile, "measured", color=0, width=3),
+                    Line(layers, line, "predicted", color=1, dash="dashed"),
                 ),
                 xlim=(0, LAYERS),
                 ylim=(_FLOOR, _CEILING),
@@ -74,7 +74,7 @@ def normalization_explorer() -> GridExplorer:
                 marks=(
                     Line(
                         layers,
-                        (shared * inside[:, None])[:, :, :, None].astype(np.float32),
+                        (shared * inside[:, None])[:, :, :, None],
                         "mean cosine",
                         color=2,
                     ),

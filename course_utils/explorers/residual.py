@@ -48,8 +48,8 @@ def residual_explorer() -> GridExplorer:
                 xlabel="layer l",
                 ylabel="‖∂𝓛/∂x_l‖ over that of the last layer",
                 marks=(
-                    Line(layers, g.astype(np.float32), "measured", color=0, width=3),
-                    Line(layers, line.astype(np.float32), "predicted", color=1, dash="dashed"),
+                    Line(layers, g, "measured", color=0, width=3),
+                    Line(layers, line, "predicted", color=1, dash="dashed"),
                 ),
                 xlim=(0, LAYERS),
                 ylim=(1e-1, 1e8),
@@ -60,8 +60,8 @@ def residual_explorer() -> GridExplorer:
                 xlabel="layer l",
                 ylabel="correlation",
                 marks=(
-                    Line(layers, correlation.astype(np.float32), "measured", color=0, width=3),
-                    Line(layers, alike.astype(np.float32), "predicted", color=1, dash="dashed"),
+                    Line(layers, correlation, "measured", color=0, width=3),
+                    Line(layers, alike, "predicted", color=1, dash="dashed"),
                 ),
                 xlim=(0, LAYERS),
                 ylim=(-0.05, 1.05),

@@ -52,9 +52,9 @@ class Slider:
 
     def plain_values(self) -> tuple[Any, ...]:
         """The values as Python's own: all int, all float, or all str."""
-        values = tuple(v.item() if hasattr(v, "item") else v for v in self.values)
+        values: tuple[Any, ...] = tuple(v.item() if hasattr(v, "item") else v for v in self.values)
         kinds = {type(value) for value in values}
-        numbers = kinds <= {int, float} and all(map(math.isfinite, values))
+        numbers = kinds <= {int, float} and all(math.isfinite(value) for value in values)
         if len(values) < 2 or isinstance(self.values, str) or not (numbers or kinds == {str}):
             raise ValueError(
                 f"{self.name}: values={self.values!r} must be a list of at least two finite "
