@@ -568,9 +568,24 @@ def test_the_picture_says_title_sliders_and_readouts():
         assert part in said
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_nothing_in_the_picture_is_cut_or_covers_other_text(name):
-    drawn = figure(getattr(explorers, name)()._packed)
+STARTS = {
+    "activations": {"activation": "sigmoid", "std": 1.0},
+    "chain_rule": {"edge": "x → a", "weight": 1.5, "x": 0.5, "activation": "linear"},
+    "clinic": {"activation": "relu", "depth": 30, "scale": 3**-0.5, "wiring": "nothing"},
+    "clipping": {"weight": 4.5, "distance": 0.0, "lr": 0.1, "max_norm": 1.0},
+    "eigenvalues": {"first": 0.9, "second": 0.8, "angle": 3.0},
+    "gradient_descent": {"landscape": "valley (κ = 30)", "lr": 1.8, "momentum": 0.0},
+    "initialization": {"activation": "tanh", "weight_std": 1.0, "bias_std": 0.0, "depth": 30},
+    "normalization": {"norm": "batch", "depth": 50, "batch": 64, "scale": 1.0},
+    "residual": {"norm": "batch", "strength": 1.0, "depth": 50},
+}
+
+
+@pytest.mark.parametrize(("name", "start"), STARTS.items())
+def test_every_explorer_is_below_a_megabyte_starts_as_said_and_covers_no_text(name, start):
+    made = getattr(explorers, f"{name}_explorer")()
+    assert made.nbytes <= MAX_BYTES and made.values == pytest.approx(start)
+    drawn = figure(made._packed)
     drawn.canvas.draw()
     width, height = drawn.bbox.size
     boxes = [text.get_window_extent() for text in drawn.texts]
@@ -615,7 +630,7 @@ def test_every_explorer_of_the_room_is_called_after_its_chapter_and_has_tests():
         "spec",
     }
     modules = {path.stem for path in ROOM.glob("*.py")} - ground
-    assert {name.removesuffix("_explorer") for name in MADE} == modules
+    assert {name.removesuffix("_explorer") for name in MADE} == modules == set(STARTS)
     for name in MADE:
         assert Path(__file__).with_name(f"test_{name.removesuffix('_explorer')}.py").is_file()
         assert not inspect.signature(getattr(explorers, name)).parameters
