@@ -100,15 +100,8 @@ def test_training_is_the_loop_of_plain_pytorch(kind, momentum):
     stack = stack_mlps(nets)
     rates = [0.02 * (i + 1) for i in range(len(nets))]
     x, y = samples(40, seed=5)
-    loss = fit_many(
-        stack,
-        (x, y),
-        steps=6,
-        lr=rates,
-        momentum=momentum,
-        batch_size=8,
-        generator=cu.seeded(9),
-    ).loss
+    options = {"momentum": momentum, "batch_size": 8, "generator": cu.seeded(9)}
+    loss = fit_many(stack, (x, y), steps=6, lr=rates, **options).loss
     generator = cu.seeded(9)
     batches = [torch.randint(0, 40, (8,), generator=generator) for _ in range(6)]
     for net, rate, losses in zip(nets, rates, loss, strict=True):

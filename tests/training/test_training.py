@@ -73,17 +73,8 @@ def by_hand(model, x, y, optimizer, epochs, batch_size, generator, loss, clip=No
 @pytest.mark.parametrize("clip", [None, 0.3])
 def test_fit_is_the_loop_written_by_hand_bit_by_bit(name, make, options, clip):
     (x, y), ours, theirs = data(), net(), net()
-    history = fit(
-        ours,
-        (x, y),
-        optimizer=name,
-        epochs=3,
-        batch_size=10,
-        clip=clip,
-        generator=cu.seeded(7),
-        **options,
-        **CPU,
-    )
+    options = options | CPU | {"optimizer": name, "clip": clip, "generator": cu.seeded(7)}
+    history = fit(ours, (x, y), epochs=3, batch_size=10, **options)
     rows, sizes = by_hand(
         theirs, x, y, make(theirs.parameters()), 3, 10, cu.seeded(7), F.cross_entropy, clip
     )
@@ -242,16 +233,8 @@ def test_the_record_holds_a_row_and_the_loss_of_each_step(told):
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with cu.record(model, **({"optimizer": optimizer} if told else {})) as recorder:
-        history = fit(
-            model,
-            data(),
-            optimizer=optimizer,
-            epochs=2,
-            batch_size=8,
-            recorder=recorder,
-            generator=cu.seeded(0),
-            **CPU,
-        )
+        options = CPU | {"recorder": recorder, "generator": cu.seeded(0)}
+        history = fit(model, data(), optimizer=optimizer, epochs=2, batch_size=8, **options)
     record = recorder.record
     assert record.losses.tolist() == history.loss.tolist() and len(record.steps) == 6
 
