@@ -13,7 +13,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NEEDED = ("sh", "dirname", "rm", "touch", "tr", "cat", "cp", "mkdir", "id", "uname", "make", "env")
+NEEDED = "sh sed dirname rm touch tr cat cp mkdir id uname make env".split()
+    "sh",
+    "sed",
+    "dirname",
+    "rm",
+    "touch",
+    "tr",
+    "cat",
+    "cp",
+    "mkdir",
+    "id",
+    "uname",
+    "make",
+    "env",
+)
 PYTHON = """#!/bin/sh
 echo "$@" >> "$LOG"
 case "$1 $2" in
@@ -86,6 +100,13 @@ def machine(tmp_path):
     return Machine(tmp_path)
 
 
+@pytest.fixture
+def ready(machine):
+    """A machine with a Python that does."""
+    machine.python("python3")
+    return machine
+
+
 # Which Python
 
 
@@ -127,46 +148,52 @@ def test_a_newer_python_beside_an_old_one_is_found(machine, version):
     assert machine.has(".installed-lab")
 
 
-def test_the_python_that_is_named_is_the_only_one_tried(machine):
-    machine.python("python3")
-    run = machine.install(PYTHON="/nowhere/python")
+def test_the_python_that_is_named_is_the_only_one_tried(ready):
+    run = ready.install(PYTHON="/nowhere/python")
     assert run.returncode == 1 and "/nowhere/python is not there" in run.stderr
-    other = machine.python("python", (3, 10, 1), place=machine.folder / "elsewhere")
-    run = machine.install(PYTHON=str(other))
+    other = ready.python("python", (3, 10, 1), place=ready.folder / "elsewhere")
+    run = ready.install(PYTHON=str(other))
     assert run.returncode == 1 and f"{other} is Python 3.10" in run.stderr
-    other = machine.python("python", (3, 13, 0), place=machine.folder / "elsewhere")
-    assert machine.install(PYTHON=str(other)).returncode == 0
+    other = ready.python("python", (3, 13, 0), place=ready.folder / "elsewhere")
+    assert ready.install(PYTHON=str(other)).returncode == 0
 
 
-def test_a_venv_of_an_old_python_is_not_used_and_not_removed(machine):
-    machine.python("python3")
-    machine.python("python", (3, 10, 4), place=machine.folder / ".venv" / "bin")
-    run = machine.install()
+def test_a_venv_of_an_old_python_is_not_used_and_not_removed(ready):
+    ready.python("python", (3, 10, 4), place=ready.folder / ".venv" / "bin")
+    run = ready.install()
     assert run.returncode == 1
     assert ".venv holds a Python that is Python 3.10" in run.stderr
     assert "Remove the folder .venv" in run.stderr
-    assert machine.has("bin/python") and not machine.installations
+    assert ready.has("bin/python") and not ready.installations
 
 
 # What is installed
 
 
 @pytest.mark.parametrize(("what", "asked"), [("lab", ".[lab]"), ("test", ".[test]")])
-def test_the_course_is_installed_with_the_tested_versions(machine, what, asked):
-    machine.python("python3")
-    assert machine.install(what).returncode == 0
-    (call,) = machine.installations
+def test_the_course_is_installed_with_the_tested_versions(ready, what, asked):
+    assert ready.install(what).returncode == 0
+    (call,) = ready.installations
     assert call.endswith(f"--constraint constraints.txt --editable {asked}")
-    assert machine.has(".installed-lab") and machine.has(".installed-test") == (what == "test")
+    assert ready.has(".installed-lab") and ready.has(".installed-test") == (what == "test")
 
 
-def test_an_installation_that_fails_leaves_no_stamp_and_says_what_to_do(machine):
-    machine.python("python3")
-    run = machine.install(PIP_STATUS="1")
+def test_an_installation_that_fails_leaves_no_stamp_and_says_what_to_do(ready):
+    run = ready.install(PIP_STATUS="1")
     assert run.returncode == 1
     assert "did not finish" in run.stderr and "Troubleshooting" in run.stderr
-    assert not machine.has(".installed-lab")
-    assert machine.install().returncode == 0 and machine.has(".installed-lab")
+    assert not ready.has(".installed-lab")
+    assert ready.install().returncode == 0 and ready.has(".installed-lab")
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken"), [("2.6.*", "constraint .venv/constraints.txt"), ("newest", "/dev/null")]
+)
+def test_another_torch_takes_other_constraints(ready, asked, taken):
+    assert ready.install("test", TORCH=asked).returncode == 0
+    assert taken in ready.installations[0]
+    changed = ready.folder / ".venv" / "constraints.txt"
+    assert not changed.exists() or "torch==2.6.*" in changed.read_text().splitlines()
 
 
 def test_what_to_install_must_be_said(machine):
@@ -176,39 +203,36 @@ def test_what_to_install_must_be_said(machine):
 # When it is installed
 
 
-def test_a_second_call_of_make_installs_nothing(machine):
-    machine.python("python3")
-    assert machine.run("make", "lab").returncode == 0
-    assert len(machine.installations) == 1 and "jupyterlab" in machine.calls[-1]
-    assert machine.run("make", "lab").returncode == 0
-    assert machine.installations == [] and "jupyterlab" in machine.calls[-1]
+def test_a_second_call_of_make_installs_nothing(ready):
+    assert ready.run("make", "lab").returncode == 0
+    assert len(ready.installations) == 1 and "jupyterlab" in ready.calls[-1]
+    assert ready.run("make", "lab").returncode == 0
+    assert ready.installations == [] and "jupyterlab" in ready.calls[-1]
     # The test extra is more than what is there, so it is installed once, and lab stays done.
-    assert machine.run("make", "test").returncode == 0
-    assert len(machine.installations) == 1
+    assert ready.run("make", "test").returncode == 0
+    assert len(ready.installations) == 1
     for target in ("test", "lab", "notebooks", "bench", "test-browser"):
-        assert machine.run("make", target).returncode == 0
-        assert machine.installations == [], target
+        assert ready.run("make", target).returncode == 0
+        assert ready.installations == [], target
 
 
 @pytest.mark.parametrize("file", ["pyproject.toml", "constraints.txt"])
-def test_make_installs_again_when_the_list_of_dependencies_changed(machine, file):
-    machine.python("python3")
-    machine.run("make", "lab")
-    stamp = machine.folder / ".venv" / ".installed-lab"
+def test_make_installs_again_when_the_list_of_dependencies_changed(ready, file):
+    ready.run("make", "lab")
+    stamp = ready.folder / ".venv" / ".installed-lab"
     later = stamp.stat().st_mtime + 10
-    os.utime(machine.folder / file, (later, later))
-    machine.run("make", "lab")
-    assert len(machine.installations) == 1
+    os.utime(ready.folder / file, (later, later))
+    ready.run("make", "lab")
+    assert len(ready.installations) == 1
 
 
-def test_make_installs_again_in_a_folder_that_was_moved(machine):
-    machine.python("python3")
-    machine.run("make", "lab")
-    machine.folder = machine.folder.rename(machine.folder.with_name("moved"))
-    machine.run("make", "lab")
-    assert len(machine.installations) == 1
-    machine.run("make", "lab")
-    assert machine.installations == []
+def test_make_installs_again_in_a_folder_that_was_moved(ready):
+    ready.run("make", "lab")
+    ready.folder = ready.folder.rename(ready.folder.with_name("moved"))
+    ready.run("make", "lab")
+    assert len(ready.installations) == 1
+    ready.run("make", "lab")
+    assert ready.installations == []
 
 
 def test_an_old_python_stops_make_with_a_status(machine):
@@ -230,18 +254,16 @@ def test_make_alone_lists_the_targets_and_installs_nothing(machine):
 # JupyterLab
 
 
-def test_lab_opens_the_first_notebook_and_hands_options_on(machine):
-    machine.python("python3")
-    machine.run("make", "lab", "LAB=--port 9000")
-    call = machine.calls[-1]
+def test_lab_opens_the_first_notebook_and_hands_options_on(ready):
+    ready.run("make", "lab", "LAB=--port 9000")
+    call = ready.calls[-1]
     assert "default_url=/lab/tree/notebooks/00_start_here.ipynb" in call
     assert call.endswith("--port 9000")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks about the display of Linux")
-def test_without_a_screen_the_address_is_printed_instead_of_a_browser_opened(machine):
-    machine.python("python3")
-    machine.run("make", "lab")
-    assert "--no-browser" in machine.calls[-1]
-    machine.run("make", "lab", DISPLAY=":0")
-    assert "--no-browser" not in machine.calls[-1]
+def test_without_a_screen_the_address_is_printed_instead_of_a_browser_opened(ready):
+    ready.run("make", "lab")
+    assert "--no-browser" in ready.calls[-1]
+    ready.run("make", "lab", DISPLAY=":0")
+    assert "--no-browser" not in ready.calls[-1]

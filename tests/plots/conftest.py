@@ -1,4 +1,4 @@
-"""Fresh axes for each test of a picture, closed behind it."""
+"""Axes for a test of a picture; what was drawn before is closed before each test."""
 
 import matplotlib.pyplot as plt
 import pytest
@@ -6,13 +6,9 @@ import pytest
 
 @pytest.fixture
 def ax():
-    _, axes = plt.subplots()
-    yield axes
-    plt.close("all")
+    return plt.subplots()[1]
 
 
 @pytest.fixture
 def ax3():
-    _, axes = plt.subplots(subplot_kw={"projection": "3d"})
-    yield axes
-    plt.close("all")
+    return plt.subplots(subplot_kw={"projection": "3d"})[1]

@@ -13,11 +13,6 @@ from course_utils.plots import training_curves
 from course_utils.training import History
 
 
-@pytest.fixture(autouse=True)
-def _new_axes(ax):
-    """Axes of its own for each test; they are the current ones."""
-
-
 def history(loss, per_epoch=2, test=True, **ended):
     """A run whose epochs' losses are the means of its steps', and whose test figures are near."""
     loss = torch.tensor(loss, dtype=torch.float64)
