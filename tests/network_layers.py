@@ -49,6 +49,23 @@ def gates(layer):
             yield from ((name, m) for m in value.detach().chunk(1 if "hr" in name else per))
 
 
+def weighted_outputs(net, x):
+    """What every layer with weights puts out on x, by name, input side first."""
+    found, handles = {}, []
+    for name, part in net.named_modules():
+
+        def keep(part, args, out, name=name):
+            found[name] = out.double().numpy()
+
+        if isinstance(part, nn.Linear | nn.modules.conv._ConvNd):
+            handles.append(part.register_forward_hook(keep))
+    with torch.no_grad():
+        net(x)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
 def gaussian(*shape, seed=7, dtype=torch.float32):
     return torch.randn(shape, generator=cu.seeded(seed), dtype=dtype)
 

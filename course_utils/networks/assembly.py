@@ -12,7 +12,6 @@ from ..arguments import boolean, one_of
 from .activation_layers import activation_layers
 from .initialization import initialize
 from .norms import NORMS, norm_layer
-from .random_state import random_state_kept
 from .residual import SKIPS, residual_block
 from .schemes import INITIALIZERS
 
@@ -88,7 +87,7 @@ def assemble(
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     waiting: OrderedDict[str, nn.Module] = OrderedDict()  # norm and activation of the layer before
     post = False  # whether what comes out last is a sum that no norm has seen
-    with random_state_kept():
+    with torch.random.fork_rng(devices=[]):
         for index, layer in enumerate(hidden, start=1):
             around = skip if layer.fits else None
             post = around is not None and placement == "post"

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from ..arguments import integer, one_of
 from .initialization import initialize
-from .random_state import random_state_kept
 from .schemes import INITIALIZERS
 
 
@@ -82,7 +81,7 @@ def recurrent(
     hint = f"{offer} Write the cell yourself for another one, as the notebooks do."
     one_of("activation", activation, allowed, hint=hint)
     chosen = {"nonlinearity": activation} if kind == "rnn" else {}
-    with random_state_kept():
+    with torch.random.fork_rng(devices=[]):
         rnn = _RECURRENT[kind](
             inputs, width, num_layers=layers, batch_first=True, device="cpu", **chosen
         )

@@ -51,7 +51,7 @@ def stack_mlps(models: Sequence[nn.Sequential]) -> nn.Sequential:
     if not models:
         raise ValueError("models is empty: hand over at least one network.")
     layers = _stacked_children(models)
-    return nn.Sequential(OrderedDict(columns=_Columns(), **layers, rows=_Rows()))
+    return nn.Sequential(OrderedDict(columns=_Transposed(), **layers, rows=_Transposed()))
 
 
 def _stacked_children(models: Sequence[nn.Module]) -> OrderedDict[str, nn.Module]:
@@ -105,18 +105,11 @@ def _joined(tensors: Sequence[Tensor], *extra: int) -> nn.Parameter:
     return nn.Parameter(joined.reshape(*joined.shape, *extra))
 
 
-class _Columns(nn.Module):
-    """(B, inputs) or (M, B, inputs), samples last from here on."""
+class _Transposed(nn.Module):
+    """(B, inputs) or (M, B, inputs), samples last from here on; at the end in front again."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mT
-
-
-class _Rows(nn.Module):
-    """(M, outputs, B), samples in front again."""
-
-    def forward(self, h: Tensor) -> Tensor:
-        return h.mT
 
 
 class _Linear(nn.Module):

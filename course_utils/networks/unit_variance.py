@@ -13,7 +13,6 @@ from torch.nn.utils.rnn import PackedSequence
 from ..measuring.torch_internals import RunningNorms
 from ..runtime import to_device
 from .counting import MATRIX_LAYERS, RECURRENT
-from .random_state import random_state_kept
 
 
 def check_batch(batch: object) -> Tensor | tuple:
@@ -127,7 +126,7 @@ def _measuring(module: nn.Module) -> Iterator[list]:
     try:
         for part, _ in modes:
             part.training = isinstance(part, RunningNorms)
-        with random_state_kept():
+        with torch.random.fork_rng(devices=[]):
             yield handles
     finally:
         for handle in handles:

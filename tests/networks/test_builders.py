@@ -19,6 +19,17 @@ from course_utils.networks import Residual, fans
 
 SKIPS = ("plain", "scaled", "rezero", "skipinit")
 PLACEMENTS = ("pre", "post")
+OPTIONS = {
+    "norm": NORMS,
+    "skip": (None, *SKIPS),
+    "placement": PLACEMENTS,
+    "last_norm": (True, False),
+}
+each_combination = pytest.mark.parametrize(
+    "options",
+    [dict(zip(OPTIONS, chosen, strict=True)) for chosen in itertools.product(*OPTIONS.values())],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
 
 
 def names(net):
@@ -27,91 +38,45 @@ def names(net):
 
 
 # ---------------------------------------------------------------- names and shapes
-@pytest.mark.parametrize(
-    ("kind", "options", "expected"),
-    [
-        ("mlp", {"depth": 1}, "linear1"),
-        ("mlp", {"depth": 2, "activation": "linear"}, "linear1 linear2"),
-        ("mlp", {"depth": 3, "activation": "mish"}, "linear1 mish1 linear2 mish2 linear3"),
-        (
-            "mlp",
-            {"depth": 3, "norm": "layer"},
-            "linear1 norm1 relu1 linear2 norm2 relu2 linear3",
-        ),
-        (
-            "mlp",
-            {"depth": 3, "norm": "layer", "last_norm": False},
-            "linear1 norm1 relu1 linear2 relu2 linear3",
-        ),
-        (
-            "mlp",
-            {"depth": 4, "norm": "group", "skip": "plain"},
-            "linear1 block2.norm block2.relu block2.linear block3.norm block3.relu block3.linear "
-            "norm3 relu3 linear4",
-        ),
-        (
-            "mlp",
-            {"depth": 4, "norm": "batch", "skip": "rezero", "last_norm": False},
-            "linear1 block2.norm block2.relu block2.linear block3.norm block3.relu block3.linear "
-            "relu3 linear4",
-        ),
-        (
-            "mlp",
-            {"depth": 4, "norm": "batch", "skip": "scaled", "placement": "post"},
-            "linear1 norm1 relu1 block2.linear block2.norm relu2 block3.linear block3.norm relu3 "
-            "last_norm linear4",
-        ),
-        (
-            "mlp",
-            {
-                "depth": 3,
-                "norm": "batch",
-                "skip": "plain",
-                "placement": "post",
-                "last_norm": False,
-            },
-            "linear1 norm1 relu1 block2.linear block2.norm relu2 linear3",
-        ),
-        (
-            "mlp",
-            {"depth": 2, "norm": "batch", "skip": "plain", "placement": "post"},
-            "linear1 norm1 relu1 linear2",
-        ),
-        (
-            "mlp",
-            {"depth": 3, "skip": "skipinit", "placement": "post"},
-            "linear1 relu1 block2.linear relu2 linear3",
-        ),
-        ("conv_net", {}, "conv1 relu1 conv2 relu2 pool flatten linear3"),
-        (
-            "conv_net",
-            {"depth": 4, "norm": "layer"},
-            "conv1 norm1 relu1 conv2 norm2 relu2 conv3 norm3 relu3 pool flatten linear4",
-        ),
-        (
-            "conv_net",
-            {"depth": 5, "norm": "batch", "skip": "plain"},
-            "conv1 norm1 relu1 conv2 block3.norm block3.relu block3.conv block4.norm block4.relu "
-            "block4.conv norm4 relu4 pool flatten linear5",
-        ),
-        (
-            "conv_net",
-            {"depth": 5, "norm": "group", "skip": "rezero", "placement": "post"},
-            "conv1 norm1 relu1 conv2 norm2 relu2 block3.conv block3.norm relu3 block4.conv "
-            "block4.norm relu4 last_norm pool flatten linear5",
-        ),
-        (
-            "conv_net",
-            {"depth": 4, "skip": "plain", "shape": (3, 17, 5)},
-            "conv1 relu1 conv2 relu2 conv3 relu3 pool flatten linear4",
-        ),
-    ],
-)
-def test_modules_are_named_after_their_layer(kind, options, expected):
-    size = {"width": 24} if kind == "mlp" else {"channels": 8}
-    net = getattr(cu, kind)(**size, generator=cu.seeded(0), **options)
+NAMED = {
+    "linear1": {"depth": 1},
+    "linear1 linear2": {"depth": 2, "activation": "linear"},
+    "linear1 mish1 linear2 mish2 linear3": {"depth": 3, "activation": "mish"},
+    "linear1 norm1 relu1 linear2 norm2 relu2 linear3": {"depth": 3, "norm": "layer"},
+    "linear1 norm1 relu1 linear2 relu2 linear3": {"depth": 3, "norm": "layer", "last_norm": False},
+    "linear1 block2.norm block2.relu block2.linear block3.norm block3.relu block3.linear "
+    "norm3 relu3 linear4": {"depth": 4, "norm": "group", "skip": "plain"},
+    "linear1 block2.norm block2.relu block2.linear block3.norm block3.relu block3.linear "
+    "relu3 linear4": {"depth": 4, "norm": "batch", "skip": "rezero", "last_norm": False},
+    "linear1 norm1 relu1 block2.linear block2.norm relu2 block3.linear block3.norm relu3 "
+    "last_norm linear4": {"depth": 4, "norm": "batch", "skip": "scaled", "placement": "post"},
+    "linear1 norm1 relu1 block2.linear block2.norm relu2 linear3": {"depth": 3, "norm": "batch"}
+    | {"skip": "plain", "placement": "post", "last_norm": False},
+    "linear1 norm1 relu1 linear2": {"depth": 2, "norm": "batch", "skip": "plain"}
+    | {"placement": "post"},
+    "linear1 relu1 block2.linear relu2 linear3": {"depth": 3, "skip": "skipinit"}
+    | {"placement": "post"},
+    "conv1 relu1 conv2 relu2 pool flatten linear3": {},
+    "conv1 norm1 relu1 conv2 norm2 relu2 conv3 norm3 relu3 pool flatten linear4": {"depth": 4}
+    | {"norm": "layer"},
+    "conv1 norm1 relu1 conv2 block3.norm block3.relu block3.conv block4.norm block4.relu "
+    "block4.conv norm4 relu4 pool flatten linear5": {"depth": 5, "norm": "batch", "skip": "plain"},
+    "conv1 norm1 relu1 conv2 norm2 relu2 block3.conv block3.norm relu3 block4.conv block4.norm "
+    "relu4 last_norm pool flatten linear5": {"depth": 5, "norm": "group", "skip": "rezero"}
+    | {"placement": "post"},
+    "conv1 relu1 conv2 relu2 conv3 relu3 pool flatten linear4": {"depth": 4, "skip": "plain"}
+    | {"shape": (3, 17, 5)},
+}
+
+
+@pytest.mark.parametrize("expected", NAMED)
+def test_modules_are_named_after_their_layer(expected):
+    options = NAMED[expected]
+    build, size, shape = cu.mlp, {"width": 24}, (64,)
+    if expected.startswith("conv"):
+        build, size, shape = cu.conv_net, {"channels": 8}, options.get("shape", (1, 8, 8))
+    net = build(**size, generator=cu.seeded(0), **options)
     assert names(net) == expected.split()
-    shape = (64,) if kind == "mlp" else options.get("shape", (1, 8, 8))
     assert net(gaussian(6, *shape)).shape == (6, 10)
 
 
@@ -120,26 +85,12 @@ def test_modules_are_named_after_their_layer(kind, options, expected):
     width=st.integers(1, 30),
     inputs=st.integers(1, 9),
     outputs=st.integers(1, 5),
-    norm=st.sampled_from(NORMS),
-    skip=st.sampled_from((None, *SKIPS)),
-    placement=st.sampled_from(PLACEMENTS),
-    last_norm=st.booleans(),
+    options=st.fixed_dictionaries({name: st.sampled_from(OPTIONS[name]) for name in OPTIONS}),
 )
 @settings(max_examples=60)
-def test_an_mlp_has_depth_weight_layers_of_these_sizes(
-    depth, width, inputs, outputs, norm, skip, placement, last_norm
-):
-    net = cu.mlp(
-        depth,
-        width,
-        inputs=inputs,
-        outputs=outputs,
-        norm=norm,
-        skip=skip,
-        placement=placement,
-        last_norm=last_norm,
-        generator=cu.seeded(0),
-    )
+def test_an_mlp_has_depth_weight_layers_of_these_sizes(depth, width, inputs, outputs, options):
+    sizes = {"inputs": inputs, "outputs": outputs}
+    net = cu.mlp(depth, width, **sizes, **options, generator=cu.seeded(0))
     layers = [part for part in net.modules() if isinstance(part, nn.Linear)]
     sizes = [inputs, *[width] * (depth - 1), outputs]
     assert [(layer.in_features, layer.out_features) for layer in layers] == list(
@@ -147,7 +98,7 @@ def test_an_mlp_has_depth_weight_layers_of_these_sizes(
     )
     assert sum(isinstance(part, nn.ReLU) for part in net.modules()) == depth - 1
     assert sum(isinstance(part, Residual) for part in net.modules()) == (
-        max(0, depth - 2) if skip else 0
+        max(0, depth - 2) if options["skip"] else 0
     )
     assert net(gaussian(4, inputs)).shape == (4, outputs)
 
@@ -156,16 +107,8 @@ def test_an_mlp_has_depth_weight_layers_of_these_sizes(
 @pytest.mark.parametrize("skip", [None, "plain"])
 @pytest.mark.parametrize("last_norm", [True, False])
 def test_a_bias_is_left_out_exactly_where_it_would_change_nothing(placement, skip, last_norm):
-    net = cu.mlp(
-        4,
-        8,
-        norm="batch",
-        activation="tanh",
-        skip=skip,
-        placement=placement,
-        last_norm=last_norm,
-        generator=cu.seeded(0),
-    ).double()
+    options = {"skip": skip, "placement": placement, "last_norm": last_norm}
+    net = cu.mlp(4, 8, norm="batch", activation="tanh", generator=cu.seeded(0), **options).double()
     x = gaussian(20, 64, dtype=torch.float64)
     before = net(x)
     for part in net.modules():
@@ -251,24 +194,12 @@ def factor(net, index, skip, blocks):
     return dict(net.named_parameters())[f"block{index}.alpha"]
 
 
-@pytest.mark.parametrize("last_norm", [True, False])
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("skip", SKIPS)
-def test_a_residual_mlp_is_the_formula_of_its_docstring(skip, norm, placement, last_norm):
+@each_combination
+def test_an_mlp_is_the_formula_of_its_docstring(options):
+    norm, skip, placement, last_norm = options.values()
     depth, width = 5, 24
-    net = cu.mlp(
-        depth,
-        width,
-        inputs=7,
-        outputs=3,
-        activation="gelu",
-        norm=norm,
-        skip=skip,
-        placement=placement,
-        last_norm=last_norm,
-        generator=cu.seeded(4),
-    )
+    sizes = {"inputs": 7, "outputs": 3}
+    net = cu.mlp(depth, width, **sizes, activation="gelu", generator=cu.seeded(4), **options)
     net = unsettle(net)
     x = gaussian(9, 7, dtype=torch.float64)
 
@@ -279,7 +210,12 @@ def test_a_residual_mlp_is_the_formula_of_its_docstring(skip, norm, placement, l
     def normed(name, z):
         return normalized(z, net, name, norm, groups=3)
 
-    if placement == "pre":
+    if skip is None:
+        h = x
+        for index in range(1, depth):
+            z = dense(f"linear{index}", h)
+            h = F.gelu(normed(f"norm{index}", z) if last_norm or index < depth - 1 else z)
+    elif placement == "pre":
         z = dense("linear1", x)
         for index in range(2, depth):
             branch = F.gelu(normed(f"block{index}.norm", z))
@@ -295,23 +231,11 @@ def test_a_residual_mlp_is_the_formula_of_its_docstring(skip, norm, placement, l
     torch.testing.assert_close(net(x), dense(f"linear{depth}", h), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("last_norm", [True, False])
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("skip", SKIPS)
-def test_a_residual_conv_net_is_the_formula_of_its_docstring(skip, norm, placement, last_norm):
-    net = cu.conv_net(
-        6,
-        8,
-        shape=(2, 6, 9),
-        outputs=3,
-        activation="tanh",
-        norm=norm,
-        skip=skip,
-        placement=placement,
-        last_norm=last_norm,
-        generator=cu.seeded(4),
-    )
+@each_combination
+def test_a_conv_net_is_the_formula_of_its_docstring(options):
+    norm, skip, placement, last_norm = options.values()
+    sizes = {"shape": (2, 6, 9), "outputs": 3}
+    net = cu.conv_net(6, 8, **sizes, activation="tanh", generator=cu.seeded(4), **options)
     net = unsettle(net)
     x = gaussian(5, 2, 6, 9, dtype=torch.float64)
 
@@ -324,7 +248,11 @@ def test_a_residual_conv_net_is_the_formula_of_its_docstring(skip, norm, placeme
 
     h = torch.tanh(normed("norm1", conv("conv1", x), groups=1))
     z = conv("conv2", h, stride=2)  # 16 channels from here
-    if placement == "pre":
+    if skip is None:
+        for index in (3, 4, 5):
+            z = conv(f"conv{index}", torch.tanh(normed(f"norm{index - 1}", z)))
+        h = torch.tanh(normed("norm5", z) if last_norm else z)
+    elif placement == "pre":
         for index in (3, 4, 5):
             branch = conv(f"block{index}.conv", torch.tanh(normed(f"block{index}.norm", z)))
             z = z + factor(net, index, skip, 3) * branch
@@ -337,29 +265,6 @@ def test_a_residual_conv_net_is_the_formula_of_its_docstring(skip, norm, placeme
         h = normed("last_norm", h) if last_norm else h
     expected = F.linear(h.mean((2, 3)), net.linear6.weight, net.linear6.bias)
     torch.testing.assert_close(net(x), expected, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("norm", NORMS)
-def test_a_plain_mlp_with_norm_is_linear_norm_activation(norm):
-    net = unsettle(cu.mlp(3, 16, inputs=4, norm=norm, activation="elu", generator=cu.seeded(1)))
-    x = gaussian(9, 4, dtype=torch.float64)
-    h = x
-    for index in (1, 2):
-        layer = net.get_submodule(f"linear{index}")
-        z = F.linear(h, layer.weight, layer.bias)
-        h = F.elu(normalized(z, net, f"norm{index}", norm, groups=2))
-    expected = F.linear(h, net.linear3.weight, net.linear3.bias)
-    torch.testing.assert_close(net(x), expected, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("skip", [None, "plain"])
-def test_placement_matters_only_with_a_skip(skip):
-    both = [
-        cu.mlp(5, 16, norm="batch", skip=skip, placement=placement, generator=cu.seeded(0))
-        for placement in PLACEMENTS
-    ]
-    x = gaussian(8, 64)
-    assert torch.equal(both[0](x), both[1](x)) == (skip is None)
 
 
 @pytest.mark.parametrize("build", [cu.mlp, cu.conv_net])
@@ -493,6 +398,16 @@ def test_a_stack_of_networks_is_the_loop_over_them(norm, skip, placement):
 
 # ---------------------------------------------------------------- bad input
 G = cu.seeded(0)
+
+
+def filling(layer, *arguments, **options):
+    """The call that gives a layer new first weights, to be made later."""
+    return lambda: cu.initialize(layer, *arguments, generator=G, **options)
+
+
+LINEAR, META = nn.Linear(2, 2), nn.Linear(2, 2, device="meta")
+COMPUTED = nn.utils.parametrizations.weight_norm(nn.ConvTranspose1d(2, 2, 2))
+SHORT = torch.zeros(3, 4)
 BAD = [
     (lambda: cu.mlp(2, 5, norm="bach", generator=G), ValueError, "did you mean 'batch'"),
     (lambda: cu.mlp(2, 5, skip="rezro", generator=G), ValueError, "did you mean 'rezero'"),
@@ -513,45 +428,23 @@ BAD = [
     (lambda: cu.recurrent("ltsm", generator=G), ValueError, "did you mean 'lstm'"),
     (lambda: cu.recurrent("gru", activation="relu", generator=G), ValueError, "nn.GRU has tanh"),
     (
-        lambda: cu.recurrent("rnn", inputs=2, generator=G)(torch.zeros(3, 4)),
+        lambda: cu.recurrent(inputs=2, generator=G)(SHORT),
         ValueError,
         r"\(3, 4\), \(batch, steps, 2\)",
     ),
-    (lambda: cu.initialize([1], generator=G), TypeError, "torch.nn.Module"),
-    (lambda: cu.initialize(nn.Linear(2, 2), "orthogonl", generator=G), ValueError, "orthogonal"),
-    (lambda: cu.initialize(nn.Linear(2, 2), "zeros", gain=1, generator=G), ValueError, "none"),
-    (lambda: cu.initialize(nn.Linear(2, 2), gain=-1, generator=G), ValueError, "gain=-1.*least 0"),
-    (lambda: cu.initialize(nn.Linear(2, 2), uniform=1, generator=G), TypeError, "True or False"),
     (lambda: cu.conv_net(shape=(1, 8.0, 8), generator=G), TypeError, "height of shape=8.0"),
-    (
-        lambda: cu.initialize(nn.Linear(2, 2), "he", gain=math.nan, generator=G),
-        ValueError,
-        "gain=nan must be a finite number",
-    ),
-    (
-        lambda: cu.initialize(nn.Linear(2, 2), "he", batch=torch.ones(2), generator=G),
-        ValueError,
-        "batch was given",
-    ),
-    (
-        lambda: cu.initialize(nn.Linear(2, 2), "lsuv", batch=[1.0], generator=G),
-        TypeError,
-        "must be a tensor",
-    ),
-    (lambda: cu.initialize(nn.LazyLinear(2), generator=G), ValueError, "no shape yet"),
-    (lambda: cu.initialize(nn.LazyConv2d(2, 3), generator=G), ValueError, "no shape yet"),
-    (
-        lambda: cu.initialize(nn.Linear(2, 2, device="meta"), generator=G),
-        ValueError,
-        "meta device",
-    ),
-    (
-        lambda: cu.initialize(
-            nn.utils.parametrizations.weight_norm(nn.ConvTranspose1d(2, 2, 2)), generator=G
-        ),
-        ValueError,
-        "is computed",
-    ),
+    (filling([1]), TypeError, "torch.nn.Module"),
+    (filling(LINEAR, "orthogonl"), ValueError, "orthogonal"),
+    (filling(LINEAR, "zeros", gain=1), ValueError, "none"),
+    (filling(LINEAR, gain=-1), ValueError, "gain=-1.*least 0"),
+    (filling(LINEAR, uniform=1), TypeError, "True or False"),
+    (filling(LINEAR, "he", gain=math.nan), ValueError, "gain=nan must be a finite number"),
+    (filling(LINEAR, "he", batch=torch.ones(2)), ValueError, "batch was given"),
+    (filling(LINEAR, "lsuv", batch=[1.0]), TypeError, "must be a tensor"),
+    (filling(nn.LazyLinear(2)), ValueError, "no shape yet"),
+    (filling(nn.LazyConv2d(2, 3)), ValueError, "no shape yet"),
+    (filling(META), ValueError, "meta device"),
+    (filling(COMPUTED), ValueError, "is computed"),
     (lambda: fans(torch.zeros(3)), ValueError, r"weight has shape \(3,\)"),
     (lambda: fans(nn.LSTM(2, 2)), TypeError, "layer=LSTM"),
 ]

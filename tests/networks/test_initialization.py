@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from network_layers import LAYERS, RECURRENT, equal_states, gates, gaussian
+from network_layers import LAYERS, RECURRENT, equal_states, gates, gaussian, weighted_outputs
 from torch import nn
 
 import course_utils as cu
@@ -61,19 +61,14 @@ def test_fans_of_a_weight_are_those_that_pytorch_counts(shape):
     assert isinstance(fans(weight), Fans)
 
 
-def expected_scales(scheme, layer):
-    """(forward, backward) factors of E h² and E δ² from the variance of one weight."""
-    fan_in, fan_out = fans(layer)
-    variance = {
-        "xavier": 2 / (fan_in + fan_out),
-        "he": 2 / fan_in,
-        "normal": 0.03**2,
-        "mean_field": 1.7 / fan_in,
-    }[scheme]
-    return fan_in * variance, fan_out * variance
-
-
-OPTIONS = {"normal": {"std": 0.03}, "mean_field": {"weight_variance": 1.7}}
+# scheme, its options, variance of one weight
+SCHEMES = [
+    ("xavier", {}, lambda fan_in, fan_out: 2 / (fan_in + fan_out)),
+    ("he", {}, lambda fan_in, fan_out: 2 / fan_in),
+    ("he", {"gain": 1.0}, lambda fan_in, fan_out: 1 / fan_in),  # keeps E h² of every layer
+    ("normal", {"std": 0.03}, lambda fan_in, fan_out: 0.03**2),
+    ("mean_field", {"weight_variance": 1.7}, lambda fan_in, fan_out: 1.7 / fan_in),
+]
 
 
 def measured_scales(layer, seed):
@@ -89,24 +84,15 @@ def measured_scales(layer, seed):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("scheme", ["xavier", "he", "normal", "mean_field"])
-def test_scale_forward_and_backward_are_fan_times_variance(scheme, name):
+@pytest.mark.parametrize(("scheme", "options", "variance"), SCHEMES)
+def test_scale_forward_and_backward_are_fan_times_variance(scheme, options, variance, name):
     measured = []
     for seed in range(3):
         layer = LAYERS[name]()
-        cu.initialize(layer, scheme, generator=cu.seeded(seed), **OPTIONS.get(scheme, {}))
+        cu.initialize(layer, scheme, generator=cu.seeded(seed), **options)
         measured.append(measured_scales(layer, 10 + seed))
-    assert np.mean(measured, axis=0) == pytest.approx(expected_scales(scheme, layer), rel=0.05)
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_he_with_gain_one_keeps_the_mean_square_of_every_kind_of_layer(name):
-    layer = LAYERS[name]()
-    measured = []
-    for seed in range(3):
-        cu.initialize(layer, "he", gain=1.0, generator=cu.seeded(seed))
-        measured.append(measured_scales(layer, 20 + seed)[0])
-    assert np.mean(measured) == pytest.approx(1, rel=0.05)
+    expected = np.array(fans(layer)) * variance(*fans(layer))
+    assert np.mean(measured, axis=0) == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -198,19 +184,10 @@ def test_mean_field_biases_of_a_recurrent_layer_add_up_to_the_variance_asked_for
 
 
 # ---------------------------------------------------------------- gains, layer by layer
-def squares(net, x):
-    """E z² of the first preactivation and of those after it, input side first."""
-    found = []
-    handles = [
-        part.register_forward_hook(lambda part, args, out: found.append(out.square().mean().item()))
-        for part in net.modules()
-        if isinstance(part, nn.Linear)
-    ]
-    with torch.no_grad():
-        net(x)
-    for handle in handles:
-        handle.remove()
-    return np.array(found)
+def square_net(depth, width, activation, init, seed, **options):
+    """A dense network whose layers, the first and the last one too, all have this width."""
+    sizes = {"inputs": width, "outputs": width, "activation": activation, "init": init}
+    return cu.mlp(depth, width, generator=cu.seeded(seed), **sizes, **options).double()
 
 
 N = 300
@@ -238,34 +215,17 @@ GAINS = [
 def test_mean_square_is_multiplied_by_the_gain_of_the_table(activation, scheme, options, gain):
     logs = []
     for seed in range(6):
-        net = cu.mlp(
-            5,
-            N,
-            inputs=N,
-            outputs=N,
-            activation=activation,
-            init=scheme,
-            generator=cu.seeded(seed),
-            **options,
-        ).double()
+        net = square_net(5, N, activation, scheme, seed, **options)
         if scheme == "torch_default":  # its biases add to E h²; the table speaks of weights
             with torch.no_grad():
                 [part.bias.zero_() for part in net if isinstance(part, nn.Linear)]
-        squared = squares(net, gaussian(200, N, seed=seed, dtype=torch.float64))
-        logs.append(np.log(squared[-1] / squared[0]) / 4)
+        z = weighted_outputs(net, gaussian(200, N, seed=seed, dtype=torch.float64))
+        logs.append(np.log(np.mean(z["linear5"] ** 2) / np.mean(z["linear1"] ** 2)) / 4)
     assert math.exp(np.mean(logs)) == pytest.approx(gain, rel=0.06)
 
 
 def test_orthogonal_linear_networks_keep_every_length():
-    net = cu.mlp(
-        30,
-        40,
-        inputs=40,
-        outputs=40,
-        activation="linear",
-        init="orthogonal",
-        generator=cu.seeded(0),
-    ).double()
+    net = square_net(30, 40, "linear", "orthogonal", seed=0)
     cu.initialize(net, "orthogonal", generator=cu.seeded(1))  # drawn in float64
     x = gaussian(9, 40, dtype=torch.float64)
     torch.testing.assert_close(net(x).norm(dim=1), x.norm(dim=1), rtol=1e-12, atol=0)
@@ -274,15 +234,7 @@ def test_orthogonal_linear_networks_keep_every_length():
 def gradient_factor(activation, scheme, seed, depth=24, first=8, last=20):
     """Factor of the gradient norm per layer, between two layers far from both ends."""
     n = 400
-    net = cu.mlp(
-        depth,
-        n,
-        inputs=n,
-        outputs=n,
-        activation=activation,
-        init=scheme,
-        generator=cu.seeded(seed),
-    ).double()
+    net = square_net(depth, n, activation, scheme, seed)
     h, outputs = gaussian(20, n, seed=seed, dtype=torch.float64).requires_grad_(), {}
     for name, part in net.named_children():
         h = outputs[name] = part(h)

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from network_layers import NORMS, RECURRENT, equal_states, gates, gaussian
+from network_layers import NORMS, RECURRENT, equal_states, gates, gaussian, weighted_outputs
 from torch import nn
 
 import course_utils as cu
@@ -14,20 +14,7 @@ from course_utils.networks.counting import weight_blocks
 
 def variances(net, x):
     """Variance of the output of every layer with weights, over the whole batch."""
-    found = {}
-    kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    handles = [
-        part.register_forward_hook(
-            lambda part, args, out, name=name: found.setdefault(name, out.detach())
-        )
-        for name, part in net.named_modules()
-        if isinstance(part, kinds)
-    ]
-    with torch.no_grad():
-        net(x)
-    for handle in handles:
-        handle.remove()
-    return {name: np.var(out.double().numpy()) for name, out in found.items()}
+    return {name: np.var(out) for name, out in weighted_outputs(net, x).items()}
 
 
 @pytest.mark.parametrize("activation", ["gelu", "selu", "sigmoid", "softplus", "hardswish"])
