@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from nbformat import v4
 from playwright.sync_api import Browser, Locator, Page, Playwright, sync_playwright
 
 ROOT = Path(__file__).parents[2]
@@ -31,15 +32,8 @@ TOKEN = "only-for-this-test-server"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 AT_ONCE = 2  # notebooks that run at the same time: one per core that the course asks for
 BATCH = 4  # notebooks that are open at the same time, half a gigabyte each
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+CHROMIUM_ARGUMENTS = """--no-sandbox --disable-gpu --disable-quic --no-first-run
+    --disable-background-networking --disable-component-update --disable-sync""".split()
 
 
 # ---------------------------------------------------------------- server
@@ -132,20 +126,9 @@ def wait_until_up(address: str, server: subprocess.Popen, log: Path, seconds: fl
 def demo_notebook() -> dict:
     """Four cells: the demo explorer, twice shown, and what a cell below reads."""
     sources = [DEMO.read_text(encoding="utf-8"), "explorer = demo()\nexplorer", "explorer"]
-    cells = [
-        {
-            "cell_type": "code",
-            "id": f"demo-{i}",
-            "source": source,
-            "metadata": {},
-            "outputs": [],
-            "execution_count": None,
-        }
-        for i, source in enumerate(sources)
-    ]
+    cells = [v4.new_code_cell(source, id=f"demo-{i}") for i, source in enumerate(sources)]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    return v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
 
 # ---------------------------------------------------------------- browser

@@ -16,15 +16,8 @@ CASES = [(condition, family) for condition, all_ in zoo.FAMILIES.items() for fam
 
 def test_the_zoo_holds_at_least_sixty_networks_of_every_condition():
     assert MEMBERS * len(CASES) >= 60
-    assert set(zoo.FAMILIES) >= {
-        "vanishing",
-        "exploding",
-        "dead",
-        "saturated",
-        "non_finite",
-        "shattered",
-        "healthy",
-    }
+    conditions = "vanishing exploding dead saturated non_finite shattered healthy"
+    assert set(zoo.FAMILIES) >= set(conditions.split())
 
 
 @pytest.mark.parametrize(("condition", "family"), CASES, ids=[f.__name__ for _, f in CASES])
