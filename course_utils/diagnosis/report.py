@@ -10,15 +10,20 @@ from ..recording import GradientRecord
 
 KINDS = (
     "non_finite",
+    "not_registered",
     "not_connected",
+    "zero_gradient",
     "batch_too_small_for_norm",
     "dead",
     "double_softmax",
     "exploding",
     "vanishing",
     "saturated",
+    "symmetric",
     "shattered",
     "constant_output",
+    "not_optimized",
+    "update_size",
     "unbalanced_update",
     "healthy",
 )
