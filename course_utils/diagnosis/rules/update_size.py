@@ -115,7 +115,7 @@ def _too_long(measured_pass: MeasuredPass) -> Finding | None:
         name, weight = named[id(module.weight)], module.weight.detach()
         size = rms(weight)
         if name in measured_pass.updates and size * math.sqrt(weight[0].numel()) > _BEGUN:
-            ratios[name] = rms(measured_pass.updates[name].detach()) / size
+            ratios[name] = rms(measured_pass.updates[name].detach()) / size / _first(measured_pass)
     long = [name for name, ratio in ratios.items() if ratio > 1]
     if not long:
         return None
@@ -144,6 +144,18 @@ def _too_long(measured_pass: MeasuredPass) -> Finding | None:
         f'    group["{what}"] *= {shrink:.2g}  # ‖Δθ‖/‖θ‖ of about {USUAL:g}',
         notebook=remedies.CHAPTERS[12],
     )
+
+
+def _first(measured_pass: MeasuredPass) -> float:
+    """How much longer than later ones the first step is.
+
+    RMSprop divides by the root of an average that starts at 0 and is not corrected for that, so
+    the first step is 1/√(1 − α) times as long.
+    """
+    optimizer = measured_pass.optimizer
+    if isinstance(optimizer, torch.optim.RMSprop) and not optimizer.state:
+        return 1 / math.sqrt(1 - optimizer.param_groups[0]["alpha"])
+    return 1.0
 
 
 def _groups(measured_pass: MeasuredPass) -> dict[str, dict]:

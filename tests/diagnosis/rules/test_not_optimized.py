@@ -34,6 +34,7 @@ def test_an_optimizer_of_a_copy_moves_nothing_and_the_remedy_trains():
     [
         lambda p: torch.optim.Adam(p, lr=1e-3),
         lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
+        torch.optim.RMSprop,  # its first step is 10 times as long as the later ones
         torch.optim.LBFGS,
     ],
 )
