@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 say() { printf '%s\n' "$*" >&2; }
 
 case "${1:-}" in
-  lab) what="." ;;
+  lab) what=".[lab]" ;;
   test) what=".[test]" ;;
   *) say "usage: sh tools/install.sh lab|test"; exit 2 ;;
 esac
