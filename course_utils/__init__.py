@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .diagnosis import Diagnosis as Diagnosis
     from .diagnosis import Finding as Finding
     from .diagnosis import first_nonfinite as first_nonfinite
+
     # In a circle of imports mypy takes the room's name `diagnose` for its file.
     from .diagnosis.diagnose import diagnose as diagnose
     from .networks import INITIALIZERS as INITIALIZERS

@@ -153,7 +153,7 @@ def test_a_venv_of_an_old_python_is_not_used_and_not_removed(machine):
 # What is installed
 
 
-@pytest.mark.parametrize(("what", "asked"), [("lab", "."), ("test", ".[test]")])
+@pytest.mark.parametrize(("what", "asked"), [("lab", ".[lab]"), ("test", ".[test]")])
 def test_the_course_is_installed_with_the_tested_versions(machine, what, asked):
     machine.python("python3")
     assert machine.install(what).returncode == 0

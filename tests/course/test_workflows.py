@@ -12,16 +12,13 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[2]
 GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
-FORMS = sorted((GITHUB / "ISSUE_TEMPLATE").glob("[!c]*.yml")) + [
-    GITHUB / "ISSUE_TEMPLATE" / "chapter.yml"
-]
+FORMS = [GITHUB / "ISSUE_TEMPLATE" / f"{name}.yml" for name in ("bug", "chapter", "diagnosis")]
 
 
-def run(*command):
-    done = subprocess.run(
-        [sys.executable, "-m", *map(str, command)], capture_output=True, text=True, cwd=ROOT
-    )
-    return done.returncode, done.stdout + done.stderr
+def passes(tool, *arguments):
+    command = [Path(sys.executable).parent / tool, *arguments]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 @pytest.mark.parametrize(
@@ -34,26 +31,25 @@ def run(*command):
     ],
 )
 def test_a_file_is_what_its_schema_asks_for(schema, files):
-    assert run("check_jsonschema", "--builtin-schema", schema, *files)[0] == 0
+    passes("check-jsonschema", "--builtin-schema", schema, *files)
 
 
 def test_the_linter_of_workflows_finds_nothing():
-    code, said = run("zizmor", "--offline", "--no-progress", "--quiet", GITHUB)
-    assert code == 0, said
+    passes("zizmor", "--offline", "--no-progress", "--quiet", GITHUB)
 
 
 def test_a_workflow_calls_what_the_makefile_has():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"(?m)^([\w./-]+):", makefile))
     texts = "".join(path.read_text(encoding="utf-8") for path in WORKFLOWS)
-    called = re.findall(r"run: make ([\w./-]+)", texts)
-    assert {"test", "test-browser"} <= set(called) <= targets
+    called = set(re.findall(r"run: make ([\w./-]+)", texts))
+    assert "test" in called <= targets and "run: .ci/run\n" in texts
 
 
 def test_the_oldest_torch_that_is_tested_is_the_oldest_that_is_allowed():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     needed = Requirement(re.search(r'"(torch>=[^"]+)"', text)[1])
-    oldest = re.search(r"torch==([\d.]+)\.\*", (GITHUB / "workflows" / "tests.yml").read_text())[1]
+    oldest = re.search(r'torch: \["", "([\d.]+)\.\*"\]', (WORKFLOWS[1]).read_text())[1]
     assert f">={oldest}" == str(needed.specifier)
 
 
