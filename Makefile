@@ -36,7 +36,7 @@ lab: .venv/.installed-lab
 
 test: export OMP_NUM_THREADS := 1
 test: .venv/.installed-test
-	$(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+	$(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder --cov --cov-report=term
 	$(PY) -m mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
