@@ -191,8 +191,8 @@ ASKED = [
     ("training.fit_many", "epochs", 1, lambda: training(models=[net()], epochs=1)),
     ("training.fit_many", "batch_size", 1,
      lambda: training(models=[net()], epochs=1, batch_size=4)),
-    ("training.fit_stack", "steps", 1, lambda: stack() | {"steps": 2, "batch_size": 4}),
-    ("training.fit_stack", "batch_size", 1, lambda: stack() | {"steps": 2, "batch_size": 4}),
+    ("training.fit_many", "steps", 1, lambda: stack() | {"steps": 2, "batch_size": 4}),
+    ("training.fit_many", "batch_size", 1, lambda: stack() | {"steps": 2, "batch_size": 4}),
 ]  # fmt: skip
 each = pytest.mark.parametrize(
     ("name", "argument", "least", "arguments"), ASKED, ids=[f"{a[0]}-{a[1]}" for a in ASKED]
@@ -205,7 +205,7 @@ def cpu():
 
 def stack():
     nets = cu.networks.stack_mlps([cu.mlp(2, 3, inputs=2, outputs=2, **cpu())])
-    return {"stack": nets, "data": data(), "lr": 0.1} | cpu()
+    return {"models": nets, "data": data(), "lr": 0.1} | cpu()
 
 
 def named(name):
