@@ -8,6 +8,7 @@ from torch import Tensor
 from .. import theory
 from ..runtime import seeded
 from .grid import GridExplorer
+from .random_networks import forward, gradients
 from .spec import Line, Panel, Readout, Slider
 
 NORMS = ("none", "batch", "layer")
@@ -59,8 +60,8 @@ def normalization_explorer() -> GridExplorer:
                 xlabel="layer l",
                 ylabel="‖∂𝓛/∂h_l‖ over that of the last layer",
                 marks=(
-                    Line(layers, profile.astype(np.float32), "measured", color=0, width=3),
-                    Line(layers, line.astype(np.float32), "predicted", color=1, dash="dashed"),
+                    Line(layers, profile, "measured", color=0, width=3),
+                    Line(layers, line, "predicted", color=1, dash="dashed"),
                 ),
                 xlim=(0, LAYERS),
                 ylim=(_FLOOR, _CEILING),
@@ -73,7 +74,7 @@ def normalization_explorer() -> GridExplorer:
                 marks=(
                     Line(
                         layers,
-                        (shared * inside[:, None])[:, :, :, None].astype(np.float32),
+                        (shared * inside[:, None])[:, :, :, None],
                         "mean cosine",
                         color=2,
                     ),
@@ -107,12 +108,11 @@ def measure() -> tuple[np.ndarray, np.ndarray]:
     for i, norm in enumerate(NORMS):
         # Without batch norm a sample does not see the others: the first B of 64 are a batch of B.
         for k, B in enumerate(BATCHES if norm == "batch" else BATCHES[-1:]):
-            states = _forward(x[..., :B], weights, norm)
+            start = x[..., :B].clone().requires_grad_()
+            _, hidden = forward(weights[0] @ start, weights[1:], norm=_NORM_OF[norm])
+            states = [start, *hidden]
             likeness = [_cosines(h.detach()) for h in states]
-            paths = [
-                torch.autograd.grad((delta[..., :B] * states[d]).sum(), states[: d + 1], None, True)
-                for d in DEPTHS
-            ]
+            paths = [gradients(states, d, delta[..., :B]) for d in DEPTHS]
             for b, size in enumerate(BATCHES):
                 if norm == "batch" and b != k:
                     continue
@@ -148,19 +148,19 @@ def predicted_factors() -> np.ndarray:
     return table
 
 
-def _forward(h: Tensor, weights: Tensor, norm: str) -> list[Tensor]:
-    """h_0 … h_L of shape (seeds, units, samples)."""
-    states = [h.clone().requires_grad_()]
-    for W in weights:
-        z = W @ states[-1]
-        if norm == "batch":
-            z = F.batch_norm(z.reshape(1, -1, z.shape[2]), None, None, training=True, eps=1e-12)
-            z = z.reshape(h.shape)
-        elif norm == "layer":
-            z = z - z.mean(1, keepdim=True)
-            z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-12)
-        states.append(torch.relu(z))
-    return states
+def _batch_norm(z: Tensor) -> Tensor:
+    """Every seed and unit of (seeds, units, samples) over its samples."""
+    flat = z.reshape(1, -1, z.shape[2])
+    return F.batch_norm(flat, None, None, training=True, eps=1e-12).reshape(z.shape)
+
+
+def _layer_norm(z: Tensor) -> Tensor:
+    """Every sample over the units."""
+    z = z - z.mean(1, keepdim=True)
+    return z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-12)
+
+
+_NORM_OF = {"none": None, "batch": _batch_norm, "layer": _layer_norm}
 
 
 def _sizes(gradient: Tensor) -> Tensor:

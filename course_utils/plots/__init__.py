@@ -15,9 +15,12 @@ from .matrices import matrix_ellipse
 from .normalization import shared_statistics
 from .records import gradient_history, gradient_profile, output_profile, update_ratios
 from .residual import remedy_map
+from .style import COLORS, MARKERS
 from .training import training_curves
 
 __all__ = [
+    "COLORS",
+    "MARKERS",
     "cliff_map",
     "cliff_surface",
     "clipped_vectors",
