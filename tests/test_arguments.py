@@ -185,7 +185,6 @@ ASKED = [
     ("recording.record", "every", 1, lambda: {"model": net(), "every": 2}),
     ("plots.layer_histograms", "bins", 1, lambda: {"layers": VALUES, "bins": 5}),
     ("plots.slope_histogram", "bins", 1, lambda: {"slopes": VALUES, "bins": 5}),
-    ("plots.loss_curves", "every", 1, lambda: {"curves": VALUES, "every": 2}),
     ("training.fit", "epochs", 1, lambda: training(model=net(), epochs=1)),
     ("training.fit", "batch_size", 1, lambda: training(model=net(), epochs=1, batch_size=4)),
     ("training.fit_many", "epochs", 1, lambda: training(models=[net()], epochs=1)),
