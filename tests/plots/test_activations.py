@@ -63,21 +63,6 @@ def test_series_differ_without_color(ax):
     assert len({str(named(left, name)[0]._unscaled_dash_pattern) for name in curves}) == 5
 
 
-@pytest.mark.parametrize(
-    ("z", "curves", "match"),
-    [
-        (Z, {}, "curves is empty"),
-        (Z[::-1], {"a": (Z, Z)}, "increasing"),
-        (np.ones((2, 3)), {"a": (Z, Z)}, "z has the shape"),
-        (Z, {"a": (Z[1:], Z)}, r"curves\['a'\]: φ has"),
-        (Z, {"a": (Z, Z[1:])}, r"curves\['a'\]: φ′ has"),
-    ],
-)
-def test_function_and_slope_refuses_what_does_not_fit(pair, z, curves, match):
-    with pytest.raises(ValueError, match=match):
-        plots.function_and_slope(z, curves, axes=pair)
-
-
 # ---------------------------------------------------------------------- histogram
 def test_slope_histogram_draws_shares_that_add_up_to_one_and_the_rms(ax):
     rng = np.random.default_rng(0)
@@ -104,20 +89,3 @@ def test_the_legend_of_the_slopes_stands_above_the_bars(ax):
     plots.slope_histogram({"relu": [0.0, 0.0, 1.0], "gelu": [-0.1, 0.5, 1.1]}, ax=ax)
     ax.figure.canvas.draw()
     assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1 - 1
-
-
-@pytest.mark.parametrize("draw", [plots.slope_histogram, plots.layer_histograms])
-@pytest.mark.parametrize(
-    ("values", "options", "error", "match"),
-    [
-        ({}, {}, ValueError, "is empty"),
-        ({"a": []}, {}, ValueError, r"\['a'\] is empty or holds NaN"),
-        ({"a": [np.nan]}, {}, ValueError, r"\['a'\] is empty or holds NaN"),
-        ({"a": [1.0]}, {"bins": 0}, ValueError, "bins=0"),
-        ({"a": [1.0]}, {"bins": 2.5}, TypeError, "bins=2.5"),
-        ({"a": [1.0]}, {"bins": True}, TypeError, "bins=True"),
-    ],
-)
-def test_a_histogram_refuses_what_it_cannot_draw(ax, draw, values, options, error, match):
-    with pytest.raises(error, match=match):
-        draw(values, ax=ax, **options)

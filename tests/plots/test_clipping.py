@@ -87,18 +87,3 @@ def test_clipped_vectors_ends_where_clipping_ends(ax, by, expected):
     size = np.linalg.norm(border, axis=1) if by == "norm" else np.abs(border).max(axis=1)
     np.testing.assert_allclose(size, 1)
     assert ax.get_aspect() == 1
-
-
-@pytest.mark.parametrize(
-    ("draw", "said"),
-    [
-        (lambda ax: plots.cliff_map(W, B, LOSS.T, ax=ax), "shape"),
-        (lambda ax: plots.cliff_map(W, B, LOSS * np.nan, ax=ax), "NaN"),
-        (lambda ax: plots.cliff_map(W, B, LOSS + 1, {"run": [1.0, 2.0]}, ax), "run"),
-        (lambda ax: plots.clipped_vectors([[1.0, 2.0]], 0.0, ax), "threshold"),
-        (lambda ax: plots.clipped_vectors([[1.0, 2.0]], 1.0, ax, by="size"), "by="),
-    ],
-)
-def test_what_does_not_fit_is_an_error_that_names_it(ax, draw, said):
-    with pytest.raises(ValueError, match=said):
-        draw(ax)

@@ -117,12 +117,6 @@ def test_a_loss_of_zero_is_marked_at_the_lower_border_not_dropped():
     assert np.isnan(line(ax, "train").get_ydata()[1])
 
 
-@pytest.mark.parametrize("wrong", [None, 3, {}, {"a": 3}, torch.ones(3), history([])])
-def test_what_is_no_history_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"histories="):
-        training_curves(wrong)
-
-
 @pytest.mark.parametrize("runs", [1, 2, 3, 5])
 def test_the_legend_of_many_runs_covers_no_line(runs):
     ax = training_curves(
