@@ -5,6 +5,7 @@ import itertools
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from plot_readings import labelled
 
 from course_utils import plots
 
@@ -12,10 +13,6 @@ from course_utils import plots
 @pytest.fixture
 def pair(ax):
     return plt.subplots(1, 2)[1]
-
-
-def named(ax, start):
-    return [line for line in ax.lines if str(line.get_label()).startswith(start)]
 
 
 Z = np.linspace(-3, 3, 61)
@@ -28,11 +25,11 @@ def test_the_function_is_drawn_left_and_its_slope_right(pair):
     left, right = plots.function_and_slope(Z, curves, axes=pair)
     assert (left, right) == tuple(pair)
     for name, (values, slopes) in curves.items():
-        np.testing.assert_array_equal(named(left, name)[0].get_ydata(), values)
-        np.testing.assert_array_equal(named(right, name)[0].get_ydata(), slopes)
-        np.testing.assert_array_equal(named(left, name)[0].get_xdata(), Z)
-        for line in (named(left, name)[0], named(right, name)[0]):
-            assert line.get_linestyle() == named(left, name)[0].get_linestyle()
+        np.testing.assert_array_equal(labelled(left, name)[0].get_ydata(), values)
+        np.testing.assert_array_equal(labelled(right, name)[0].get_ydata(), slopes)
+        np.testing.assert_array_equal(labelled(left, name)[0].get_xdata(), Z)
+        for line in (labelled(left, name)[0], labelled(right, name)[0]):
+            assert line.get_linestyle() == labelled(left, name)[0].get_linestyle()
     assert left.get_legend() and left.get_ylabel() == "φ(z)" and right.get_ylabel() == "φ′(z)"
 
 
@@ -40,11 +37,11 @@ def test_a_jump_of_the_slope_is_a_gap_and_a_steep_slope_is_not(pair):
     steep = np.tanh(8 * Z)
     curves = {"relu": (Z * STEP, STEP), "steep": (Z, steep)}
     left, right = plots.function_and_slope(Z, curves, axes=pair)
-    drawn = named(right, "relu")[0].get_ydata()
+    drawn = labelled(right, "relu")[0].get_ydata()
     assert np.flatnonzero(np.isnan(drawn)).tolist() == [31]  # the first z > 0
     np.testing.assert_array_equal(np.delete(drawn, 31), np.delete(STEP, 31))
-    np.testing.assert_array_equal(named(right, "steep")[0].get_ydata(), steep)
-    assert not np.isnan(named(left, "relu")[0].get_ydata()).any()
+    np.testing.assert_array_equal(labelled(right, "steep")[0].get_ydata(), steep)
+    assert not np.isnan(labelled(left, "relu")[0].get_ydata()).any()
 
 
 def test_bounds_inside_the_range_are_marked(pair):
@@ -53,14 +50,14 @@ def test_bounds_inside_the_range_are_marked(pair):
     _, right = plots.function_and_slope(Z, curves, axes=pair, bounds=bounds)
     dots = [line for line in right.lines if line.get_marker() == "o"]
     assert [(dot.get_xdata()[0], dot.get_ydata()[0]) for dot in dots] == [(3.0, 3.0)]
-    assert dots[0].get_color() == named(right, "a")[0].get_color()
+    assert dots[0].get_color() == labelled(right, "a")[0].get_color()
 
 
 def test_series_differ_without_color(ax):
     curves = {str(i): (Z, Z + i) for i in range(5)}
     left, right = plots.function_and_slope(Z, curves)  # two new axes
     assert left.figure is right.figure and left is not right
-    assert len({str(named(left, name)[0]._unscaled_dash_pattern) for name in curves}) == 5
+    assert len({str(labelled(left, name)[0]._unscaled_dash_pattern) for name in curves}) == 5
 
 
 # ---------------------------------------------------------------------- histogram

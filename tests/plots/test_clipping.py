@@ -2,15 +2,12 @@
 
 import numpy as np
 import pytest
+from plot_readings import labelled
 
 from course_utils import plots
 
 W, B = np.linspace(0, 2, 5), np.linspace(-1, 1, 4)
 LOSS = W**2 + B[:, None] ** 2
-
-
-def labelled(ax, start):
-    return [line for line in ax.lines if str(line.get_label()).startswith(start)]
 
 
 # ---------------------------------------------------------------------- cliff

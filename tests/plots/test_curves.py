@@ -4,21 +4,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from plot_readings import legend, line
 
 from course_utils.plots import curves
 from course_utils.plots.style import COLORS
 
 X = np.array([1.0, 2.0, 4.0])
 LABELS = {"xlabel": "layer l", "ylabel": "g"}
-
-
-def line(ax, label):
-    (found,) = [one for one in ax.lines if one.get_label() == label]
-    return found
-
-
-def legend(ax):
-    return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
 def bars(ax):

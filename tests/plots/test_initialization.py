@@ -1,12 +1,9 @@
 """Pictures of notebook 05, by the data on their artists."""
 
 import numpy as np
+from plot_readings import labelled
 
 from course_utils import plots
-
-
-def labelled(ax, start):
-    return [line for line in ax.lines if str(line.get_label()).startswith(start)]
 
 
 # ---------------------------------------------------------------------- histograms

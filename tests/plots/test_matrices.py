@@ -1,14 +1,11 @@
 """Pictures of matrices, by the data on their artists."""
 
 import numpy as np
+from plot_readings import labelled
 
 from course_utils import plots
 
 W = np.array([[2.0, 3.0], [4.0, 5.0]])
-
-
-def labelled(ax, start):
-    return [line for line in ax.lines if str(line.get_label()).startswith(start)]
 
 
 # ---------------------------------------------------------------------- ellipse
