@@ -10,7 +10,7 @@ from ..activations import ACTIVATIONS
 from ..diagnosis import LIMIT, fit_slope
 from ..runtime import seeded
 from .grid import GridExplorer
-from .random_networks import forward, gradients
+from .random_networks import forward, gradients, normalized, shown
 from .spec import Line, Mark, Panel, Readout, Slider, Text
 
 ACTIVATION_NAMES = ("relu", "tanh", "sigmoid")
@@ -22,7 +22,7 @@ WIRINGS = ("nothing", "batch norm", "skip", "skip and batch norm")
 VERDICTS = ("vanishing", "healthy", "exploding")
 
 WIDTH, SAMPLES, SEEDS = 48, 32, 2
-_FLOOR, _CEILING = 1e-20, 1e20
+_RANGE = 1e-20, 1e20
 
 
 def clinic_explorer() -> GridExplorer:
@@ -40,7 +40,7 @@ def clinic_explorer() -> GridExplorer:
     outputs, weights = measure()
     layers = np.arange(1, DEPTHS[-1] + 1)
     factor, verdict = judged(outputs)
-    marks: list[Mark] = [Line(layers, _shown(outputs), "∂𝓛/∂z", color=0, width=3)]
+    marks: list[Mark] = [Line(layers, shown(outputs, _RANGE), "∂𝓛/∂z", color=0, width=3)]
     for i, word in enumerate(VERDICTS):
         x = np.where(verdict == i, 25.5, np.nan)[..., None]
         marks.append(Text(x, np.array([1e17]), (word,), color=(1, 2, 1)[i]))
@@ -62,16 +62,16 @@ def clinic_explorer() -> GridExplorer:
                 ylabel="rms ∂𝓛/∂z_l over that of the last layer",
                 marks=tuple(marks),
                 xlim=(0, 51),
-                ylim=(_FLOOR, _CEILING),
+                ylim=_RANGE,
                 yscale="log",
             ),
             Panel(
                 title="Gradient of the weights",
                 xlabel="layer l",
                 ylabel="rms ∂𝓛/∂W_l over that of the last layer",
-                marks=(Line(layers, _shown(weights), "∂𝓛/∂W", color=3, width=3),),
+                marks=(Line(layers, shown(weights, _RANGE), "∂𝓛/∂W", color=3, width=3),),
                 xlim=(0, 51),
-                ylim=(_FLOOR, _CEILING),
+                ylim=_RANGE,
                 yscale="log",
             ),
         ),
@@ -103,7 +103,7 @@ def measure() -> tuple[np.ndarray, np.ndarray]:
                 ((scale * normal[0]) @ x).requires_grad_(),
                 [scale * matrix for matrix in normal[1:]],
                 phi=ACTIVATIONS[name].function,
-                norm=_batch_norm if "batch norm" in wiring else None,
+                norm=normalized if "batch norm" in wiring else None,
                 skip=1.0 if "skip" in wiring else 0.0,
             )
             for d, depth in enumerate(DEPTHS):
@@ -138,17 +138,7 @@ def judged(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return factor, verdict
 
 
-def _batch_norm(z: Tensor) -> Tensor:
-    z = z - z.mean(-1, keepdim=True)
-    return z * torch.rsqrt(z.square().mean(-1, keepdim=True) + 1e-12)
-
-
 def _log_mean(values: Tensor) -> np.ndarray:
     """Log of the RMS, mean over seeds, per scale."""
     size = values.detach().square().mean((-2, -1)).clamp(min=math.ldexp(1, -1000))
     return (size.log() / 2).mean(1).numpy()
-
-
-def _shown(values: np.ndarray) -> np.ndarray:
-    """Sizes cut just outside of the picture, so that a line leaves it and float32 holds it."""
-    return np.clip(values, _FLOOR / 100, _CEILING * 100)

@@ -9,6 +9,7 @@ from .. import theory
 from ..activations import ACTIVATIONS, activation_slope
 from ..runtime import seeded
 from .grid import GridExplorer
+from .random_networks import shown
 from .spec import Line, Panel, Points, Readout, Slider
 
 ACTIVATION_NAMES = ("tanh", "relu", "sigmoid")
@@ -42,13 +43,13 @@ def initialization_explorer() -> GridExplorer:
     shares, variances, gradients = measure()
     shape = (len(ACTIVATION_NAMES), len(WEIGHT_STDS), len(BIAS_STDS), len(DEPTHS))
     fixed, roots = settled()
-    predicted = _shown(_predicted())[:, :, :, None]
+    predicted = shown(_predicted(), _RANGE)[:, :, :, None]
     layers = np.arange(1, DEPTHS[-1] + 1)
     x = (_EDGES[:-1] + _EDGES[1:]) / 2
     depths = np.array(DEPTHS)
     ends = np.stack([np.ones(depths.size), depths], axis=-1)[None, None, None]
     at_depth, edges = ends[..., [1, 1]], np.array(_RANGE)
-    straight = _shown(roots[..., None, None] ** (ends[..., ::-1] - 1))
+    straight = shown(roots[..., None, None] ** (ends[..., ::-1] - 1), _RANGE)
     chi = roots**2
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = np.where(np.abs(chi - 1) < 1e-3, np.inf, -1 / np.log(chi))
@@ -78,7 +79,7 @@ def initialization_explorer() -> GridExplorer:
                 xlabel="layer l",
                 ylabel="q = mean of z²",
                 marks=(
-                    Line(layers, _shown(variances)[:, :, :, None], "measured", color=0),
+                    Line(layers, shown(variances, _RANGE)[:, :, :, None], "measured", color=0),
                     Line(layers, predicted, "theory", color=6, width=1.5, dash="dotted"),
                     Line(at_depth, edges, "layer L", color=1, width=1, dash="dashed"),
                 ),
@@ -90,7 +91,7 @@ def initialization_explorer() -> GridExplorer:
                 xlabel="layer l",
                 ylabel="g in layer l / g in layer L",
                 marks=(
-                    Line(layers, _shown(gradients), "measured", color=0),
+                    Line(layers, shown(gradients, _RANGE), "measured", color=0),
                     Line(ends, straight, "√χ₁ per layer", color=6, width=1.5, dash="dotted"),
                 ),
                 yscale="log",
@@ -254,11 +255,6 @@ def _edges() -> tuple[np.ndarray, np.ndarray]:
     x, y = np.moveaxis(np.stack([tanh, relu, np.sqrt(sigmoid)]), -1, 0)
     shape = (len(ACTIVATION_NAMES), 1, 1, 1, 30)
     return x.reshape(shape), y.reshape(shape)
-
-
-def _shown(values: np.ndarray) -> np.ndarray:
-    """Sizes cut just outside of the picture, so that a line leaves it and float32 holds it."""
-    return np.clip(values, _RANGE[0] / 100, _RANGE[1] * 100)
 
 
 def _filled(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -153,37 +153,23 @@ def _edge(ax: Axes, x: np.ndarray, y: np.ndarray, panel: Described, color: str) 
     return np.where(np.isfinite(y) & ~low, y, np.nan)
 
 
-def _line(ax: Axes, mark: Described, panel: Described, read: Read, z: float) -> None:
+def _plot(ax: Axes, mark: Described, panel: Described, read: Read, **look: Any) -> None:
     x, color = read(mark["x"]), COLORS[mark["color"]]
     y = _edge(ax, x, read(mark["y"]), panel, color)
-    ax.plot(
-        np.where(np.isfinite(x), x, np.nan),
-        y,
-        color=color,
-        linewidth=0.8 * mark["width"],
-        linestyle=_DASHES[mark["dash"]],
-        marker=MARKERS[mark["color"]] if mark["marker"] else None,
-        markersize=4.5,
-        label=_label(mark),
-        zorder=z,
-    )
+    ax.plot(np.where(np.isfinite(x), x, np.nan), y, color=color, label=_label(mark), **look)
+
+
+def _line(ax: Axes, mark: Described, panel: Described, read: Read, z: float) -> None:
+    look = {"linewidth": 0.8 * mark["width"], "linestyle": _DASHES[mark["dash"]], "markersize": 4.5}
+    marker = MARKERS[mark["color"]] if mark["marker"] else None
+    _plot(ax, mark, panel, read, marker=marker, zorder=z, **look)
 
 
 def _points(ax: Axes, mark: Described, panel: Described, read: Read, z: float) -> None:
-    x, color = read(mark["x"]), COLORS[mark["color"]]
-    y = _edge(ax, x, read(mark["y"]), panel, color)
-    ax.plot(
-        x,
-        y,
-        linestyle="none",
-        color=color,
-        marker=MARKERS[mark["color"]],
-        markersize=0.8 * mark["size"],
-        markerfacecolor="white" if mark["hollow"] else color,
-        markeredgewidth=1.5 if mark["hollow"] else 0.5,
-        label=_label(mark),
-        zorder=z,
-    )
+    look = {"linestyle": "none", "marker": MARKERS[mark["color"]], "markersize": 0.8 * mark["size"]}
+    hollow = {"markerfacecolor": "white", "markeredgewidth": 1.5}
+    look |= hollow if mark["hollow"] else {"markeredgewidth": 0.5}
+    _plot(ax, mark, panel, read, zorder=z, **look)
 
 
 def _bars(ax: Axes, mark: Described, panel: Described, read: Read, z: float) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,3 +49,14 @@ def gradients(states: list[Tensor], depth: int, arriving: Tensor) -> tuple[Tenso
     end = states[depth]
     wanted = states[: depth + 1]
     return torch.autograd.grad(end, wanted, arriving.expand_as(end), retain_graph=True)
+
+
+def normalized(z: Tensor, dim: int = -1) -> Tensor:
+    """Values of mean 0 and variance 1 along one axis."""
+    z = z - z.mean(dim, keepdim=True)
+    return z * torch.rsqrt(z.square().mean(dim, keepdim=True) + 1e-12)
+
+
+def shown(sizes: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Sizes cut just outside of the picture, so that a line leaves it and float32 holds it."""
+    return np.clip(sizes, limits[0] / 100, limits[1] * 100)

@@ -103,17 +103,8 @@ def phase_diagram(
     ):
         ax.text(x, 0.5, text, transform=ax.transAxes, ha=side, va="center", bbox=box)
     for i, (name, point) in enumerate((points or {}).items()):
-        style = series(i + len(edges))
-        ax.plot(
-            *point,
-            color=style["color"],
-            marker=style["marker"],
-            linestyle="none",
-            markersize=9,
-            label=name,
-            clip_on=False,
-            zorder=5,
-        )
+        look = series(i + len(edges)) | {"linestyle": "none", "label": name}
+        ax.plot(*point, **look, markersize=9, clip_on=False, zorder=5)
     ax.set(xlabel="weight variance σ_w² (times fan_in)", ylabel="bias variance σ_b²")
     ax.set(xlim=xlim, ylim=ylim)
     legend_beside(ax)

@@ -95,16 +95,8 @@ def gradient_history(
         ValueError: If the record is empty or a layer is not in it.
     """
     columns = _columns(record, layers, record.columns())
-    ax = ax or plt.gca()
-    ax.set_yscale("log")
-    for i, column in enumerate(columns):
-        style = {**_style(i, len(columns)), "label": record.layers[column]}
-        values = record.grad_rms[:, column].numpy()
-        marked_line(ax, np.asarray(record.steps), values, _MISSING, **style)
-    ax.set(xlabel="step", ylabel=r"RMS of $\partial\mathcal{L}/\partial h$")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend(ax)
-    return ax
+    lines = {record.layers[column]: record.grad_rms[:, column].numpy() for column in columns}
+    return _over_steps(record, lines, r"RMS of $\partial\mathcal{L}/\partial h$", ax)
 
 
 def update_ratios(
@@ -135,13 +127,20 @@ def update_ratios(
     missing = [name for name in names if name not in record.parameters]
     if missing:
         raise ValueError(f"parameters={missing} are not in the record: {record.parameters}.")
+    places = {name: record.parameters.index(name) for name in names}
+    lines = {name: record.update_ratio[:, place].numpy() for name, place in places.items()}
+    return _over_steps(record, lines, "‖update‖ / ‖parameter‖", ax)
+
+
+def _over_steps(
+    record: GradientRecord, lines: dict[str, np.ndarray], ylabel: str, ax: Axes | None
+) -> Axes:
     ax = ax or plt.gca()
     ax.set_yscale("log")
-    for i, name in enumerate(names):
-        values = record.update_ratio[:, record.parameters.index(name)].numpy()
-        style = {**_style(i, len(names)), "label": name}
+    for i, (name, values) in enumerate(lines.items()):
+        style = {**_style(i, len(lines)), "label": name}
         marked_line(ax, np.asarray(record.steps), values, _MISSING, **style)
-    ax.set(xlabel="step", ylabel="‖update‖ / ‖parameter‖")
+    ax.set(xlabel="step", ylabel=ylabel)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(ax)
     return ax

@@ -40,11 +40,6 @@ def test_sliders_reach_past_the_largest_stable_lr_of_every_momentum(explorer):
     assert min(values["lr"]) > 0 and values["momentum"][0] == 0
 
 
-def test_it_starts_in_the_valley_just_below_the_border(explorer):
-    assert explorer.landscape == "valley (κ = 30)"
-    assert 0.8 * 2 < explorer.lr < 2 and explorer.momentum == 0
-
-
 def test_landscapes_have_the_condition_number_in_their_name():
     for name, (small, large) in module.LANDSCAPES.items():
         assert f"κ = {large / small:.0f}" in name and large == 1

@@ -2,7 +2,6 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pytest
 from matplotlib.colors import to_hex
 
 from course_utils import plots
@@ -55,15 +54,6 @@ def test_a_highlighted_edge_is_thicker_and_of_another_color(ax):
     assert colors[1] != colors[0] == colors[2]
 
 
-@pytest.mark.parametrize(
-    ("edges", "highlight", "word"),
-    [({("x", "w"): "1"}, [], "'w'"), (EDGES, [("y", "x")], "highlight")],
-)
-def test_a_graph_with_an_unknown_end_is_refused(ax, edges, highlight, word):
-    with pytest.raises(ValueError, match=word):
-        plots.graph_diagram(NODES, edges, ax, highlight=highlight)
-
-
 def test_a_bar_reaches_from_one_to_its_factor_and_the_dot_is_the_product(ax):
     slope, weight = np.array([0.25, 0.5]), np.array([2.0, 0.8])
     assert plots.layer_factors(slope, weight, ax, title="tanh") is ax
@@ -74,15 +64,6 @@ def test_a_bar_reaches_from_one_to_its_factor_and_the_dot_is_the_product(ax):
     np.testing.assert_allclose(labeled(ax)["both"].get_ydata(), slope * weight)
     np.testing.assert_array_equal(labeled(ax)["both"].get_xdata(), [1, 2])
     assert ax.get_yscale() == "log" and ax.get_title() == "tanh"
-
-
-@pytest.mark.parametrize(
-    ("slope", "weight", "word"),
-    [([0.5], [1.0, 2.0], "shape"), ([0.0], [1.0], "slope_factor"), ([1.0], [np.nan], "weight_f")],
-)
-def test_factors_that_do_not_fit_a_log_axis_are_refused(ax, slope, weight, word):
-    with pytest.raises(ValueError, match=word):
-        plots.layer_factors(slope, weight, ax)
 
 
 def test_without_axes_the_current_ones_are_drawn_on(ax):

@@ -2,15 +2,12 @@
 
 import numpy as np
 import pytest
+from plot_readings import labelled
 
 from course_utils import plots
 
 W, B = np.linspace(0, 2, 5), np.linspace(-1, 1, 4)
 LOSS = W**2 + B[:, None] ** 2
-
-
-def labelled(ax, start):
-    return [line for line in ax.lines if str(line.get_label()).startswith(start)]
 
 
 # ---------------------------------------------------------------------- cliff
@@ -87,18 +84,3 @@ def test_clipped_vectors_ends_where_clipping_ends(ax, by, expected):
     size = np.linalg.norm(border, axis=1) if by == "norm" else np.abs(border).max(axis=1)
     np.testing.assert_allclose(size, 1)
     assert ax.get_aspect() == 1
-
-
-@pytest.mark.parametrize(
-    ("draw", "said"),
-    [
-        (lambda ax: plots.cliff_map(W, B, LOSS.T, ax=ax), "shape"),
-        (lambda ax: plots.cliff_map(W, B, LOSS * np.nan, ax=ax), "NaN"),
-        (lambda ax: plots.cliff_map(W, B, LOSS + 1, {"run": [1.0, 2.0]}, ax), "run"),
-        (lambda ax: plots.clipped_vectors([[1.0, 2.0]], 0.0, ax), "threshold"),
-        (lambda ax: plots.clipped_vectors([[1.0, 2.0]], 1.0, ax, by="size"), "by="),
-    ],
-)
-def test_what_does_not_fit_is_an_error_that_names_it(ax, draw, said):
-    with pytest.raises(ValueError, match=said):
-        draw(ax)

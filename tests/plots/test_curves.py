@@ -4,21 +4,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from plot_readings import legend, line
 
 from course_utils.plots import curves
 from course_utils.plots.style import COLORS
 
 X = np.array([1.0, 2.0, 4.0])
 LABELS = {"xlabel": "layer l", "ylabel": "g"}
-
-
-def line(ax, label):
-    (found,) = [one for one in ax.lines if one.get_label() == label]
-    return found
-
-
-def legend(ax):
-    return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
 def bars(ax):
@@ -216,27 +208,3 @@ def test_lines_levels_and_limits_of_other_names_are_black_and_differ_in_dash(ax)
     assert len({str(one._unscaled_dash_pattern) for one in black}) == 4
     assert legend(ax) == ["a", "slope 1", "a guess", "floor", "border"]
     assert line(ax, "a").get_linestyle() == "-"
-
-
-# ---------------------------------------------------------------------- refusals
-@pytest.mark.parametrize(
-    ("lines", "options", "match"),
-    [
-        ({}, {}, "lines is empty"),
-        ({"a": []}, {}, r"lines\['a'\] has the shape \(0,\)"),
-        ({"a": 3.0}, {}, r"lines\['a'\] has the shape \(\)"),
-        ({"a": np.ones((1, 2, 3))}, {}, r"\(N,\) or \(seeds, N\) is expected"),
-        ({"a": [1.0, 2.0]}, {}, r"lines\['a'\] holds 2 values, but x has the shape \(3,\)"),
-        ({"a": np.ones((3, 2))}, {}, "seeds in rows"),
-        ({"a": ([1, 2], [1.0])}, {}, r"lines\['a'\] holds 1 values"),
-        ({"a": X}, {"predicted": {"b": [1.0]}}, r"predicted\['b'\] holds 1 values"),
-        ({"a": X}, {"predicted": {"a": np.ones((2, 3))}}, r"predicted\['a'\] has 2 rows"),
-        ({"a": X}, {"spread": "run"}, "spread="),
-        ({"a": X}, {"log": "z"}, "log="),
-        ({"a": ([0, 1], [1, 2])}, {"log": "x"}, "x must be above 0"),
-    ],
-)
-def test_what_does_not_fit_is_an_error_that_names_it(ax, lines, options, match):
-    with pytest.raises(ValueError, match=match):
-        curves(X, lines, ax, **LABELS, **options)
-    assert not ax.lines

@@ -1,7 +1,6 @@
 """Pictures of descent, by the data on their artists."""
 
 import numpy as np
-import pytest
 
 from course_utils import plots
 
@@ -24,12 +23,3 @@ def test_paths_differ_in_marker_and_dash_not_in_color_alone(ax):
     plots.contour_path([0, 1], [0, 1], [[0, 1], [1, 2]], paths, ax=ax)
     assert len({line.get_marker() for line in ax.lines}) == 3
     assert len({line.get_linestyle() for line in ax.lines}) == 3
-
-
-@pytest.mark.parametrize(
-    ("loss", "paths", "named"),
-    [(np.zeros((2, 3)), {}, "values"), (np.eye(3, 2), {"p": np.zeros(3)}, "paths")],
-)
-def test_a_shape_that_does_not_fit_is_an_error_that_names_it(ax, loss, paths, named):
-    with pytest.raises(ValueError, match=named):
-        plots.contour_path([0, 1], [0, 1, 2], loss, paths)

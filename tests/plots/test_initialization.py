@@ -1,13 +1,9 @@
 """Pictures of notebook 05, by the data on their artists."""
 
 import numpy as np
-import pytest
+from plot_readings import labelled
 
 from course_utils import plots
-
-
-def labelled(ax, start):
-    return [line for line in ax.lines if str(line.get_label()).startswith(start)]
 
 
 # ---------------------------------------------------------------------- histograms
@@ -26,9 +22,6 @@ def test_each_layer_has_its_histogram_at_its_height_scaled_to_the_same_peak(ax):
 def test_layers_keep_their_names_and_an_explosion_is_a_spike_at_both_borders(ax):
     plots.layer_histograms({"first": [0.0], "last": [-1e9, 1e9]}, ax=ax, bins=5)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["first", "last"]
-    for wrong in ({"reach": 0.0}, {"bins": 2}):
-        with pytest.raises(ValueError, match="must be"):
-            plots.layer_histograms([[1.0]], ax=ax, **wrong)
     np.testing.assert_allclose(ax.patches[1].get_data().values - 1, [0.85, 0, 0, 0, 0.85])
 
 

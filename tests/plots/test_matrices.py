@@ -1,15 +1,11 @@
 """Pictures of matrices, by the data on their artists."""
 
 import numpy as np
-import pytest
+from plot_readings import labelled
 
 from course_utils import plots
 
 W = np.array([[2.0, 3.0], [4.0, 5.0]])
-
-
-def labelled(ax, start):
-    return [line for line in ax.lines if str(line.get_label()).startswith(start)]
 
 
 # ---------------------------------------------------------------------- ellipse
@@ -60,9 +56,3 @@ def test_a_matrix_with_a_single_eigenvector_gets_a_single_line(ax):
 def test_a_rotation_has_no_eigenvector_line(ax):
     plots.matrix_ellipse([[0.0, -1.0], [1.0, 0.0]], ax=ax)
     assert not labelled(ax, "eigenvector") and labelled(ax, "half-axis")
-
-
-@pytest.mark.parametrize("matrix", [np.eye(3), np.ones(4), [[1, np.nan], [0, 1]]])
-def test_matrix_ellipse_refuses_what_is_no_2x2_matrix(ax, matrix):
-    with pytest.raises(ValueError, match="matrix="):
-        plots.matrix_ellipse(matrix, ax=ax)

@@ -1,7 +1,6 @@
 """Pictures of residual networks, by the data on their artists."""
 
 import numpy as np
-import pytest
 
 from course_utils import plots
 
@@ -25,9 +24,3 @@ def test_each_cell_of_the_map_says_its_accuracy_and_its_gradient_ratio(ax):
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["2", "50"]
     dark = {text.get_position(): text.get_color() for text in ax.texts}
     assert dark[0, 0] == "black" and dark[1, 0] == "white"
-
-
-@pytest.mark.parametrize(("accuracy", "ratio"), [([[0.5, 0.5]], RATIO), (ACCURACY, [[1.0], [1.0]])])
-def test_the_map_refuses_what_does_not_fit(ax, accuracy, ratio):
-    with pytest.raises(ValueError, match="shapes"):
-        plots.remedy_map(accuracy, ratio, ["one", "two"], [2, 50], ax)
