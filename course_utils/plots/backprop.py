@@ -114,8 +114,8 @@ def layer_factors(
         (-0.2, weight, "weights Wᵀ", COLORS[5], ""),
         (0.2, slope, "slopes φ′", COLORS[1], "//"),
     ):
-        look = {"color": color, "edgecolor": COLORS[6], "hatch": hatch, "label": name}
-        ax.bar(layers + offset, values - 1, bottom=1, width=0.38, **look)
+        bars = ax.bar(layers + offset, values - 1, 0.38, 1, color=color, hatch=hatch, label=name)
+        plt.setp(bars, edgecolor=COLORS[6])
     ax.plot(layers, slope * weight, "o", color=COLORS[6], label="both")
     ax.axhline(1, color=COLORS[6], linewidth=0.8)
     ax.set(xlabel="layer l", ylabel="factor of RMS δ, one layer back", title=title, xticks=layers)
