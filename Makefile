@@ -18,12 +18,13 @@ ifneq ($(HOME_OF_VENV),$(CURDIR))
   SOURCES += again
 endif
 
-.PHONY: help lab test test-browser notebooks bench again
+.PHONY: help lab test types test-browser notebooks bench again
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make lab           open the course in JupyterLab"
-	@echo "make test          unit tests, docstring examples, every notebook, lint"
+	@echo "make test          unit tests, docstring examples, every notebook, types, lint"
+	@echo "make types         the types of the package, by mypy"
 	@echo "make test-browser  every notebook in a real browser (needs Chromium)"
 	@echo "make notebooks     run every notebook and store its outputs"
 	@echo "make bench         measure speed against the floors the course promises"
@@ -35,9 +36,13 @@ lab: .venv/.installed-lab
 
 test: export OMP_NUM_THREADS := 1
 test: .venv/.installed-test
-	$(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+	$(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder --cov --cov-report=term
+	$(PY) -m mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+
+types: .venv/.installed-test
+	$(PY) -m mypy
 
 test-browser: export OMP_NUM_THREADS := 1
 test-browser: .venv/.installed-test

@@ -5,6 +5,7 @@ kernel that dies, for which it waits until the cell's time is up. Both are mende
 """
 
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -44,6 +45,14 @@ class WatchedKernel(nbval.RunningKernel):
 
 
 nbval.RunningKernel = WatchedKernel
+# Coverage is that of the unit tests: the kernels of notebooks are left alone.
+nbval.setup_coverage = nbval.teardown_coverage = lambda *arguments: None
+
+
+def pytest_runtest_setup(item):
+    """Let no test draw into the figure of another."""
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 @pytest.hookimpl(wrapper=True)

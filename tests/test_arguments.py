@@ -185,14 +185,13 @@ ASKED = [
     ("recording.record", "every", 1, lambda: {"model": net(), "every": 2}),
     ("plots.layer_histograms", "bins", 1, lambda: {"layers": VALUES, "bins": 5}),
     ("plots.slope_histogram", "bins", 1, lambda: {"slopes": VALUES, "bins": 5}),
-    ("plots.loss_curves", "every", 1, lambda: {"curves": VALUES, "every": 2}),
     ("training.fit", "epochs", 1, lambda: training(model=net(), epochs=1)),
     ("training.fit", "batch_size", 1, lambda: training(model=net(), epochs=1, batch_size=4)),
     ("training.fit_many", "epochs", 1, lambda: training(models=[net()], epochs=1)),
     ("training.fit_many", "batch_size", 1,
      lambda: training(models=[net()], epochs=1, batch_size=4)),
-    ("training.fit_stack", "steps", 1, lambda: stack() | {"steps": 2, "batch_size": 4}),
-    ("training.fit_stack", "batch_size", 1, lambda: stack() | {"steps": 2, "batch_size": 4}),
+    ("training.fit_many", "steps", 1, lambda: stack() | {"steps": 2, "batch_size": 4}),
+    ("training.fit_many", "batch_size", 1, lambda: stack() | {"steps": 2, "batch_size": 4}),
 ]  # fmt: skip
 each = pytest.mark.parametrize(
     ("name", "argument", "least", "arguments"), ASKED, ids=[f"{a[0]}-{a[1]}" for a in ASKED]
@@ -205,7 +204,7 @@ def cpu():
 
 def stack():
     nets = cu.networks.stack_mlps([cu.mlp(2, 3, inputs=2, outputs=2, **cpu())])
-    return {"stack": nets, "data": data(), "lr": 0.1} | cpu()
+    return {"models": nets, "data": data(), "lr": 0.1} | cpu()
 
 
 def named(name):

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 say() { printf '%s\n' "$*" >&2; }
 
 case "${1:-}" in
-  lab) what="." ;;
+  lab) what=".[lab]" ;;
   test) what=".[test]" ;;
   *) say "usage: sh tools/install.sh lab|test"; exit 2 ;;
 esac
@@ -71,11 +71,20 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
 fi
 
 rm -f .venv/.installed-lab .venv/.installed-test
+# TORCH=2.6.* takes that torch, TORCH=newest the newest of everything; the workflows test both.
+constraints=constraints.txt
+case "${TORCH:-}" in
+  "") ;;
+  newest) constraints=/dev/null ;;
+  *) # torch pins its own sympy and triton
+    constraints=.venv/constraints.txt
+    sed "/^sympy==/d; /^triton==/d; s/^torch==.*/torch==$TORCH/" constraints.txt > "$constraints" ;;
+esac
 quiet=""
 [ -t 1 ] || quiet="--quiet"
 say "Installing into .venv. The first time this takes minutes and about 2 GB of disk …"
 # shellcheck disable=SC2086
-.venv/bin/python -m pip install $quiet --constraint constraints.txt --editable "$what" || {
+.venv/bin/python -m pip install $quiet --constraint "$constraints" --editable "$what" || {
   say "The installation did not finish. Without a network, behind a proxy or out of disk?"
   say "README.md, section Troubleshooting, says what to do. Call make again to go on."
   exit 1

@@ -4,10 +4,22 @@
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .base import Exercise, Verdict
 from .overview import Progress, progress
+
+if TYPE_CHECKING:
+    from . import activations as activations
+    from . import chain_rule as chain_rule
+    from . import clinic as clinic
+    from . import clipping as clipping
+    from . import eigenvalues as eigenvalues
+    from . import gradient_descent as gradient_descent
+    from . import initialization as initialization
+    from . import normalization as normalization
+    from . import residual as residual
+    from . import start_here as start_here
 
 CHAPTERS = (
     "start_here",

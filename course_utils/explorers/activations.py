@@ -4,11 +4,11 @@ import numpy as np
 import torch
 
 from .. import theory
-from ..activations import ACTIVATIONS, PReLU, activation_slope
+from ..activations import ACTIVATIONS, PReLU
 from .grid import GridExplorer
 from .spec import Line, Panel, Points, Readout, Slider
 
-CHOICES = {**{name: name for name in ACTIVATIONS}, "prelu": PReLU()}
+CHOICES = {**ACTIVATIONS, "prelu": PReLU().entry()}
 """What can be picked: every name in `ACTIVATIONS`, and PReLU at its first slope of 0.25."""
 
 WIDTHS = np.geomspace(0.05, 20, 41)
@@ -36,8 +36,8 @@ def activations_explorer() -> GridExplorer:
     """
     z = np.linspace(-_REACH, _REACH, 161)
     grid = torch.from_numpy(z)
-    functions = np.stack([_function(choice, grid).numpy() for choice in CHOICES.values()])
-    slopes = np.stack([activation_slope(choice, grid).numpy() for choice in CHOICES.values()])
+    functions = np.stack([choice.function(grid).numpy() for choice in CHOICES.values()])
+    slopes = np.stack([choice.slope(grid).numpy() for choice in CHOICES.values()])
     density = np.exp(-((z / WIDTHS[:, None]) ** 2) / 2)
     rms = np.array(
         [
@@ -122,16 +122,10 @@ def slope_statistics() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     shares, saturated, mean = [], [], []
     rows = np.arange(len(WIDTHS))[:, None] * (EDGES.size - 1)
     for choice in CHOICES.values():
-        values = activation_slope(choice, z).numpy()
+        values = choice.slope(z).numpy()
         bins = np.clip(np.searchsorted(EDGES, values, "right") - 1, 0, EDGES.size - 2)
         counts = np.bincount((rows + bins).ravel(), minlength=len(WIDTHS) * (EDGES.size - 1))
         shares.append(counts.reshape(len(WIDTHS), -1) / z.shape[1])
         saturated.append((np.abs(values) < SATURATED).mean(1))
-        mean.append(_function(choice, z).numpy().mean(1))
+        mean.append(choice.function(z).numpy().mean(1))
     return np.stack(shares), np.stack(saturated), np.stack(mean)
-
-
-def _function(choice: str | PReLU, z: torch.Tensor) -> torch.Tensor:
-    """φ(z) of one choice, detached."""
-    function = ACTIVATIONS[choice].function if isinstance(choice, str) else choice
-    return function(z).detach()

@@ -173,8 +173,7 @@ def path_products(local: np.ndarray) -> np.ndarray:
 def _activate(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """φ(z) and φ′(z), shape (n, m, activations), each activation on its slice of z."""
     slices = torch.from_numpy(np.ascontiguousarray(z)).unbind(-1)
-    both = [
-        (ACTIVATIONS[name].function(part).numpy(), ACTIVATIONS[name].slope(part).numpy())
-        for name, part in zip(ACTIVATION_CHOICES, slices, strict=True)
-    ]
-    return tuple(np.stack(part, axis=-1) for part in zip(*both, strict=True))
+    chosen = [ACTIVATIONS[name] for name in ACTIVATION_CHOICES]
+    values = [phi.function(part).numpy() for phi, part in zip(chosen, slices, strict=True)]
+    slopes = [phi.slope(part).numpy() for phi, part in zip(chosen, slices, strict=True)]
+    return np.stack(values, axis=-1), np.stack(slopes, axis=-1)

@@ -10,7 +10,8 @@ from ..activations import ACTIVATIONS
 from ..diagnosis import LIMIT, fit_slope
 from ..runtime import seeded
 from .grid import GridExplorer
-from .spec import Line, Panel, Readout, Slider, Text
+from .random_networks import forward, gradients, normalized, shown
+from .spec import Line, Mark, Panel, Readout, Slider, Text
 
 ACTIVATION_NAMES = ("relu", "tanh", "sigmoid")
 DEPTHS = (5, 10, 20, 30, 50)
@@ -21,7 +22,7 @@ WIRINGS = ("nothing", "batch norm", "skip", "skip and batch norm")
 VERDICTS = ("vanishing", "healthy", "exploding")
 
 WIDTH, SAMPLES, SEEDS = 48, 32, 2
-_FLOOR, _CEILING = 1e-20, 1e20
+_RANGE = 1e-20, 1e20
 
 
 def clinic_explorer() -> GridExplorer:
@@ -39,16 +40,13 @@ def clinic_explorer() -> GridExplorer:
     outputs, weights = measure()
     layers = np.arange(1, DEPTHS[-1] + 1)
     factor, verdict = judged(outputs)
-    marks = [Line(layers, _shown(outputs), "∂𝓛/∂z", color=0, width=3)]
+    marks: list[Mark] = [Line(layers, shown(outputs, _RANGE), "∂𝓛/∂z", color=0, width=3)]
     for i, word in enumerate(VERDICTS):
         x = np.where(verdict == i, 25.5, np.nan)[..., None]
-        marks.append(Text(x.astype(np.float32), np.array([1e17]), (word,), color=(1, 2, 1)[i]))
-    limits = np.array([1.0, DEPTHS[-1]])
+        marks.append(Text(x, np.array([1e17]), (word,), color=(1, 2, 1)[i]))
+    ends = np.array([1.0, DEPTHS[-1]])
     for edge in (1 / LIMIT, LIMIT):
-        marks.append(
-            Line(limits, np.array([edge, edge]), "", color=6, width=1, dash="dotted"),
-        )
-    first = _first(outputs)
+        marks.append(Line(ends, np.array([edge, edge]), color=6, width=1, dash="dotted"))
     return GridExplorer(
         title="Is this network healthy?",
         sliders=(
@@ -64,23 +62,24 @@ def clinic_explorer() -> GridExplorer:
                 ylabel="rms ∂𝓛/∂z_l over that of the last layer",
                 marks=tuple(marks),
                 xlim=(0, 51),
-                ylim=(_FLOOR, _CEILING),
+                ylim=_RANGE,
                 yscale="log",
             ),
             Panel(
                 title="Gradient of the weights",
                 xlabel="layer l",
                 ylabel="rms ∂𝓛/∂W_l over that of the last layer",
-                marks=(Line(layers, _shown(weights), "∂𝓛/∂W", color=3, width=3),),
+                marks=(Line(layers, shown(weights, _RANGE), "∂𝓛/∂W", color=3, width=3),),
                 xlim=(0, 51),
-                ylim=(_FLOOR, _CEILING),
+                ylim=_RANGE,
                 yscale="log",
             ),
         ),
         readouts=(
             Readout("factor of ∂𝓛/∂z per layer", factor, ".3f"),
-            Readout("∂𝓛/∂z, first layer over last", first, ".1e"),
-            Readout("∂𝓛/∂W, second layer over last", _second(weights), ".1e"),
+            Readout("∂𝓛/∂z, first layer over last", outputs[..., 0], ".1e"),
+            # The first layer has another input: the second is the first that can be compared.
+            Readout("∂𝓛/∂W, second layer over last", weights[..., 1], ".1e"),
         ),
     )
 
@@ -99,15 +98,19 @@ def measure() -> tuple[np.ndarray, np.ndarray]:
         for w, wiring in enumerate(WIRINGS):
             # With a batch norm σ_w cancels in every ratio: one scale stands for all.
             scales = (1.0,) if "batch norm" in wiring else SCALES
-            states, inputs = forward(name, wiring, scales, normal, x)
+            scale = torch.tensor(scales, dtype=torch.float64)[:, None, None, None]
+            states, inputs = forward(
+                ((scale * normal[0]) @ x).requires_grad_(),
+                [scale * matrix for matrix in normal[1:]],
+                phi=ACTIVATIONS[name].function,
+                norm=normalized if "batch norm" in wiring else None,
+                skip=1.0 if "skip" in wiring else 0.0,
+            )
             for d, depth in enumerate(DEPTHS):
-                start = delta.expand_as(states[depth - 1])
-                gradients = torch.autograd.grad(
-                    states[depth - 1], states[:depth], start, retain_graph=True
-                )
-                for layer, gradient in enumerate(gradients):
+                found = gradients(states, depth - 1, delta)
+                for layer, (gradient, h) in enumerate(zip(found, [x, *inputs], strict=False)):
                     outputs[a, d, :, w, layer] = _log_mean(gradient)
-                    weights[a, d, :, w, layer] = _log_mean(gradient @ inputs[layer].mT)
+                    weights[a, d, :, w, layer] = _log_mean(gradient @ h.detach().mT)
                 for table in (outputs, weights):
                     table[a, d, :, w] -= table[a, d, :, w, depth - 1 : depth]
     with np.errstate(over="ignore"):
@@ -117,27 +120,11 @@ def measure() -> tuple[np.ndarray, np.ndarray]:
 def drawn() -> tuple[Tensor, Tensor, Tensor]:
     """Numbers behind weights (layers, 1, seeds, n, n), input and gradient (1, seeds, n, B)."""
     generator = seeded(12)
-    options = {"generator": generator, "dtype": torch.float64}
-    normal = torch.randn(DEPTHS[-1], 1, SEEDS, WIDTH, WIDTH, **options) / WIDTH**0.5
-    x, delta = torch.randn(2, 1, SEEDS, WIDTH, SAMPLES, **options)
-    return normal, x, delta
-
-
-def forward(
-    name: str, wiring: str, scales: tuple[float, ...], normal: Tensor, x: Tensor
-) -> tuple[list[Tensor], list[Tensor]]:
-    """z_1 … z_L, and what each W_l is multiplied with, of shape (scales, seeds, units, samples)."""
-    phi = ACTIVATIONS[name].function
-    scale = torch.tensor(scales, dtype=torch.float64)[:, None, None, None]
-    z = ((scale * normal[0]) @ x).requires_grad_()
-    states, inputs = [z], [x]
-    for matrix in normal[1:]:
-        inside = _batch_norm(z) if "batch norm" in wiring else z
-        inputs.append(phi(inside))
-        branch = (scale * matrix) @ inputs[-1]
-        z = z + branch if "skip" in wiring else branch
-        states.append(z)
-    return states, [part.detach() for part in inputs]
+    shapes = (DEPTHS[-1], 1, SEEDS, WIDTH, WIDTH), (2, 1, SEEDS, WIDTH, SAMPLES)
+    normal, ends = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes
+    )
+    return normal / WIDTH**0.5, ends[0], ends[1]
 
 
 def judged(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -151,26 +138,7 @@ def judged(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return factor, verdict
 
 
-def _batch_norm(z: Tensor) -> Tensor:
-    z = z - z.mean(-1, keepdim=True)
-    return z * torch.rsqrt(z.square().mean(-1, keepdim=True) + 1e-12)
-
-
 def _log_mean(values: Tensor) -> np.ndarray:
     """Log of the RMS, mean over seeds, per scale."""
     size = values.detach().square().mean((-2, -1)).clamp(min=math.ldexp(1, -1000))
     return (size.log() / 2).mean(1).numpy()
-
-
-def _first(outputs: np.ndarray) -> np.ndarray:
-    return outputs[..., 0]
-
-
-def _second(weights: np.ndarray) -> np.ndarray:
-    """The first layer has another input, so the second is the first that can be compared."""
-    return weights[..., 1]
-
-
-def _shown(values: np.ndarray) -> np.ndarray:
-    """Sizes cut just outside of the picture, so that a line leaves it and float32 holds it."""
-    return np.clip(values, _FLOOR / 100, _CEILING * 100).astype(np.float32)

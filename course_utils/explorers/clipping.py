@@ -49,7 +49,7 @@ def clipping_explorer() -> GridExplorer:
     along_plain, along_clipped = lr * norm, lr * np.minimum(norm, limit)
     time = np.arange(0, TIME_STEPS + 1, _EVERY)
     contour_x, contour_y = _contours()
-    edge = np.array(_WLIM)
+    edge, edge_bias = np.array(_WLIM), np.array([theory.cliff_bias(v, START) for v in _WLIM])
     return GridExplorer(
         title="How far does one step from the cliff go?",
         sliders=(
@@ -65,17 +65,10 @@ def clipping_explorer() -> GridExplorer:
                 ylabel="bias b",
                 marks=(
                     Line(contour_x, contour_y, "equal loss", color=6, width=0.7),
-                    Line(
-                        edge,
-                        np.array([theory.cliff_bias(v, START) for v in _WLIM]),
-                        "cliff",
-                        color=2,
-                        width=1.5,
-                        dash="dashed",
-                    ),
+                    Line(edge, edge_bias, "cliff", color=2, width=1.5, dash="dashed"),
                     Line(*_step(theta, plain), "not clipped", color=0),
                     Line(*_step(theta, clipped), "clipped", color=1, width=3, marker=True),
-                    Points(*(part[..., None] for part in theta), "start", color=6),
+                    Points(theta[0][..., None], theta[1][..., None], "start", color=6),
                 ),
                 xlim=_WLIM,
                 ylim=_BLIM,
@@ -149,7 +142,7 @@ def _loss(states: np.ndarray) -> np.ndarray:
 def _slice(theta: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distances against the gradient, and the loss there."""
     points = theta[..., None] - direction[..., None] * _ALONG
-    return _ALONG.astype(np.float32), _loss(run(*points)[0]).astype(np.float32)
+    return _ALONG, _loss(run(*points)[0])
 
 
 def _step(theta: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -157,17 +150,17 @@ def _step(theta: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     move = after - theta
     length = np.linalg.norm(move, axis=0)
     after = theta + move * np.minimum(1, 5 / np.maximum(length, 1e-12))
-    ends = np.stack(np.broadcast_arrays(theta, after), axis=-1).astype(np.float32)
+    ends = np.stack(np.broadcast_arrays(theta, after), axis=-1)
     return ends[0], ends[1]
 
 
 def _seen(along: np.ndarray) -> np.ndarray:
     """Hide an end that lies beyond the panel."""
-    return np.where(along <= _ALONG[-1], along, np.nan)[..., None].astype(np.float32)
+    return np.where(along <= _ALONG[-1], along, np.nan)[..., None]
 
 
 def _thin(states: np.ndarray) -> np.ndarray:
-    return np.moveaxis(states[::_EVERY], 0, -1).astype(np.float32)
+    return np.moveaxis(states[::_EVERY], 0, -1)
 
 
 def _contours() -> tuple[np.ndarray, np.ndarray]:
@@ -178,4 +171,4 @@ def _contours() -> tuple[np.ndarray, np.ndarray]:
     lines = Figure().subplots().contour(w, b, loss, levels=levels).allsegs
     gap = np.full((1, 2), np.nan)
     points = np.vstack([part for level in lines for line in level for part in (line, gap)])
-    return points[:, 0].astype(np.float32), points[:, 1].astype(np.float32)
+    return points[:, 0], points[:, 1]

@@ -79,7 +79,7 @@ def eigenvalues_explorer() -> GridExplorer:
                 ylabel="norm",
                 marks=(
                     Line(*_straight(sigma[..., 0]), "σ₁ᵏ", color=1, width=1.5, dash="dashed"),
-                    Line(k, norms.astype(np.float32), "‖Wᵏ‖", color=0),
+                    Line(k, norms, "‖Wᵏ‖", color=0),
                     Line(*_straight(radius[..., :1]), "ρᵏ", color=2, width=1.5, dash="dotted"),
                 ),
                 xlim=(0, DEPTH),
@@ -139,17 +139,17 @@ def _eigenvector_lines() -> tuple[Line, Line]:
     """The lines of both eigenvectors through the picture; the second turns with the angle."""
     ends = 2 * np.array(_XLIM)
     alpha = np.deg2rad(np.array(ANGLES))[None, None, :, None]
-    style = {"color": 2, "width": 1.5, "dash": "dashed"}
+    x, y = np.cos(alpha) * ends, np.sin(alpha) * ends
     return (
-        Line(ends, np.zeros(2), "eigenvectors", **style),
-        Line(np.cos(alpha) * ends, np.sin(alpha) * ends, **style),
+        Line(ends, np.zeros(2), "eigenvectors", color=2, width=1.5, dash="dashed"),
+        Line(x, y, color=2, width=1.5, dash="dashed"),
     )
 
 
 def _in_view(points: np.ndarray) -> np.ndarray:
     """Hide points far outside of the picture: a line to the first of them still leaves it."""
     far = (np.abs(points) > 8 * _XLIM[1]).any(-2, keepdims=True)
-    return np.where(far, np.nan, points).astype(np.float32)
+    return np.where(far, np.nan, points)
 
 
 def _straight(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -158,4 +158,4 @@ def _straight(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     steep = factor**last > 10 * _CEILING
     last[steep] = np.log(10 * _CEILING) / np.log(factor[steep])
     x = np.stack([np.zeros_like(last), last], axis=-1)
-    return x.astype(np.float32), (factor[..., None] ** x).astype(np.float32)
+    return x, factor[..., None] ** x

@@ -104,13 +104,13 @@ def _inside_the_picture(path: np.ndarray) -> np.ndarray:
     far = (np.abs(path) > 3 * np.array([_XLIM[1], _YLIM[1]])).any(-1)
     gone = np.cumsum(far, axis=-1) > 1
     path = np.where(np.abs(path) < 1e-30, 0.0, np.clip(path, -1e3, 1e3))  # fits float32
-    return np.where(gone[..., None], np.nan, path).astype(np.float32)
+    return np.where(gone[..., None], np.nan, path)
 
 
 def _inside_the_scale(loss: np.ndarray) -> np.ndarray:
     """End the curve of the loss where it leaves the axis."""
     out = np.cumsum(loss > 10 * _CEILING, axis=-1) > 1
-    return np.where(out, np.nan, np.clip(loss, 1e-30, 1e9)).astype(np.float32)
+    return np.where(out, np.nan, np.clip(loss, 1e-30, 1e9))
 
 
 def _contours(curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,4 +123,4 @@ def _contours(curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x.append((top / 10 * radius / np.sqrt(small) * np.cos(angle)).ravel())
         y.append((top / 10 * radius / np.sqrt(large) * np.sin(angle)).ravel())
     shape = (len(curvature), 1, 1, -1)
-    return np.reshape(x, shape).astype(np.float32), np.reshape(y, shape).astype(np.float32)
+    return np.reshape(x, shape), np.reshape(y, shape)

@@ -702,4 +702,5 @@ function render({ model, el }) {
   };
 }
 
+export { clipped, logTicks, lowered, makeScale, markers, niceTicks, polyline, reader, roomyTicks };
 export default { render };

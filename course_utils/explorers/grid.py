@@ -1,7 +1,6 @@
 """The explorer itself: a widget with sliders over a precomputed grid, drawn in the browser."""
 
 import base64
-import difflib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,8 @@ from pathlib import Path
 import anywidget
 import traitlets
 
-from .packing import pack
+from ..arguments import number, one_of
+from .browser_data import pack
 from .picture import png
 from .spec import Bars, Line, Panel, Points, Readout, Slider, Text
 
@@ -39,36 +39,19 @@ class _Position(traitlets.TraitType):
 
     def validate(self, obj, value):
         """The entry of the slider's values that is meant, or an error that lists them."""
-        if hasattr(value, "item"):  # a NumPy or torch scalar
-            try:
-                value = value.item()
-            except (ValueError, RuntimeError):
-                pass
         if isinstance(self.values[0], str):
-            if isinstance(value, str) and value in self.values:
-                return value
-            close = difflib.get_close_matches(str(value), self.values, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(
-                f"{self.slider}={value!r} is no position of this slider: choose one of "
-                f"{_few(self.values)}.{hint}"
-            )
-        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-            raise ValueError(
-                f"{self.slider}={value!r} must be a number: choose one of {_few(self.values)}."
-            )
-        nearest = min(self.values, key=lambda entry: abs(entry - value))
-        if math.isclose(nearest, value, rel_tol=1e-5, abs_tol=1e-12):
+            return one_of(self.slider, value, self.values)
+        shown = [f"{v:.6g}" if isinstance(v, float) else str(v) for v in self.values]
+        few = [*shown[:4], "…", *shown[-2:]] if len(shown) > 8 else shown
+        choose = f"choose one of {', '.join(few)}."
+        given = number(self.slider, value, hint=f"Please {choose}")
+        nearest = min(self.values, key=lambda entry: abs(entry - given))
+        if math.isclose(nearest, given, rel_tol=1e-5, abs_tol=1e-12):
             return nearest
         raise ValueError(
             f"{self.slider}={value!r} is no position of this slider, and nothing is interpolated: "
-            f"choose one of {_few(self.values)}. The nearest is {nearest!r}."
+            f"{choose} The nearest is {nearest!r}."
         )
-
-
-def _few(values: tuple) -> str:
-    shown = [f"{v:.6g}" if isinstance(v, float) else repr(v) for v in values]
-    return ", ".join([*shown[:4], "…", *shown[-2:]] if len(shown) > 8 else shown)
 
 
 class GridExplorer(anywidget.AnyWidget):
@@ -122,10 +105,14 @@ class GridExplorer(anywidget.AnyWidget):
         panels: Sequence[Panel],
         readouts: Sequence[Readout] = (),
     ) -> None:
-        packed = pack(title, sliders, panels, readouts, _reserved())
-        self._packed = packed
+        packed = self._packed = pack(title, sliders, panels, readouts)
         self._png: bytes | None = None
-        self._names = tuple(packed.values)
+        for name in packed.values:
+            if name.startswith("_") or name in {*dir(GridExplorer), "comm", "keys"}:
+                raise ValueError(
+                    f"name={name!r} is an attribute that every explorer has already: choose "
+                    f"another, for example '{name.strip('_')}_value'."
+                )
         positions = {
             name: _Position(name, values, start)
             for (name, values), start in zip(packed.values.items(), packed.start, strict=True)
@@ -136,7 +123,7 @@ class GridExplorer(anywidget.AnyWidget):
     @property
     def values(self) -> dict[str, object]:
         """Where every slider stands, by name."""
-        return {name: getattr(self, name) for name in self._names}
+        return {name: getattr(self, name) for name in self._packed.values}
 
     @property
     def nbytes(self) -> int:
@@ -146,15 +133,10 @@ class GridExplorer(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs):
         """The live widget, and beside it a picture and a line of text for pages without one."""
         bundle = super()._repr_mimebundle_(**kwargs)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
         if self._png is None:
             self._png = png(self._packed)
         sliders, readouts = self._packed.shown(self._packed.start)
         data["image/png"] = base64.b64encode(self._png).decode("ascii")
         data["text/plain"] = "\n".join((self._packed.spec["title"], *sliders, *readouts))
         return data, metadata
-
-
-def _reserved() -> frozenset[str]:
-    """What a slider cannot be called: every attribute the widget has without it."""
-    return frozenset(dir(GridExplorer)) | {"comm", "keys"}

@@ -9,6 +9,7 @@ from .. import theory
 from ..activations import ACTIVATIONS, activation_slope
 from ..runtime import seeded
 from .grid import GridExplorer
+from .random_networks import shown
 from .spec import Line, Panel, Points, Readout, Slider
 
 ACTIVATION_NAMES = ("tanh", "relu", "sigmoid")
@@ -42,14 +43,13 @@ def initialization_explorer() -> GridExplorer:
     shares, variances, gradients = measure()
     shape = (len(ACTIVATION_NAMES), len(WEIGHT_STDS), len(BIAS_STDS), len(DEPTHS))
     fixed, roots = settled()
+    predicted = shown(_predicted(), _RANGE)[:, :, :, None]
     layers = np.arange(1, DEPTHS[-1] + 1)
-    shares = shares.astype(np.float32)
     x = (_EDGES[:-1] + _EDGES[1:]) / 2
     depths = np.array(DEPTHS)
     ends = np.stack([np.ones(depths.size), depths], axis=-1)[None, None, None]
-    straight = roots[..., None, None] ** (ends[..., ::-1] - 1)
-    here = {"color": 1, "size": 11.0}
-    arrived = gradients[..., 0]
+    at_depth, edges = ends[..., [1, 1]], np.array(_RANGE)
+    straight = shown(roots[..., None, None] ** (ends[..., ::-1] - 1), _RANGE)
     chi = roots**2
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = np.where(np.abs(chi - 1) < 1e-3, np.inf, -1 / np.log(chi))
@@ -79,23 +79,9 @@ def initialization_explorer() -> GridExplorer:
                 xlabel="layer l",
                 ylabel="q = mean of z²",
                 marks=(
-                    Line(layers, _shown(variances)[:, :, :, None], "measured", color=0),
-                    Line(
-                        layers,
-                        _shown(_predicted())[:, :, :, None],
-                        "theory",
-                        color=6,
-                        width=1.5,
-                        dash="dotted",
-                    ),
-                    Line(
-                        np.stack([depths, depths], axis=-1)[None, None, None].astype(np.float32),
-                        np.array(_RANGE),
-                        "layer L",
-                        color=1,
-                        width=1,
-                        dash="dashed",
-                    ),
+                    Line(layers, shown(variances, _RANGE)[:, :, :, None], "measured", color=0),
+                    Line(layers, predicted, "theory", color=6, width=1.5, dash="dotted"),
+                    Line(at_depth, edges, "layer L", color=1, width=1, dash="dashed"),
                 ),
                 yscale="log",
                 ylim=_RANGE,
@@ -105,15 +91,8 @@ def initialization_explorer() -> GridExplorer:
                 xlabel="layer l",
                 ylabel="g in layer l / g in layer L",
                 marks=(
-                    Line(layers, _shown(gradients), "measured", color=0),
-                    Line(
-                        ends.astype(np.float32),
-                        _shown(straight),
-                        "√χ₁ per layer",
-                        color=6,
-                        width=1.5,
-                        dash="dotted",
-                    ),
+                    Line(layers, shown(gradients, _RANGE), "measured", color=0),
+                    Line(ends, straight, "√χ₁ per layer", color=6, width=1.5, dash="dotted"),
                 ),
                 yscale="log",
                 ylim=_RANGE,
@@ -128,7 +107,8 @@ def initialization_explorer() -> GridExplorer:
                         np.array(WEIGHT_STDS)[None, :, None, None, None],
                         np.array(BIAS_STDS)[None, None, :, None, None],
                         "here",
-                        **here,
+                        color=1,
+                        size=11.0,
                     ),
                 ),
                 xscale="log",
@@ -140,7 +120,7 @@ def initialization_explorer() -> GridExplorer:
             Readout("√χ₁, factor of g per layer", _filled(roots, shape), ".3f"),
             Readout("depth scale ξ (layers)", _filled(scale, shape), ".3g"),
             Readout("q*, where z² settles", _filled(fixed, shape), ".3g"),
-            Readout("g in layer 1 / g in layer L", arrived, ".2g"),
+            Readout("g in layer 1 / g in layer L", gradients[..., 0], ".2g"),
         ),
     )
 
@@ -274,12 +254,7 @@ def _edges() -> tuple[np.ndarray, np.ndarray]:
     sigmoid = theory.edge_of_chaos("sigmoid", np.linspace(first, 1.02 * first, 30).tolist())
     x, y = np.moveaxis(np.stack([tanh, relu, np.sqrt(sigmoid)]), -1, 0)
     shape = (len(ACTIVATION_NAMES), 1, 1, 1, 30)
-    return x.reshape(shape).astype(np.float32), y.reshape(shape).astype(np.float32)
-
-
-def _shown(values: np.ndarray) -> np.ndarray:
-    """Sizes cut just outside of the picture, so that a line leaves it and float32 holds it."""
-    return np.clip(values, _RANGE[0] / 100, _RANGE[1] * 100).astype(np.float32)
+    return x.reshape(shape), y.reshape(shape)
 
 
 def _filled(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

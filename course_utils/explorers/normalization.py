@@ -1,5 +1,7 @@
 """Explorer of notebook 07: depth, batch size, weight scale and norm of a random ReLU network."""
 
+from functools import partial
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ from torch import Tensor
 from .. import theory
 from ..runtime import seeded
 from .grid import GridExplorer
+from .random_networks import forward, gradients, normalized
 from .spec import Line, Panel, Readout, Slider
 
 NORMS = ("none", "batch", "layer")
@@ -43,8 +46,10 @@ def normalization_explorer() -> GridExplorer:
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         line = factor[:, None, :, :, None] ** back[None]
     line = np.where(layers > depth[:, None, None], np.nan, np.where(np.isinf(line), np.nan, line))
+    by_depth = np.repeat(factor[:, None], len(DEPTHS), axis=1)
     inner = np.stack([_per_layer(profile[:, i], d) for i, d in enumerate(DEPTHS)], 1)
     shared = np.broadcast_to(cosine[:, None], (len(NORMS), len(DEPTHS), *cosine.shape[1:]))
+    alike = (shared * inside[:, None])[:, :, :, None]
     return GridExplorer(
         title="What does a norm do to the gradient?",
         sliders=(
@@ -59,8 +64,8 @@ def normalization_explorer() -> GridExplorer:
                 xlabel="layer l",
                 ylabel="‖∂𝓛/∂h_l‖ over that of the last layer",
                 marks=(
-                    Line(layers, profile.astype(np.float32), "measured", color=0, width=3),
-                    Line(layers, line.astype(np.float32), "predicted", color=1, dash="dashed"),
+                    Line(layers, profile, "measured", color=0, width=3),
+                    Line(layers, line, "predicted", color=1, dash="dashed"),
                 ),
                 xlim=(0, LAYERS),
                 ylim=(_FLOOR, _CEILING),
@@ -70,21 +75,14 @@ def normalization_explorer() -> GridExplorer:
                 title="How alike two samples are",
                 xlabel="layer l",
                 ylabel="cosine between their h_l",
-                marks=(
-                    Line(
-                        layers,
-                        (shared * inside[:, None])[:, :, :, None].astype(np.float32),
-                        "mean cosine",
-                        color=2,
-                    ),
-                ),
+                marks=(Line(layers, alike, "mean cosine", color=2),),
                 xlim=(0, LAYERS),
                 ylim=(-0.5, 1.05),
             ),
         ),
         readouts=(
             Readout("factor of g per layer, measured", inner, ".3f"),
-            Readout("factor of g per layer, predicted", _spread(factor), ".3f"),
+            Readout("factor of g per layer, predicted", by_depth, ".3f"),
             Readout("g at the input over g at the output", profile[..., 0], ".2g"),
         ),
     )
@@ -107,12 +105,11 @@ def measure() -> tuple[np.ndarray, np.ndarray]:
     for i, norm in enumerate(NORMS):
         # Without batch norm a sample does not see the others: the first B of 64 are a batch of B.
         for k, B in enumerate(BATCHES if norm == "batch" else BATCHES[-1:]):
-            states = _forward(x[..., :B], weights, norm)
+            start = x[..., :B].clone().requires_grad_()
+            _, hidden = forward(weights[0] @ start, weights[1:], norm=_NORM_OF[norm])
+            states = [start, *hidden]
             likeness = [_cosines(h.detach()) for h in states]
-            paths = [
-                torch.autograd.grad((delta[..., :B] * states[d]).sum(), states[: d + 1], None, True)
-                for d in DEPTHS
-            ]
+            paths = [gradients(states, d, delta[..., :B]) for d in DEPTHS]
             for b, size in enumerate(BATCHES):
                 if norm == "batch" and b != k:
                     continue
@@ -148,19 +145,13 @@ def predicted_factors() -> np.ndarray:
     return table
 
 
-def _forward(h: Tensor, weights: Tensor, norm: str) -> list[Tensor]:
-    """h_0 … h_L of shape (seeds, units, samples)."""
-    states = [h.clone().requires_grad_()]
-    for W in weights:
-        z = W @ states[-1]
-        if norm == "batch":
-            z = F.batch_norm(z.reshape(1, -1, z.shape[2]), None, None, training=True, eps=1e-12)
-            z = z.reshape(h.shape)
-        elif norm == "layer":
-            z = z - z.mean(1, keepdim=True)
-            z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-12)
-        states.append(torch.relu(z))
-    return states
+def _batch_norm(z: Tensor) -> Tensor:
+    """Every seed and unit of (seeds, units, samples) over its samples."""
+    flat = z.reshape(1, -1, z.shape[2])
+    return F.batch_norm(flat, None, None, training=True, eps=1e-12).reshape(z.shape)
+
+
+_NORM_OF = {"none": None, "batch": _batch_norm, "layer": partial(normalized, dim=1)}
 
 
 def _sizes(gradient: Tensor) -> Tensor:
@@ -193,11 +184,5 @@ def _exponents(depth: np.ndarray, layers: np.ndarray) -> np.ndarray:
 def _per_layer(profile: np.ndarray, depth: int) -> np.ndarray:
     """Factor per layer between layers 2 and L−1; the outer ones see unusual statistics."""
     outer = profile[..., depth - 1]
-    return np.where(outer > 0, profile[..., 2] / np.where(outer > 0, outer, 1), 0) ** (
-        1 / (depth - 3)
-    )
-
-
-def _spread(factor: np.ndarray) -> np.ndarray:
-    """(norms, batches, scales) for every depth."""
-    return np.repeat(factor[:, None], len(DEPTHS), axis=1)
+    inner = np.where(outer > 0, profile[..., 2] / np.where(outer > 0, outer, 1), 0)
+    return inner ** (1 / (depth - 3))

@@ -2,6 +2,8 @@
 
 import io
 import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,8 +11,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
-from ..plots.style import COLORS, MARKERS
-from .packing import Packed, format_number
+from ..plots import COLORS, MARKERS
+from .browser_data import Packed
+from .number_format import format_number
+
+Described: TypeAlias = dict[str, Any]  # a panel or a mark, as the browser gets it
+Read: TypeAlias = Callable[[Described], np.ndarray]  # the points of an array at the setting
 
 _DASHES = {"solid": "-", "dashed": (0, (4, 2)), "dotted": (0, (1, 1.6))}
 _HALO = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
@@ -36,11 +42,15 @@ def figure(packed: Packed, index: list[int] | None = None) -> Figure:
     cell = _PANEL if columns > 1 else _ALONE
     width = cell * columns
     sliders, readouts = packed.shown(index)
+
+    def read(ref: Described) -> np.ndarray:
+        return packed.array(ref, index)
+
     below = _wrapped(sliders, width) + _wrapped(readouts, width)
     foot = _ENTRY * len(below) + _GAP
     height = _TITLE + _HEIGHT * math.ceil(len(panels) / columns) + foot
     fig = Figure(figsize=(width, height), dpi=100)
-    FigureCanvasAgg(fig)
+    canvas = FigureCanvasAgg(fig)
     title, foot_text = _plain(packed.spec["title"]), _plain("\n".join(below))
     x = _GAP / width
     fig.text(x, 1 - 0.1 / height, title, fontsize=13, fontweight="bold", va="top")
@@ -49,7 +59,7 @@ def figure(packed: Packed, index: list[int] | None = None) -> Figure:
         row = panels[first : first + columns]
         top = height - _TITLE - _HEIGHT * (first // columns)
         axes = [fig.add_axes((0, 0, 1, 1)) for _ in row]
-        under = max(_panel(ax, panel, packed, index) for ax, panel in zip(axes, row, strict=True))
+        under = max(_panel(ax, panel, read, canvas) for ax, panel in zip(axes, row, strict=True))
         low, high = (top - _HEIGHT + under + _GAP) / height, (top - _ABOVE) / height
         for i, (ax, panel) in enumerate(zip(axes, row, strict=True)):
             left = _LEFT if panel["axes"] else _GAP
@@ -72,7 +82,8 @@ def _plain(text: str) -> str:
 
 
 def _wrapped(parts: list[str], width: float) -> list[str]:
-    lines, room = [], int(width * 13)
+    lines: list[str] = []
+    room = int(width * 13)
     for part in parts:
         if lines and len(lines[-1]) + len(part) + 5 <= room:
             lines[-1] += "  ·  " + part
@@ -81,7 +92,7 @@ def _wrapped(parts: list[str], width: float) -> list[str]:
     return lines
 
 
-def _panel(ax: Axes, panel: dict, packed: Packed, index: list[int]) -> float:
+def _panel(ax: Axes, panel: Described, read: Read, canvas: FigureCanvasAgg) -> float:
     """Draw one panel; inches that stand under it."""
     ax.set_title(_plain(panel["title"]), loc="left", fontsize=11, fontweight="bold", pad=20)
     ax.text(0, 1.02, _plain(panel["ylabel"]), transform=ax.transAxes, fontsize=9.5, va="bottom")
@@ -89,7 +100,7 @@ def _panel(ax: Axes, panel: dict, packed: Packed, index: list[int]) -> float:
     ax.set_xscale(panel["xscale"])
     ax.set_yscale(panel["yscale"])
     for order, mark in enumerate(panel["marks"]):
-        _DRAW[mark["kind"]](ax, mark, panel, packed, index, 2 + order / 100)
+        _DRAW[mark["kind"]](ax, mark, panel, read, 2 + order / 100)
     ax.set_xlim(panel["xlim"])
     ax.set_ylim(panel["ylim"])
     ax.tick_params(labelsize=9)
@@ -101,8 +112,9 @@ def _panel(ax: Axes, panel: dict, packed: Packed, index: list[int]) -> float:
         ax.set_axis_off()
     below = _TICKS if panel["axes"] else 0.0
     if any(label.get_rotation() for label in ax.get_xticklabels()):
-        reach = ax.xaxis.get_tightbbox(ax.figure.canvas.get_renderer())
-        below = (ax.bbox.y0 - reach.y0) / ax.figure.dpi
+        reach = ax.xaxis.get_tightbbox(canvas.get_renderer())
+        assert reach is not None
+        below = (ax.bbox.y0 - reach.y0) / canvas.figure.dpi
     return below + _legend(ax, below)
 
 
@@ -127,113 +139,78 @@ def _legend(ax: Axes, below: float) -> float:
     return _ENTRY * math.ceil(len(labels) / columns)
 
 
-def _label(mark: dict) -> str:
+def _label(mark: Described) -> str:
     return _plain(mark["label"]) or "_nolegend_"
 
 
-def _lifted(values: np.ndarray, scale: str, limits: list[float]) -> np.ndarray:
-    """Where a log axis cannot hold a value (zero or negative): True."""
-    return np.isfinite(values) & (values <= 0) & (scale == "log")
-
-
-def _edge(ax: Axes, x: np.ndarray, y: np.ndarray, panel: dict, color: str) -> np.ndarray:
-    """Draw a triangle on the lower edge for each y that the log axis cannot hold."""
-    low = _lifted(y, panel["yscale"], panel["ylim"])
+def _edge(ax: Axes, x: np.ndarray, y: np.ndarray, panel: Described, color: str) -> np.ndarray:
+    """Draw a triangle on the lower edge for each y that the log axis cannot hold, and hide it."""
+    low = np.isfinite(y) & (y <= 0) & (panel["yscale"] == "log")
     if low.any():
-        ax.plot(
-            x[low],
-            np.full(low.sum(), panel["ylim"][0]),
-            "v",
-            color=color,
-            markerfacecolor="white",
-            markersize=5,
-            clip_on=False,
-            zorder=4,
-        )
-    return np.where(low, np.nan, y)
+        bottom = np.full(low.sum(), panel["ylim"][0])
+        look: dict[str, Any] = {"color": color, "markerfacecolor": "white", "markersize": 5}
+        ax.plot(x[low], bottom, "v", **look, clip_on=False, zorder=4)
+    return np.where(np.isfinite(y) & ~low, y, np.nan)
 
 
-def _line(ax: Axes, mark: dict, panel: dict, packed: Packed, index: list[int], z: float) -> None:
-    x, y = packed.array(mark["x"], index), packed.array(mark["y"], index)
-    color = COLORS[mark["color"]]
-    y = _edge(ax, x, y, panel, color)
-    ax.plot(
-        np.where(np.isfinite(x), x, np.nan),
-        np.where(np.isfinite(y), y, np.nan),
-        color=color,
-        linewidth=0.8 * mark["width"],
-        linestyle=_DASHES[mark["dash"]],
-        marker=MARKERS[mark["color"]] if mark["marker"] else None,
-        markersize=4.5,
-        label=_label(mark),
-        zorder=z,
-    )
+def _plot(ax: Axes, mark: Described, panel: Described, read: Read, **look: Any) -> None:
+    x, color = read(mark["x"]), COLORS[mark["color"]]
+    y = _edge(ax, x, read(mark["y"]), panel, color)
+    ax.plot(np.where(np.isfinite(x), x, np.nan), y, color=color, label=_label(mark), **look)
 
 
-def _points(ax: Axes, mark: dict, panel: dict, packed: Packed, index: list[int], z: float) -> None:
-    x, y = packed.array(mark["x"], index), packed.array(mark["y"], index)
-    color = COLORS[mark["color"]]
-    y = _edge(ax, x, y, panel, color)
-    ax.plot(
-        x,
-        y,
-        linestyle="none",
-        color=color,
-        marker=MARKERS[mark["color"]],
-        markersize=0.8 * mark["size"],
-        markerfacecolor="white" if mark["hollow"] else color,
-        markeredgewidth=1.5 if mark["hollow"] else 0.5,
-        label=_label(mark),
-        zorder=z,
-    )
+def _line(ax: Axes, mark: Described, panel: Described, read: Read, z: float) -> None:
+    look = {"linewidth": 0.8 * mark["width"], "linestyle": _DASHES[mark["dash"]], "markersize": 4.5}
+    marker = MARKERS[mark["color"]] if mark["marker"] else None
+    _plot(ax, mark, panel, read, marker=marker, zorder=z, **look)
 
 
-def _bars(ax: Axes, mark: dict, panel: dict, packed: Packed, index: list[int], z: float) -> None:
-    height = packed.array(mark["height"], index)
-    x = np.arange(len(height), dtype=float)
-    color = COLORS[mark["color"]]
-    height = _edge(ax, x, height, panel, color)
+def _points(ax: Axes, mark: Described, panel: Described, read: Read, z: float) -> None:
+    look = {"linestyle": "none", "marker": MARKERS[mark["color"]], "markersize": 0.8 * mark["size"]}
+    hollow = {"markerfacecolor": "white", "markeredgewidth": 1.5}
+    look |= hollow if mark["hollow"] else {"markeredgewidth": 0.5}
+    _plot(ax, mark, panel, read, zorder=z, **look)
+
+
+def _bars(ax: Axes, mark: Described, panel: Described, read: Read, z: float) -> None:
+    x, color = np.arange(len(mark["names"]), dtype=float), COLORS[mark["color"]]
     each = 0.8 / mark["of"]
     ax.bar(
         x + (mark["place"] - (mark["of"] - 1) / 2) * each,
-        np.where(np.isfinite(height), height, np.nan),
+        _edge(ax, x, read(mark["height"]), panel, color),
         width=0.92 * each,
         color=color,
         label=_label(mark),
         zorder=z,
     )
     long = sum(map(len, mark["names"])) > 34
-    turned = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if long else {}
-    ax.set_xticks(x, [_plain(name) for name in mark["names"]], **turned)
+    ax.set_xticks(x, [_plain(name) for name in mark["names"]])
+    if long:
+        for label in ax.get_xticklabels():
+            label.set(rotation=35, ha="right", rotation_mode="anchor")
 
 
-def _text(ax: Axes, mark: dict, panel: dict, packed: Packed, index: list[int], z: float) -> None:
-    x, y = packed.array(mark["x"], index), packed.array(mark["y"], index)
-    align = {"start": "left", "middle": "center", "end": "right"}[mark["anchor"]]
-    for i, word in enumerate(words(mark, packed, index)):
-        if math.isfinite(x[i]) and math.isfinite(y[i]):
-            ax.text(
-                x[i],
-                y[i],
-                _plain(word),
-                color="#222222" if mark["color"] == 6 else COLORS[mark["color"]],
-                fontsize=9.5,
-                ha=align,
-                va="center",
-                bbox=_HALO,
-                clip_on=True,
-                zorder=z,
-            )
-
-
-def words(mark: dict, packed: Packed, index: list[int]) -> list[str]:
-    """What a text mark says at one setting."""
+def _text(ax: Axes, mark: Described, panel: Described, read: Read, z: float) -> None:
+    x, y = read(mark["x"]), read(mark["y"])
     said = mark.get("words")
     if said is None:
-        numbers = packed.array(mark["numbers"], index)
-        said = [format_number(float(v), mark["format"]) for v in numbers]
+        said = [format_number(float(v), mark["format"]) for v in read(mark["numbers"])]
     prefix = mark["prefix"] or [""] * len(said)
-    return [before + word for before, word in zip(prefix, said, strict=True)]
+    align = {"start": "left", "middle": "center", "end": "right"}[mark["anchor"]]
+    color = "#222222" if mark["color"] == 6 else COLORS[mark["color"]]
+    for i in np.flatnonzero(np.isfinite(x) & np.isfinite(y)):
+        ax.text(
+            x[i],
+            y[i],
+            _plain(prefix[i] + said[i]),
+            color=color,
+            fontsize=9.5,
+            ha=align,
+            va="center",
+            bbox=_HALO,
+            clip_on=True,
+            zorder=z,
+        )
 
 
 _DRAW = {"line": _line, "points": _points, "bars": _bars, "text": _text}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..runtime import seeded
 from .grid import GridExplorer
+from .random_networks import forward, gradients
 from .spec import Line, Panel, Readout, Slider
 
 NORMS = ("none", "batch")
@@ -47,8 +48,8 @@ def residual_explorer() -> GridExplorer:
                 xlabel="layer l",
                 ylabel="‖∂𝓛/∂x_l‖ over that of the last layer",
                 marks=(
-                    Line(layers, g.astype(np.float32), "measured", color=0, width=3),
-                    Line(layers, line.astype(np.float32), "predicted", color=1, dash="dashed"),
+                    Line(layers, g, "measured", color=0, width=3),
+                    Line(layers, line, "predicted", color=1, dash="dashed"),
                 ),
                 xlim=(0, LAYERS),
                 ylim=(1e-1, 1e8),
@@ -59,8 +60,8 @@ def residual_explorer() -> GridExplorer:
                 xlabel="layer l",
                 ylabel="correlation",
                 marks=(
-                    Line(layers, correlation.astype(np.float32), "measured", color=0, width=3),
-                    Line(layers, alike.astype(np.float32), "predicted", color=1, dash="dashed"),
+                    Line(layers, correlation, "measured", color=0, width=3),
+                    Line(layers, alike, "predicted", color=1, dash="dashed"),
                 ),
                 xlim=(0, LAYERS),
                 ylim=(-0.05, 1.05),
@@ -86,25 +87,20 @@ def measure() -> tuple[np.ndarray, np.ndarray]:
     shape = (len(NORMS), len(STRENGTHS), len(DEPTHS), LAYERS + 1)
     g, correlation = np.full(shape, np.nan), np.full(shape, np.nan)
     generator = seeded(8)
-    count = len(STRENGTHS) * SEEDS
     weights = torch.randn(LAYERS, SEEDS, WIDTH, WIDTH, generator=generator) * (2 / WIDTH) ** 0.5
-    x = torch.randn(SEEDS, WIDTH, SAMPLES, generator=generator).repeat(len(STRENGTHS), 1, 1)
-    delta = torch.randn(SEEDS, WIDTH, 1, generator=generator).repeat(len(STRENGTHS), 1, 1)
-    strength = torch.tensor(STRENGTHS).repeat_interleave(SEEDS)[:, None, None]
-    for i, norm in enumerate(NORMS):
-        slopes = _slopes(x, weights, strength, norm)
+    x = torch.randn(SEEDS, WIDTH, SAMPLES, generator=generator)
+    delta = torch.randn(SEEDS, WIDTH, 1, generator=generator)
+    strength = torch.tensor(STRENGTHS)[:, None, None, None]
+    for i, norm in enumerate((None, _batch_norm)):
+        start = x.repeat(len(STRENGTHS), 1, 1, 1).requires_grad_()
+        states, _ = forward(start, weights, norm=norm, skip=strength)
         for j, depth in enumerate(DEPTHS):
-            back = delta.expand(count, WIDTH, SAMPLES)
-            start = back.double().square().sum((1, 2))
-            for layer in range(depth, -1, -1):
-                size = back.double().square().sum((1, 2))
-                shared = back.double().sum(2).square().sum(1)
-                g[i, :, j, layer] = np.exp(_by_strength((size / start).log()) / 2)
-                alike = (shared - size) / ((SAMPLES - 1) * size)
-                correlation[i, :, j, layer] = _by_strength(alike)
-                if layer:
-                    through = _transposed(weights[layer - 1], back) * slopes[layer - 1]
-                    back = strength * back + through
+            found = [part.double() for part in gradients(states, depth, delta)]
+            sizes = torch.stack([part.square().sum((2, 3)) for part in found])
+            shared = torch.stack([part.sum(3).square().sum(2) for part in found])
+            g[i, :, j, : depth + 1] = np.exp((sizes / sizes[-1]).log().mean(2).numpy().T / 2)
+            alike = (shared - sizes) / ((SAMPLES - 1) * sizes)
+            correlation[i, :, j, : depth + 1] = alike.mean(2).numpy().T
     return g, correlation
 
 
@@ -142,29 +138,7 @@ def _factors(strength: float, batch: bool) -> tuple[list[float], list[float]]:
     return growth, kept
 
 
-def _slopes(x: Tensor, weights: Tensor, strength: Tensor, norm: str) -> list[Tensor]:
-    """Slope of ReLU(norm(x)) at every unit and sample of each block, statistics held fixed."""
-    slopes = []
-    for weight in weights:
-        z, scale = x, 1.0
-        if norm == "batch":
-            scale = x.var(2, unbiased=False, keepdim=True).add(1e-12).rsqrt()
-            z = (x - x.mean(2, keepdim=True)) * scale
-        slopes.append((z > 0) * scale)
-        x = strength * x + _product(weight, torch.relu(z))
-    return slopes
-
-
-def _product(weight: Tensor, h: Tensor) -> Tensor:
-    """W h, the weights of a seed for all strengths."""
-    parts = h.reshape(len(STRENGTHS), SEEDS, WIDTH, SAMPLES)
-    return (weight @ parts).reshape(h.shape)
-
-
-def _transposed(weight: Tensor, h: Tensor) -> Tensor:
-    return _product(weight.mT, h)
-
-
-def _by_strength(values: Tensor) -> np.ndarray:
-    """Means over seeds, from shape (strengths·seeds,)."""
-    return values.reshape(len(STRENGTHS), SEEDS).mean(1).numpy()
+def _batch_norm(x: Tensor) -> Tensor:
+    """Every unit of (…, units, samples) over its samples, statistics held fixed on the way back."""
+    mean, variance = x.detach().mean(-1, keepdim=True), x.detach().var(-1, False, keepdim=True)
+    return (x - mean) * variance.add(1e-12).rsqrt()

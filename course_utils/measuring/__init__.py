@@ -1,6 +1,6 @@
 """What several rooms measure with: reductions, slopes, cells, nests, layers, numbers in JSON."""
 
-from .cells import State, cell, initial_states
+from .cells import GATES, State, cell, initial_states
 from .json_numbers import from_json, to_json
 from .layers import ROOT, WHOLE, has_weight, is_layer
 from .nests import tensors_in
@@ -8,6 +8,7 @@ from .reductions import OutputNumbers, rms_of, rms_on_device, trusted
 from .slope import line_slope
 
 __all__ = [
+    "GATES",
     "ROOT",
     "WHOLE",
     "OutputNumbers",

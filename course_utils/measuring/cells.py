@@ -1,6 +1,7 @@
 """One time step of nn.RNN, nn.LSTM and nn.GRU, written out, with the weights of the module."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,54 +11,66 @@ State = tuple[Tensor, ...]
 """(h,) or, for an LSTM, (h, c)."""
 
 
+def _tanh(drive: Tensor, echo: Tensor, h: Tensor) -> State:
+    return (torch.tanh(drive + echo),)
+
+
+def _relu(drive: Tensor, echo: Tensor, h: Tensor) -> State:
+    return (torch.relu(drive + echo),)
+
+
+def _lstm(drive: Tensor, echo: Tensor, h: Tensor, c: Tensor) -> State:
+    i, f, g, o = (drive + echo).chunk(4, dim=-1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def _gru(drive: Tensor, echo: Tensor, h: Tensor) -> State:
+    (r, z, n), (r_echo, z_echo, n_echo) = drive.chunk(3, dim=-1), echo.chunk(3, dim=-1)
+    n = torch.tanh(n + torch.sigmoid(r + r_echo) * n_echo)
+    z = torch.sigmoid(z + z_echo)
+    return ((1 - z) * n + z * h,)
+
+
+GATES: dict[str, Callable[..., State]] = {
+    "RNN_TANH": _tanh,
+    "RNN_RELU": _relu,
+    "LSTM": _lstm,
+    "GRU": _gru,
+}
+"""By `rnn.mode`: from what the input drives, what the last h echoes, and the state, to the next.
+
+RNN: h_t = φ(W_ih x_t + b_ih + W_hh h_(t−1) + b_hh).
+LSTM: c_t = f c_(t−1) + i g and h_t = o tanh(c_t), times W_hr with a projection.
+GRU: h_t = (1 − z) n + z h_(t−1) with n = tanh(W_in x_t + b_in + r (W_hn h_(t−1) + b_hn)).
+"""
+
+
 def cell(rnn: nn.RNNBase, layer: int) -> Callable[[Tensor, State], State]:
     """The step of one layer: from input x_t and state to the next state.
-
-    RNN: h_t = φ(W_ih x_t + b_ih + W_hh h_(t−1) + b_hh).
-    LSTM: c_t = f c_(t−1) + i g and h_t = o tanh(c_t), times W_hr with a projection.
-    GRU: h_t = (1 − z) n + z h_(t−1) with n = tanh(W_in x_t + b_in + r (W_hn h_(t−1) + b_hn)).
 
     Args:
         rnn: The fused module.
         layer: Index of the layer in the stack.
 
     Returns:
-        A function of x_t (batch, features) and the state.
+        A function of x_t (batch, features) and the state; see `GATES`.
     """
+    into, back, offset, bias, projection = (
+        getattr(rnn, f"{kind}_l{layer}", None)
+        for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+    )
+    assert into is not None and back is not None
 
-    def weight(kind: str) -> Tensor | None:
-        return getattr(rnn, f"{kind}_l{layer}", None)
+    def step(x: Tensor, state: State) -> State:
+        drive, echo = linear(x, into, offset), linear(state[0], back, bias)
+        h, *rest = GATES[rnn.mode](drive, echo, *state)
+        return h if projection is None else linear(h, projection), *rest
 
-    def from_input(x: Tensor) -> Tensor:
-        return linear(x, weight("weight_ih"), weight("bias_ih"))
-
-    def from_state(h: Tensor) -> Tensor:
-        return linear(h, weight("weight_hh"), weight("bias_hh"))
-
-    def plain(x: Tensor, state: State) -> State:
-        squash = torch.relu if rnn.mode == "RNN_RELU" else torch.tanh
-        return (squash(from_input(x) + from_state(state[0])),)
-
-    def lstm(x: Tensor, state: State) -> State:
-        h, c = state
-        i, f, g, o = (from_input(x) + from_state(h)).chunk(4, dim=1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        h = torch.sigmoid(o) * torch.tanh(c)
-        projection = weight("weight_hr")
-        return (h if projection is None else linear(h, projection)), c
-
-    def gru(x: Tensor, state: State) -> State:
-        (h,) = state
-        input_r, input_z, input_n = from_input(x).chunk(3, dim=1)
-        state_r, state_z, state_n = from_state(h).chunk(3, dim=1)
-        r, z = torch.sigmoid(input_r + state_r), torch.sigmoid(input_z + state_z)
-        n = torch.tanh(input_n + r * state_n)
-        return ((1 - z) * n + z * h,)
-
-    return {"LSTM": lstm, "GRU": gru}.get(rnn.mode, plain)
+    return step
 
 
-def initial_states(rnn: nn.RNNBase, state: object, batch: int, like: Tensor) -> list[State]:
+def initial_states(rnn: nn.RNNBase, state: Any, batch: int, like: Tensor) -> list[State]:
     """The state before the first step, one per layer; zeros when `state` is None.
 
     Raises:

@@ -1,6 +1,7 @@
 """Numbers in strict JSON, which has neither NaN nor Inf."""
 
 import math
+from typing import cast
 
 
 def to_json(number: float) -> float | str | None:
@@ -15,7 +16,7 @@ def to_json(number: float) -> float | str | None:
 
 
 def from_json(item: object) -> float:
-    """The number that `to_json` wrote down.
+    """The number that `to_json` wrote down; "nan" is read too.
 
     Raises:
         TypeError: If it is none.
@@ -25,6 +26,8 @@ def from_json(item: object) -> float:
     """
     if item is None:
         return math.nan
-    if isinstance(item, bool) or not (isinstance(item, int | float) or item in ("inf", "-inf")):
+    if isinstance(item, bool) or not (
+        isinstance(item, int | float) or item in ("nan", "inf", "-inf")
+    ):
         raise TypeError(f"{item!r} is not a number")
-    return float(item)
+    return float(cast("float", item))

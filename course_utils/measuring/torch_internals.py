@@ -4,40 +4,16 @@ None of them has a public twin that does the same. A version of torch that lacks
 import, and says so; `tests/measuring/test_torch_internals.py` looks at each.
 """
 
-from collections.abc import Sequence
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
-from torch.nn.modules.loss import _Loss as LossModule
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
-
-__all__ = [
-    "BatchNorms",
-    "LossModule",
-    "Node",
-    "OperationWatcher",
-    "Pools",
-    "RunningNorms",
-    "TorchDispatchMode",
-    "backward_hooks",
-    "current_backward",
-    "foreach_copy_",
-    "foreach_norm",
-    "foreach_sub_",
-    "is_functorch_wrapped",
-    "moment_of",
-    "outputs_of",
-    "own_buffers",
-    "queue_callback",
-    "saved",
-    "sequence_number",
-    "set_grad_enabled",
-    "tree_map",
-    "will_execute",
-]
+from torch.utils._pytree import tree_map as tree_map
 
 try:
     # Number of the backward pass this thread is in, -1 outside of one.
@@ -63,16 +39,45 @@ except AttributeError as missing:
     ) from missing
 
 
-def backward_hooks(tensor: Tensor) -> dict | None:
-    """The dict of hooks on a tensor's gradient, None before the first.
+def hang(tensor: Tensor, hook: Callable[[Tensor | None], None]) -> tuple[dict, object]:
+    """Have `hook` called with the gradient of a tensor.
 
-    `Tensor.register_hook` writes into it; a hook put there costs no handle.
+    This is `Tensor.register_hook` without its handle, which costs more than the rest: the graph of
+    a tensor that is no leaf dies with the step and takes the hook along.
+
+    Returns:
+        The dict that holds the hook, and its key there, to take it off.
     """
-    return tensor._backward_hooks
+    if tensor.is_leaf:
+        handle = tensor.register_hook(hook)
+        return handle.hooks_dict_ref() or {}, handle.id
+    hooks: Any = tensor._backward_hooks
+    if hooks is None:
+        tensor._backward_hooks = hooks = OrderedDict()
+        node: Any = tensor.grad_fn
+        node._register_hook_dict(tensor)
+    hooks[hook] = hook
+    return hooks, hook
 
 
-# What diagnosis reads from the graph.
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The model that torch.compile wrapped, or the model itself."""
+    return getattr(model, "_orig_mod", model)
 
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether the model, or a module in it, goes through torch.compile."""
+    frames = sys.modules.get("torch._dynamo.eval_frame")
+    wrapper = getattr(frames, "OptimizedModule", ())
+    return any(
+        isinstance(module, wrapper) or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
+
+
+# Kinds of modules, and what the graph keeps.
+
+LossModule = nn.modules.loss._Loss
 BatchNorms = nn.modules.batchnorm._BatchNorm
 RunningNorms = nn.modules.batchnorm._NormBase  # those and instance norms
 Pools = (nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd)

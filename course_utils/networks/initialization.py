@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import boolean, check_generator, number, one_of
+from ..measuring.torch_internals import RunningNorms
 from .counting import MATRIX_LAYERS, RECURRENT, Fans, weight_blocks
 from .residual import Residual
 from .schemes import INITIALIZERS
@@ -16,7 +17,7 @@ from .unit_variance import check_batch, restored_on_failure, unit_variance
 
 Net = TypeVar("Net", bound=nn.Module)
 
-_START_ANEW = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, Residual)
+_START_ANEW = (RunningNorms, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, Residual)
 _DRAWN = (torch.float32, torch.float64)
 
 

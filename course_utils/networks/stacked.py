@@ -18,7 +18,7 @@ def stack_mlps(models: Sequence[nn.Sequential]) -> nn.Sequential:
     """M dense networks as one, which answers for all of them at once.
 
     Deep narrow networks cost their number of calls, not their arithmetic. Stacked, a layer of M
-    networks is one batched matrix product, and `cu.training.fit_stack` trains them all. They must
+    networks is one batched matrix product, and `cu.fit_many` trains them all. They must
     have the same modules of the same sizes. They may differ in all numbers, and in their skip:
     "plain", "scaled", "rezero" and "skipinit" go together in one stack.
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from ..measuring.torch_internals import RunningNorms
 from ..runtime import to_device
 from .counting import MATRIX_LAYERS, RECURRENT
 from .random_state import random_state_kept
@@ -125,7 +126,7 @@ def _measuring(module: nn.Module) -> Iterator[list]:
     handles: list = []
     try:
         for part, _ in modes:
-            part.training = isinstance(part, nn.modules.batchnorm._NormBase)
+            part.training = isinstance(part, RunningNorms)
         with random_state_kept():
             yield handles
     finally:

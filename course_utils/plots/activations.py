@@ -1,16 +1,14 @@
-"""Pictures of activations: the function beside its slope, slopes that are met, phases, deaths."""
+"""Pictures of activations: the function beside its slope, and the slopes that are met."""
 
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
-from .style import COLORS, series
-
-_GREY = "#8a8a8a"
+from ..arguments import integer
+from .style import GREY, line_style
 
 
 def function_and_slope(
@@ -44,10 +42,10 @@ def function_and_slope(
         axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")[1]
     left, right = axes
     for ax in axes:
-        ax.axhline(0, color=_GREY, linewidth=0.8)
-        ax.axvline(0, color=_GREY, linewidth=0.8)
+        ax.axhline(0, color=GREY, linewidth=0.8)
+        ax.axvline(0, color=GREY, linewidth=0.8)
     for i, (name, pair) in enumerate(curves.items()):
-        style = {key: value for key, value in series(i).items() if key != "marker"}
+        style = line_style(i)
         for ax, what, values in zip(axes, ("φ", "φ′"), pair, strict=True):
             values = np.asarray(values, dtype=np.float64)
             if values.shape != z.shape:
@@ -84,8 +82,7 @@ def slope_histogram(
     """
     if not slopes:
         raise ValueError("slopes is empty: hand over at least one sample.")
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
-        raise ValueError(f"bins={bins!r} must be an integer of at least 1.")
+    bins = integer("bins", bins, 1)
     data = {name: np.asarray(values, dtype=np.float64).ravel() for name, values in slopes.items()}
     for name, values in data.items():
         if not values.size or not np.isfinite(values).all():
@@ -94,157 +91,13 @@ def slope_histogram(
     every = np.concatenate(list(data.values()))
     edges = np.linspace(every.min(), max(every.max(), every.min() + 1e-9), bins + 1)
     for i, (name, values) in enumerate(data.items()):
-        style = {key: value for key, value in series(i).items() if key != "marker"}
+        style = line_style(i)
         rms = np.sqrt(np.mean(values**2))
         shares = np.histogram(values, edges)[0] / values.size
         ax.stairs(shares, edges, label=f"{name}: √E[φ′²] = {rms:.3g}", linewidth=1.8, **style)
         ax.axvline(rms, linewidth=1, **style)
     ax.set(xlabel="slope φ′(z)", ylabel="share of units", ylim=(0, None))
     ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    return ax
-
-
-def width_phases(
-    widths: ArrayLike,
-    predicted: Mapping[str, ArrayLike],
-    ax: Axes | None = None,
-    measured: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
-    border: float | None = None,
-) -> Axes:
-    """Draw the factor per layer against the width of the network: where it vanishes or explodes.
-
-    Args:
-        widths: n, increasing, shape (N,).
-        predicted: Name → factor of the gradient norm per layer, shape (N,).
-        ax: Axes to draw on; the current ones when None.
-        measured: Widths, mean factors and their standard deviations over seeds, each (M,).
-        border: Width at which the factor is 1: a vertical line. Left of it the ground is hatched.
-
-    Returns:
-        The Axes, both of them logarithmic.
-
-    Raises:
-        ValueError: If a shape does not fit, or a width or factor is not positive.
-    """
-    widths = np.asarray(widths, dtype=np.float64)
-    if widths.ndim != 1 or not widths.size or not (widths > 0).all():
-        raise ValueError(f"widths={widths!r} must be positive numbers of shape (N,).")
-    ax = ax or plt.gca()
-    for i, (name, values) in enumerate(predicted.items()):
-        values = np.asarray(values, dtype=np.float64)
-        if values.shape != widths.shape or not (values > 0).all():
-            raise ValueError(
-                f"predicted[{name!r}] has the shape {values.shape}; positive factors of the shape "
-                f"{widths.shape} of widths are expected."
-            )
-        style = {key: value for key, value in series(i).items() if key != "marker"}
-        ax.loglog(widths, values, label=name, **style)
-    if measured is not None:
-        n, mean, spread = (np.asarray(part, dtype=np.float64) for part in measured)
-        if not n.shape == mean.shape == spread.shape or n.ndim != 1:
-            raise ValueError("measured must be three arrays (M,): widths, means, deviations.")
-        ax.errorbar(
-            n,
-            mean,
-            yerr=spread,
-            fmt="o",
-            color=COLORS[6],
-            capsize=3,
-            label="measured ± spread over seeds",
-        )
-    ax.axhline(1, color=_GREY, linewidth=0.8)
-    if border is not None:
-        ax.axvline(border, color=_GREY, linestyle="--", linewidth=1.2)
-        ax.axvspan(widths[0], border, facecolor="none", edgecolor="#d0d0d0", hatch="//", zorder=0)
-        ax.set_xlim(widths[0], widths[-1])
-        across = ax.get_xaxis_transform()
-        for x, side, text in (
-            (border * 0.93, "right", "vanishes"),
-            (border * 1.07, "left", "explodes"),
-        ):
-            ax.text(x, 0.04, text, ha=side, transform=across, bbox={"facecolor": "white", "lw": 0})
-    for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-        which(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.set(xlabel="width n of the layers", ylabel="factor of g per layer")
-    ax.legend(fontsize="small")
-    return ax
-
-
-def share_by_layer(
-    shares: Mapping[str, ArrayLike],
-    ax: Axes | None = None,
-    expected: float | None = None,
-    ylabel: str = "share of units",
-) -> Axes:
-    """Draw a share of the units against the layer, mean over seeds with its spread.
-
-    Args:
-        shares: Name → shares from 0 to 1, shape (seeds, L), layer 1 first.
-        ax: Axes to draw on; the current ones when None.
-        expected: A predicted share, drawn as a horizontal line.
-        ylabel: Label of the vertical axis.
-
-    Returns:
-        The Axes. The band is one standard deviation over the seeds on either side.
-
-    Raises:
-        ValueError: If there is no entry, or one has not exactly two axes.
-    """
-    if not shares:
-        raise ValueError("shares is empty: hand over at least one array.")
-    ax = ax or plt.gca()
-    for i, (name, values) in enumerate(shares.items()):
-        values = np.asarray(values, dtype=np.float64)
-        if values.ndim != 2 or not values.size:
-            raise ValueError(
-                f"shares[{name!r}] has the shape {values.shape}; (seeds, L) is expected."
-            )
-        layers = np.arange(1, values.shape[1] + 1)
-        mean, spread = values.mean(0), values.std(0)
-        ax.plot(layers, mean, label=name, markersize=4, **series(i))
-        ax.fill_between(layers, mean - spread, mean + spread, color=series(i)["color"], alpha=0.15)
-    if expected is not None:
-        ax.axhline(expected, color=_GREY, linestyle="--", label=f"predicted {expected:.3g}")
-    ax.set(xlabel="layer l", ylabel=ylabel, ylim=(0, None))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(fontsize="small")
-    return ax
-
-
-def share_by_lr(lr: ArrayLike, shares: Mapping[str, ArrayLike], ax: Axes | None = None) -> Axes:
-    """Draw shares against the learning rate: one mark per run, a line through the means.
-
-    Args:
-        lr: Learning rates η, positive, shape (N,).
-        shares: Name → shares from 0 to 1 of the runs at each rate, shape (N, runs).
-        ax: Axes to draw on; the current ones when None.
-
-    Returns:
-        The Axes, the learning rate on a log scale.
-
-    Raises:
-        ValueError: If there is no entry, a rate is not positive, or a shape does not fit.
-    """
-    lr = np.asarray(lr, dtype=np.float64)
-    if lr.ndim != 1 or not lr.size or not (lr > 0).all():
-        raise ValueError(f"lr={lr!r} must be positive numbers of shape (N,).")
-    if not shares:
-        raise ValueError("shares is empty: hand over at least one array.")
-    ax = ax or plt.gca()
-    for i, (name, values) in enumerate(shares.items()):
-        values = np.asarray(values, dtype=np.float64)
-        if values.ndim != 2 or len(values) != lr.size or not values.size:
-            raise ValueError(
-                f"shares[{name!r}] has the shape {values.shape}; ({lr.size}, runs) is expected, "
-                "one row per learning rate."
-            )
-        style = series(i)
-        line = {key: style[key] for key in ("color", "linestyle")}
-        ax.plot(lr, values.mean(1), label=name, **line)
-        each = {"linestyle": "none", "marker": style["marker"], "markersize": 5}
-        ax.plot(np.repeat(lr, values.shape[1]), values.ravel(), color=style["color"], **each)
-    ax.set(xlabel="learning rate η", ylabel="share", xscale="log", ylim=(-0.03, 1.03))
-    ax.legend(fontsize="small", loc="center left")
     return ax
 
 

@@ -1,4 +1,4 @@
-"""Pictures of backpropagation: graphs, factors per layer, step errors, losses and their slopes."""
+"""Pictures of backpropagation: a computation graph, and what each layer multiplies by."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,9 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from .style import COLORS, legend_beside, series
-
-_GREY = "#8a8a8a"
+from .style import COLORS, GREY
 
 
 def graph_diagram(
@@ -46,13 +44,13 @@ def graph_diagram(
     if missing := marked - set(edges):
         raise ValueError(f"highlight holds {sorted(missing)}, which is not among the edges.")
     for (tail, head), text in edges.items():
-        start, stop = (np.asarray(nodes[end], dtype=np.float64) for end in (tail, head))
+        (x, y), (x_head, y_head) = nodes[tail], nodes[head]
         on = (tail, head) in marked
-        color = COLORS[1] if on else _GREY
+        color = COLORS[1] if on else GREY
         ax.annotate(
             "",
-            stop,
-            start,
+            (x_head, y_head),
+            (x, y),
             arrowprops={
                 "arrowstyle": "-|>",
                 "color": color,
@@ -63,17 +61,18 @@ def graph_diagram(
         )
         ax.annotate(
             text,
-            start + 0.5 * (stop - start),
+            ((x + x_head) / 2, (y + y_head) / 2),
             color=COLORS[1] if on else COLORS[6],
             ha="center",
             va="center",
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
         )
-    x, y = np.array(list(nodes.values()), dtype=np.float64).T
-    ax.scatter(x, y, s=3200, facecolor="white", edgecolor=COLORS[0], linewidth=2, zorder=3)
+    across, up = np.array(list(nodes.values()), dtype=np.float64).T
+    ax.scatter(across, up, s=3200, facecolor="white", edgecolor=COLORS[0], linewidth=2, zorder=3)
     for name, (cx, cy) in nodes.items():
         ax.text(cx, cy, labels.get(name, name), ha="center", va="center", zorder=4)
-    ax.set(xlim=(x.min() - 0.4, x.max() + 0.4), ylim=(y.min() - 0.6, y.max() + 0.6))
+    ax.set(xlim=(across.min() - 0.4, across.max() + 0.4))
+    ax.set(ylim=(up.min() - 0.6, up.max() + 0.6))
     ax.set_axis_off()
     return ax
 
@@ -115,227 +114,10 @@ def layer_factors(
         (-0.2, weight, "weights Wᵀ", COLORS[5], ""),
         (0.2, slope, "slopes φ′", COLORS[1], "//"),
     ):
-        ax.bar(
-            layers + offset,
-            values - 1,
-            bottom=1,
-            width=0.38,
-            color=color,
-            edgecolor=COLORS[6],
-            hatch=hatch,
-            label=name,
-        )
+        bars = ax.bar(layers + offset, values - 1, 0.38, 1, color=color, hatch=hatch, label=name)
+        plt.setp(bars, edgecolor=COLORS[6])
     ax.plot(layers, slope * weight, "o", color=COLORS[6], label="both")
     ax.axhline(1, color=COLORS[6], linewidth=0.8)
     ax.set(xlabel="layer l", ylabel="factor of RMS δ, one layer back", title=title, xticks=layers)
     ax.legend(fontsize="small")
     return ax
-
-
-def step_errors(
-    steps: ArrayLike,
-    errors: Mapping[str, ArrayLike],
-    ax: Axes | None = None,
-    slopes: Iterable[tuple[float, float, float]] = (),
-    best: Mapping[str, float] | None = None,
-) -> Axes:
-    """Draw the error of a numerical derivative against its step, both axes logarithmic.
-
-    An error of exactly 0 is marked by a triangle at the lower border.
-
-    Args:
-        steps: Steps s, above 0, shape (n,).
-        errors: Name → relative errors, at least 0, shape (n,).
-        ax: Axes to draw on; the current ones when None.
-        slopes: Guides (slope, s, error): a thin line of that slope through that point, one and
-            a half decades long either way.
-        best: Name → predicted best step, drawn as a vertical line in the color of that curve.
-
-    Returns:
-        The Axes.
-
-    Raises:
-        ValueError: If a curve has not one error per step, or `best` names no curve.
-    """
-    ax = ax or plt.gca()
-    steps = np.asarray(steps, dtype=np.float64)
-    best = dict(best or {})
-    for i, (name, values) in enumerate(errors.items()):
-        values = np.asarray(values, dtype=np.float64)
-        if values.shape != steps.shape:
-            raise ValueError(
-                f"errors[{name!r}] has the shape {values.shape}; {steps.shape} is expected, one "
-                "per step."
-            )
-        style = series(i) | {"markersize": 3.5}
-        ax.loglog(steps, np.where(values > 0, values, np.nan), label=name, **style)
-        zero = values == 0
-        if zero.any():
-            ax.plot(
-                steps[zero],
-                np.full(zero.sum(), 0.03),
-                "v",
-                color=style["color"],
-                transform=ax.get_xaxis_transform(),
-                label=f"{name}: error 0",
-            )
-        if name in best:
-            ax.axvline(
-                best.pop(name),
-                color=style["color"],
-                linestyle=style["linestyle"],
-                alpha=0.6,
-                label=f"best step, {name}",
-            )
-    if best:
-        raise ValueError(f"best names {', '.join(best)}, but errors has no such name.")
-    for slope, at, error in slopes:
-        reach = np.array([10**-1.5, 1, 10**1.5])
-        ax.plot(at * reach, error * reach**slope, color=_GREY, linewidth=1, label="_guide")
-        rising = slope > 0
-        ax.annotate(
-            f"slope {slope:g}".replace("-", "−"),
-            (at * reach[2], error * reach[2] ** slope) if rising else (at, error),
-            xytext=(5, 0) if rising else (-6, -2),
-            textcoords="offset points",
-            ha="left" if rising else "right",
-            va="center" if rising else "top",
-            color=_GREY,
-        )
-    ax.set(xlabel="step s", ylabel="relative error of the derivative")
-    ax.legend(fontsize="small", loc="lower right")
-    return ax
-
-
-def loss_slopes(
-    z: ArrayLike, slopes: Mapping[str, ArrayLike], ax: Axes | None = None, mark: float | None = None
-) -> Axes:
-    """Draw the size of the gradient that each loss sends back, against the preactivation z.
-
-    Args:
-        z: Preactivations of the output unit, shape (n,).
-        slopes: Name of the loss → ∂𝓛/∂z, shape (n,); the absolute value is drawn on a log axis.
-        ax: Axes to draw on; the current ones when None.
-        mark: A z to draw as a vertical line.
-
-    Returns:
-        The Axes.
-
-    Raises:
-        ValueError: If a curve has not one value per z.
-    """
-    ax = ax or plt.gca()
-    z = np.asarray(z, dtype=np.float64)
-    for i, (name, values) in enumerate(slopes.items()):
-        values = np.abs(_one_per_point(f"slopes[{name!r}]", values, z))
-        style = series(i)
-        style.pop("marker")
-        ax.semilogy(z, np.where(values > 0, values, np.nan), label=name, **style)
-    if mark is not None:
-        ax.axvline(mark, color=_GREY, linewidth=1)
-    ax.set(
-        xlabel="z of the output unit (target y = 1)", ylabel=r"$|\partial\mathcal{L}/\partial z|$"
-    )
-    ax.legend()
-    return ax
-
-
-def expected_losses(
-    p: ArrayLike, losses: Mapping[str, ArrayLike], truth: float, ax: Axes | None = None
-) -> Axes:
-    """Draw expected losses against the predicted probability, with a dot at each minimum.
-
-    Args:
-        p: Predicted probabilities, shape (n,).
-        losses: Name → expected loss at each p, shape (n,).
-        truth: The true probability, drawn as a vertical line.
-        ax: Axes to draw on; the current ones when None.
-
-    Returns:
-        The Axes.
-
-    Raises:
-        ValueError: If a curve has not one value per p.
-    """
-    ax = ax or plt.gca()
-    p = np.asarray(p, dtype=np.float64)
-    for i, (name, values) in enumerate(losses.items()):
-        values = _one_per_point(f"losses[{name!r}]", values, p)
-        style = series(i)
-        marker = style.pop("marker")
-        ax.plot(p, values, label=name, **style)
-        lowest = int(np.argmin(values))
-        ax.plot(
-            p[lowest], values[lowest], marker, color=style["color"], markersize=8, label="_minimum"
-        )
-    ax.axvline(truth, color=_GREY, linewidth=1)
-    ax.set(xlabel="predicted probability p", ylabel="expected loss")
-    ax.legend()
-    return ax
-
-
-def lr_scan(
-    lr: ArrayLike,
-    before: ArrayLike,
-    after: ArrayLike,
-    ax: Axes | None = None,
-    limit: float | None = None,
-    floor: float | None = None,
-) -> Axes:
-    """Draw the loss after training against the learning rate, one dot per run, both axes log.
-
-    A run that ended in NaN or Inf is a cross on the upper border.
-
-    Args:
-        lr: Learning rates, shape (n,).
-        before: Loss before training, shape (seeds,); its mean is a dotted line.
-        after: Loss after training, shape (n, seeds).
-        ax: Axes to draw on; the current ones when None.
-        limit: Predicted largest stable learning rate, drawn as a vertical line.
-        floor: A loss to draw as a horizontal line, for example that of an output of zero.
-
-    Returns:
-        The Axes.
-
-    Raises:
-        ValueError: If the shapes do not fit.
-    """
-    lr, before, after = (np.asarray(v, dtype=np.float64) for v in (lr, before, after))
-    if after.shape != (lr.size, before.size):
-        raise ValueError(
-            f"after has the shape {after.shape}; ({lr.size}, {before.size}) is expected: one row "
-            "per learning rate, one column per seed."
-        )
-    ax = ax or plt.gca()
-    rates = np.broadcast_to(lr[:, None], after.shape)
-    finite = np.isfinite(after)
-    ax.loglog(
-        rates[finite], after[finite], "o", color=COLORS[0], markersize=4, label="after training"
-    )
-    if (~finite).any():
-        ax.plot(
-            rates[~finite],
-            np.full((~finite).sum(), 1.0),
-            "x",
-            color=COLORS[1],
-            clip_on=False,
-            transform=ax.get_xaxis_transform(),
-            label="diverged",
-        )
-    ax.axhline(before.mean(), color=_GREY, linestyle=":", label="before training")
-    if floor is not None:
-        ax.axhline(floor, color=COLORS[2], linestyle="-.", label="output 0")
-    if limit is not None:
-        ax.axvline(limit, color=COLORS[6], linestyle="--", linewidth=1.2, label="predicted limit")
-    ax.set(xlabel="learning rate η", ylabel="loss")
-    legend_beside(ax)
-    return ax
-
-
-def _one_per_point(name: str, values: ArrayLike, points: np.ndarray) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    if values.shape != points.shape:
-        raise ValueError(
-            f"{name} has the shape {values.shape}; {points.shape} is expected, one value per point."
-        )
-    return values

@@ -1,17 +1,18 @@
-"""Pictures of clipping: the cliff and the steps from it, norms and a threshold, turned vectors."""
+"""Pictures of clipping: the cliff and the steps from it, and vectors that are shortened."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from .style import COLORS, series
+from ..arguments import number, one_of
+from .planes import path_points, plane
+from .style import COLORS, GREY, series
 
-_GREY = "#8a8a8a"
 _LIFT = 0.015  # height at which a path hovers over its surface, as a share of the loss axis
 
 
@@ -20,7 +21,7 @@ def cliff_surface(
     b: ArrayLike,
     loss: ArrayLike,
     paths: Mapping[str, Sequence[ArrayLike]],
-    ax: Axes | None = None,
+    ax: Any = None,
     view: tuple[float, float] = (35.0, 65.0),
 ) -> Axes:
     """Draw the loss of two parameters as a surface in three dimensions, with steps taken over it.
@@ -31,20 +32,18 @@ def cliff_surface(
         loss: The loss at (w, b), finite, shape (n, m).
         paths: Name → (points, losses): the points (w, b) of a path, shape (steps + 1, 2), and the
             loss at each of them, shape (steps + 1,). A path ends where it leaves the picture.
-        ax: Axes with projection="3d"; new ones when None.
+        ax: Axes with projection="3d" (an `Axes3D`); new ones when None.
         view: Elevation and azimuth from which the surface is seen, in degrees.
 
     Returns:
         The Axes.
 
     Raises:
-        ValueError: If a shape does not fit, or `ax` is flat.
+        ValueError: If a shape does not fit.
     """
-    w, b, loss = _grid(w, b, loss)
+    w, b, loss = plane(w, b, loss)
     if ax is None:
         ax = plt.figure().add_subplot(projection="3d")
-    if not hasattr(ax, "plot_surface"):
-        raise ValueError("ax is flat: make it with subplot_kw={'projection': '3d'}.")
     ax.computed_zorder = False  # paths are drawn over the surface
     ax.plot_surface(
         *np.meshgrid(w, b),
@@ -60,14 +59,9 @@ def cliff_surface(
     )
     lift = _LIFT * (loss.max() - loss.min())
     for i, (name, (points, losses)) in enumerate(paths.items()):
-        points = _points(name, points)
-        losses = np.asarray(losses, dtype=np.float64)
-        if losses.shape != points.shape[:1]:
-            raise ValueError(
-                f"paths[{name!r}] has {len(points)} points and losses of shape {losses.shape}: "
-                "hand over one loss per point."
-            )
-        drawn = _inside(np.column_stack([points, losses + lift]), w, b)
+        points = path_points(name, points)
+        heights = np.asarray(losses, dtype=np.float64) + lift
+        drawn = _inside(np.column_stack([points, heights]), w, b)
         style = series(i)
         ax.plot(*drawn.T, label=name, markersize=4, linewidth=1.6, zorder=3 + i, **style)
     ax.set(xlabel="weight w", ylabel="bias b", zlabel=r"loss $\mathcal{L}$")
@@ -99,11 +93,9 @@ def cliff_map(
         The Axes.
 
     Raises:
-        ValueError: If a shape does not fit, or a gradient is negative or not finite.
+        ValueError: If a shape does not fit, or a gradient is not finite.
     """
-    w, b, gradient = _grid(w, b, gradient)
-    if (gradient < 0).any():
-        raise ValueError("gradient is negative somewhere: hand over its norm.")
+    w, b, gradient = plane(w, b, gradient)
     ax = ax or plt.gca()
     floor = max(float(gradient.max()) * 1e-9, np.finfo(float).tiny)
     shown = np.maximum(gradient, floor)
@@ -119,92 +111,13 @@ def cliff_map(
     )
     ax.figure.colorbar(mesh, ax=ax, label="g, gradient norm", extend="min")
     if cliff is not None:
-        cliff = np.asarray(cliff, dtype=np.float64)
-        if cliff.shape != w.shape:
-            raise ValueError(f"cliff has the shape {cliff.shape}; {w.shape} is expected.")
         ax.plot(w, cliff, color=COLORS[2], linestyle="--", linewidth=1.5, label="predicted cliff")
     for i, (name, points) in enumerate((paths or {}).items()):
-        points = _points(name, points)
+        points = path_points(name, points)
         ax.plot(*points.T, label=name, markersize=4, linewidth=1.5, **series(i))
     ax.set(xlabel="weight w", ylabel="bias b", xlim=(w[0], w[-1]), ylim=(b[0], b[-1]))
     if cliff is not None or paths:
         ax.legend(loc="lower left", fontsize="small")
-    return ax
-
-
-def norm_history(
-    norms: ArrayLike | Mapping[str, ArrayLike],
-    ax: Axes | None = None,
-    max_norm: float | None = None,
-) -> Axes:
-    """Draw the norm of the gradient over steps on a log scale, with a threshold.
-
-    Steps whose norm is above the threshold get a ring. What a log axis cannot show stands at
-    its edges: a triangle below for exactly 0, a cross above for NaN and Inf.
-
-    Args:
-        norms: g of each step, shape (steps,), or name → such norms.
-        ax: Axes to draw on; the current ones when None.
-        max_norm: Threshold of clipping, drawn as a dashed line, above 0.
-
-    Returns:
-        The Axes.
-
-    Raises:
-        ValueError: If there is nothing to draw, a shape does not fit, or `max_norm` is not above 0.
-    """
-    named = dict(norms) if isinstance(norms, Mapping) else {"": norms}
-    if not named:
-        raise ValueError("norms is empty: hand over at least one series.")
-    if max_norm is not None and not max_norm > 0:
-        raise ValueError(f"max_norm={max_norm!r} must be above 0.")
-    ax = ax or plt.gca()
-    for i, (name, values) in enumerate(named.items()):
-        values = np.asarray(values, dtype=np.float64)
-        if values.ndim != 1 or not values.size:
-            raise ValueError(f"norms[{name!r}] has the shape {values.shape}; (steps,) is expected.")
-        steps = np.arange(1, values.size + 1)
-        style = series(i)
-        style.pop("marker")
-        shown = np.isfinite(values) & (values > 0)
-        ax.semilogy(
-            steps,
-            np.where(shown, values, np.nan),
-            linewidth=1.2,
-            label=name or "_nolegend_",
-            **style,
-        )
-        if max_norm is not None and (over := shown & (values > max_norm)).any():
-            ax.plot(
-                steps[over],
-                values[over],
-                "o",
-                color=style["color"],
-                markerfacecolor="none",
-                markersize=5,
-                label=f"{name}, above" if name else "above the threshold",
-            )
-        for where, marker, height, said in (
-            (values == 0, "v", 0.02, "exactly 0"),
-            (~np.isfinite(values), "x", 0.98, "NaN or Inf"),
-        ):
-            if where.any():
-                ax.plot(
-                    steps[where],
-                    np.full(where.sum(), height),
-                    marker,
-                    color=style["color"],
-                    transform=ax.get_xaxis_transform(),
-                    clip_on=False,
-                    label=said,
-                )
-    if max_norm is not None:
-        label = f"max_norm = {max_norm:.3g}"
-        ax.axhline(max_norm, color=COLORS[6], linestyle="--", linewidth=1.2, label=label)
-    ax.set(xlabel="step", ylabel="g, gradient norm before clipping")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if ax.get_legend_handles_labels()[1]:
-        ax.legend(fontsize="small")
     return ax
 
 
@@ -223,15 +136,11 @@ def clipped_vectors(
         The Axes.
 
     Raises:
-        ValueError: If a shape does not fit, the threshold is not above 0, or `by` is unknown.
+        ValueError: If the threshold is not above 0, or `by` is unknown.
     """
     vectors = np.asarray(vectors, dtype=np.float64)
-    if vectors.ndim != 2 or vectors.shape[1] != 2 or not np.isfinite(vectors).all():
-        raise ValueError(f"vectors has the shape {vectors.shape}; (k, 2), all finite, is expected.")
-    if not threshold > 0:
-        raise ValueError(f"threshold={threshold!r} must be above 0.")
-    if by not in ("norm", "value"):
-        raise ValueError(f"by={by!r} is unknown: 'norm' or 'value'.")
+    threshold = number("threshold", threshold, above=0)
+    one_of("by", by, ("norm", "value"))
     if by == "norm":
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         after = vectors * np.minimum(1, threshold / np.maximum(length, np.finfo(float).tiny))
@@ -241,7 +150,7 @@ def clipped_vectors(
         after = np.clip(vectors, -threshold, threshold)
         border = threshold * np.array([[-1, 1, 1, -1, -1], [-1, -1, 1, 1, -1]])
     ax = ax or plt.gca()
-    ax.plot(*border, color=_GREY, linewidth=1.2, label=f"set of allowed vectors, c = {threshold:g}")
+    ax.plot(*border, color=GREY, linewidth=1.2, label=f"set of allowed vectors, c = {threshold:g}")
     for i, (v, u) in enumerate(zip(vectors, after, strict=True)):
         labels = ("gradient", "the move", "clipped") if i == 0 else ("_nolegend_",) * 3
         ax.plot([0, v[0]], [0, v[1]], "-o", color=COLORS[5], markevery=[1], label=labels[0])
@@ -250,55 +159,6 @@ def clipped_vectors(
     ax.set(xlabel="first entry", ylabel="second entry", aspect="equal")
     ax.legend(fontsize="small")
     return ax
-
-
-def clip_turn(
-    threshold: ArrayLike, predicted: ArrayLike, measured: ArrayLike, ax: Axes | None = None
-) -> Axes:
-    """Draw the cosine between a gradient and its value-clipped form against the threshold.
-
-    Args:
-        threshold: c in units of the entries' standard deviation, above 0, shape (n,).
-        predicted: Cosine the theory gives, shape (n,).
-        measured: Cosines measured, shape (n,) or (seeds, n); one dot each.
-        ax: Axes to draw on; the current ones when None.
-
-    Returns:
-        The Axes.
-
-    Raises:
-        ValueError: If the shapes do not fit.
-    """
-    threshold, predicted, measured = (
-        np.asarray(v, dtype=np.float64) for v in (threshold, predicted, measured)
-    )
-    if predicted.shape != threshold.shape or measured.shape[-1:] != threshold.shape:
-        raise ValueError(
-            f"predicted {predicted.shape} and measured {measured.shape} do not fit threshold "
-            f"{threshold.shape}: hand over one value, or one column, per threshold."
-        )
-    ax = ax or plt.gca()
-    ax.semilogx(threshold, predicted, color=COLORS[0], label="predicted")
-    every = np.atleast_2d(measured)
-    at = np.broadcast_to(threshold, every.shape)
-    ax.plot(at.ravel(), every.ravel(), "o", color=COLORS[1], markersize=4, label="measured")
-    ax.axhline(1, color=_GREY, linewidth=0.8)
-    ax.axhline(np.sqrt(2 / np.pi), color=_GREY, linestyle="--", linewidth=1, label="signs only")
-    ax.set(xlabel="threshold c (standard deviations)", ylabel="cosine with the gradient")
-    ax.legend(fontsize="small")
-    return ax
-
-
-def _grid(w: ArrayLike, b: ArrayLike, z: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    w, b, z = (np.asarray(values, dtype=np.float64) for values in (w, b, z))
-    if w.ndim != 1 or b.ndim != 1 or z.shape != (b.size, w.size):
-        raise ValueError(
-            f"the values have the shape {z.shape}; {(b.size, w.size)} is expected, one row per b "
-            "and one column per w."
-        )
-    if not np.isfinite(z).all():
-        raise ValueError("the values hold NaN or Inf: choose another region of the plane.")
-    return w, b, z
 
 
 def _inside(path: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -315,13 +175,3 @@ def _inside(path: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
         shares = np.where(move > 0, high - start[:2], low - start[:2]) / move
     share = np.nanmin(np.where(move == 0, np.nan, shares))
     return np.vstack([path[: out[0]], start + share * (stop - start)])
-
-
-def _points(name: str, points: ArrayLike) -> np.ndarray:
-    points = np.asarray(points, dtype=np.float64)
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(
-            f"paths[{name!r}] has the shape {points.shape}; (steps + 1, 2) is expected, one point "
-            "(w, b) per row."
-        )
-    return points

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -9,7 +10,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from .style import COLORS
 
-_GREY = "#707070"
+_GREY = "#707070"  # darker than that of the other pictures: it is text here
 
 
 @dataclass(frozen=True)
@@ -82,21 +83,25 @@ def course_map(ready: Collection[str], ax: Axes | None = None) -> Axes:
     for chapter in CHAPTERS:
         there = chapter.number in ready
         column, row = chapter.place
-        boxes[chapter.number] = ax.add_patch(
-            FancyBboxPatch(
-                (column - 0.42, -row - 0.34),
-                0.84,
-                0.68,
-                boxstyle="round,pad=0,rounding_size=0.06",
-                facecolor="#dbeaf5" if there else "white",
-                edgecolor=COLORS[0] if there else _GREY,
-                linestyle="-" if there else "--",
-                linewidth=1.5,
-                gid=chapter.number,
-            )
+        boxes[chapter.number] = box = FancyBboxPatch(
+            (column - 0.42, -row - 0.34),
+            0.84,
+            0.68,
+            boxstyle="round,pad=0,rounding_size=0.06",
+            facecolor="#dbeaf5" if there else "white",
+            edgecolor=COLORS[0] if there else _GREY,
+            linestyle="-" if there else "--",
+            linewidth=1.5,
+            gid=chapter.number,
         )
+        ax.add_patch(box)
         color = COLORS[6] if there else _GREY
-        style = {"ha": "center", "va": "center", "color": color, "linespacing": 1.15}
+        style: dict[str, Any] = {
+            "ha": "center",
+            "va": "center",
+            "color": color,
+            "linespacing": 1.15,
+        }
         ax.text(column, -row + 0.25, chapter.number, fontsize=8, **style)
         ax.text(column, -row + 0.07, chapter.title, fontsize=9.5, weight="bold", **style)
         ax.text(column, -row - 0.19, chapter.question, fontsize=8.5, style="italic", **style)

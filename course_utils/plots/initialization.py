@@ -1,4 +1,4 @@
-"""Pictures of the first weights: layer by layer, over the phase diagram, as singular values."""
+"""Pictures of the first weights: layer by layer, and over the phase diagram."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,11 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from .style import COLORS, legend_beside, series
-
-_GREY = "#8a8a8a"
-_DOTTED = (0, (2, 2))
-_OWN_DASHES = ((0, (3, 3)), (0, (10, 2, 2, 2)), (0, (8, 3)), (0, (1, 4)))
+from ..arguments import integer, number
+from .style import COLORS, legend_beside, line_style, series
 
 
 def layer_histograms(
@@ -45,10 +42,7 @@ def layer_histograms(
     named = dict(layers) if isinstance(layers, Mapping) else dict(enumerate(layers, start=1))
     if not named:
         raise ValueError("layers is empty: hand over at least one.")
-    if not np.isfinite(reach) or reach <= 0:
-        raise ValueError(f"reach={reach!r} must be a finite number above 0.")
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 3:
-        raise ValueError(f"bins={bins!r} must be an integer of at least 3.")
+    reach, bins = number("reach", reach, above=0), integer("bins", bins, 3)
     ax = ax or plt.gca()
     edges = np.linspace(-reach, reach, bins + 1)
     for i, (name, values) in enumerate(named.items()):
@@ -73,73 +67,6 @@ def layer_histograms(
     return ax
 
 
-def scale_by_layer(
-    measured: Mapping[str, ArrayLike],
-    ax: Axes | None = None,
-    predicted: Mapping[str, ArrayLike] | None = None,
-    first: int = 0,
-    xlabel: str = "layer l",
-    ylabel: str = "mean square",
-) -> Axes:
-    """Draw a size against the layer on a log axis: geometric mean and spread over seeds.
-
-    Args:
-        measured: Name → sizes above 0, shape (seeds, layers).
-        ax: Axes to draw on; the current ones when None.
-        predicted: Name → sizes by theory, shape (layers,): a thin black line. All names of
-            `measured` share one dotted style and one entry in the legend; every other name has a
-            style and an entry of its own.
-        first: Number of the first layer.
-        xlabel: Label of the horizontal axis.
-        ylabel: Label of the vertical axis.
-
-    Returns:
-        The Axes. The band reaches from the smallest to the largest seed.
-
-    Raises:
-        ValueError: If there is no curve, a shape does not fit, or a size is not positive.
-    """
-    if not measured:
-        raise ValueError("measured is empty: hand over at least one array.")
-    ax = ax or plt.gca()
-    for i, (name, values) in enumerate(measured.items()):
-        values = np.asarray(values, dtype=np.float64)
-        if values.ndim != 2 or not values.size:
-            raise ValueError(
-                f"measured[{name!r}] has the shape {values.shape}; (seeds, layers) is expected."
-            )
-        _positive(f"measured[{name!r}]", values)
-        layers = first + np.arange(values.shape[1])
-        style = series(i)
-        ax.semilogy(
-            layers,
-            np.exp(np.log(values).mean(0)),
-            label=name,
-            markersize=4,
-            markevery=max(1, values.shape[1] // 12),
-            **style,
-        )
-        ax.fill_between(layers, values.min(0), values.max(0), color=style["color"], alpha=0.2)
-    shown, own = False, 0
-    for name, values in (predicted or {}).items():
-        values = np.asarray(values, dtype=np.float64)
-        if values.ndim != 1:
-            raise ValueError(f"predicted[{name!r}] has the shape {values.shape}; (layers,) fits.")
-        _positive(f"predicted[{name!r}]", values)
-        label, dash = name, _DOTTED
-        if name in measured:
-            label = None if shown else "theory"
-            shown = True
-        else:
-            dash = _OWN_DASHES[own % len(_OWN_DASHES)]
-            own += 1
-        layers = first + np.arange(values.size)
-        ax.semilogy(layers, values, color="black", linewidth=1, linestyle=dash, label=label)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.legend(fontsize="small")
-    return ax
-
-
 def phase_diagram(
     edges: Mapping[str, ArrayLike],
     ax: Axes | None = None,
@@ -159,18 +86,11 @@ def phase_diagram(
 
     Returns:
         The Axes.
-
-    Raises:
-        ValueError: If there is no edge, or one has not the shape (k, 2).
     """
-    if not edges:
-        raise ValueError("edges is empty: hand over at least one line.")
     ax = ax or plt.gca()
     for i, (name, line) in enumerate(edges.items()):
         line = np.asarray(line, dtype=np.float64)
-        if line.ndim != 2 or line.shape[1] != 2 or not line.size:
-            raise ValueError(f"edges[{name!r}] has the shape {line.shape}; (k, 2) is expected.")
-        style = {key: value for key, value in series(i).items() if key != "marker"}
+        style = line_style(i)
         ax.plot(*line.T, linewidth=2, label=f"edge of chaos, {name}", **style)
         if i == 0:
             ax.fill_betweenx(
@@ -183,101 +103,9 @@ def phase_diagram(
     ):
         ax.text(x, 0.5, text, transform=ax.transAxes, ha=side, va="center", bbox=box)
     for i, (name, point) in enumerate((points or {}).items()):
-        style = series(i + len(edges))
-        ax.plot(
-            *point,
-            color=style["color"],
-            marker=style["marker"],
-            linestyle="none",
-            markersize=9,
-            label=name,
-            clip_on=False,
-            zorder=5,
-        )
+        look = series(i + len(edges)) | {"linestyle": "none", "label": name}
+        ax.plot(*point, **look, markersize=9, clip_on=False, zorder=5)
     ax.set(xlabel="weight variance σ_w² (times fan_in)", ylabel="bias variance σ_b²")
     ax.set(xlim=xlim, ylim=ylim)
     legend_beside(ax)
     return ax
-
-
-def depth_accuracy(
-    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
-    ax: Axes | None = None,
-    threshold: float | None = None,
-    xlabel: str = "depth L",
-) -> Axes:
-    """Draw the accuracy after training against depth, one curve per setting.
-
-    Args:
-        curves: Name → (depths of shape (k,), accuracies from 0 to 1 of shape (k, seeds)).
-        ax: Axes to draw on; the current ones when None.
-        threshold: An accuracy, drawn as a horizontal line.
-        xlabel: Label of the horizontal axis, "depth / depth scale, L/ξ" for instance.
-
-    Returns:
-        The Axes. Bars reach from the lowest to the highest seed.
-
-    Raises:
-        ValueError: If there is no curve, or a shape does not fit.
-    """
-    if not curves:
-        raise ValueError("curves is empty: hand over at least one.")
-    ax = ax or plt.gca()
-    for i, (name, (depths, accuracies)) in enumerate(curves.items()):
-        depths = np.asarray(depths, dtype=np.float64)
-        accuracies = np.asarray(accuracies, dtype=np.float64)
-        if depths.ndim != 1 or accuracies.ndim != 2 or len(depths) != len(accuracies):
-            raise ValueError(
-                f"curves[{name!r}] has the shapes {depths.shape} and {accuracies.shape}; (k,) and "
-                "(k, seeds) are expected."
-            )
-        mean = accuracies.mean(1)
-        reach = np.stack([mean - accuracies.min(1), accuracies.max(1) - mean])
-        ax.errorbar(depths, mean, yerr=reach, label=name, capsize=3, markersize=5, **series(i))
-    if threshold is not None:
-        ax.axhline(threshold, color=_GREY, linestyle="--", linewidth=1)
-    ax.set(xlabel=xlabel, ylabel="accuracy", ylim=(0, 1.02))
-    ax.legend(fontsize="small")
-    return ax
-
-
-def singular_spectrum(spectra: Mapping[str, ArrayLike], ax: Axes | None = None) -> Axes:
-    """Draw the singular values of matrices in falling order, on a log axis.
-
-    Args:
-        spectra: Name → singular values above 0, shape (n,), in any order.
-        ax: Axes to draw on; the current ones when None.
-
-    Returns:
-        The Axes; the horizontal axis is the share of singular values that are at least as large.
-
-    Raises:
-        ValueError: If there is no spectrum, one has not one axis, or a value is not positive.
-    """
-    if not spectra:
-        raise ValueError("spectra is empty: hand over at least one.")
-    ax = ax or plt.gca()
-    for i, (name, values) in enumerate(spectra.items()):
-        values = np.asarray(values, dtype=np.float64)
-        if values.ndim != 1 or not values.size:
-            raise ValueError(f"spectra[{name!r}] has the shape {values.shape}; (n,) is expected.")
-        _positive(f"spectra[{name!r}]", values)
-        share = (np.arange(values.size) + 0.5) / values.size
-        style = series(i)
-        ax.semilogy(
-            share,
-            np.sort(values)[::-1],
-            label=f"{name}: largest / smallest = {values.max() / values.min():.1e}",
-            markersize=4,
-            markevery=max(1, values.size // 10),
-            **style,
-        )
-    ax.axhline(1, color=_GREY, linewidth=0.8)
-    ax.set(xlabel="share of the singular values, largest first", ylabel="singular value s")
-    ax.legend(fontsize="small")
-    return ax
-
-
-def _positive(name: str, values: np.ndarray) -> None:
-    if not np.isfinite(values).all() or not (values > 0).all():
-        raise ValueError(f"{name} must be finite and above 0 to be drawn on a log axis.")

@@ -10,20 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from .style import COLORS, series
+from .style import COLORS, legend, marked_line, series
 
 if TYPE_CHECKING:
     from ..recording import GradientRecord
 
-MARKS = {
-    "exactly 0": ("v", 0.03),
-    "infinite": ("^", 0.97),
-    "none or NaN": ("x", 0.5),
-}
-"""What a log axis cannot show: marker, and height as a fraction of the axes."""
-
-PER_COLUMN = 12
-"""Entries in one column of a legend."""
+_MISSING = ("none or NaN", 0.5)  # a layer without a gradient belongs to neither edge
 
 
 def gradient_profile(
@@ -103,14 +95,8 @@ def gradient_history(
         ValueError: If the record is empty or a layer is not in it.
     """
     columns = _columns(record, layers, record.columns())
-    ax = ax or plt.gca()
-    for i, column in enumerate(columns):
-        style = {**_style(i, len(columns)), "label": record.layers[column]}
-        _marked(ax, record.steps, record.grad_rms[:, column].numpy(), style)
-    ax.set(xlabel="step", ylabel=r"RMS of $\partial\mathcal{L}/\partial h$", yscale="log")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(ax)
-    return ax
+    lines = {record.layers[column]: record.grad_rms[:, column].numpy() for column in columns}
+    return _over_steps(record, lines, r"RMS of $\partial\mathcal{L}/\partial h$", ax)
 
 
 def update_ratios(
@@ -141,13 +127,22 @@ def update_ratios(
     missing = [name for name in names if name not in record.parameters]
     if missing:
         raise ValueError(f"parameters={missing} are not in the record: {record.parameters}.")
+    places = {name: record.parameters.index(name) for name in names}
+    lines = {name: record.update_ratio[:, place].numpy() for name, place in places.items()}
+    return _over_steps(record, lines, "‖update‖ / ‖parameter‖", ax)
+
+
+def _over_steps(
+    record: GradientRecord, lines: dict[str, np.ndarray], ylabel: str, ax: Axes | None
+) -> Axes:
     ax = ax or plt.gca()
-    for i, name in enumerate(names):
-        values = record.update_ratio[:, record.parameters.index(name)].numpy()
-        _marked(ax, record.steps, values, {**_style(i, len(names)), "label": name})
-    ax.set(xlabel="step", ylabel="‖update‖ / ‖parameter‖", yscale="log")
+    ax.set_yscale("log")
+    for i, (name, values) in enumerate(lines.items()):
+        style = {**_style(i, len(lines)), "label": name}
+        marked_line(ax, np.asarray(record.steps), values, _MISSING, **style)
+    ax.set(xlabel="step", ylabel=ylabel)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(ax)
+    legend(ax)
     return ax
 
 
@@ -177,42 +172,14 @@ def _profile(
     if not -len(record) <= step < len(record):
         raise ValueError(f"step={step}: the record has {len(record)} rows, 0 to {len(record) - 1}.")
     ax = ax or plt.gca()
+    ax.set_yscale("log")
     values = getattr(record, quantity)[step, columns].numpy()
     depths = np.arange(1, len(columns) + 1)
-    _marked(ax, depths, values, {"marker": "o", "markersize": 4, **line})
-    ax.set(xlabel="layer (1 = input side)", ylabel=ylabel, yscale="log")
+    marked_line(ax, depths, values, _MISSING, **{"marker": "o", "markersize": 4, **line})
+    ax.set(xlabel="layer (1 = input side)", ylabel=ylabel)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(ax)
+    legend(ax)
     return ax
-
-
-def _marked(ax: Axes, x: Sequence[float], values: np.ndarray, line: dict) -> None:
-    """A line through what a log axis can show, and marks for what it cannot."""
-    x = np.asarray(x, dtype=float)
-    shown = np.where(np.isfinite(values) & (values > 0), values, np.nan)
-    (drawn,) = ax.plot(x, shown, **line)
-    special = {
-        "exactly 0": values == 0,
-        "infinite": np.isinf(values),
-        "none or NaN": np.isnan(values),
-    }
-    known = ax.get_legend_handles_labels()[1]
-    for name, where in special.items():
-        if not where.any():
-            continue
-        marker, height = MARKS[name]
-        ax.plot(
-            x[where],
-            np.full(where.sum(), height),
-            transform=ax.get_xaxis_transform(),
-            linestyle="none",
-            marker=marker,
-            markersize=7,
-            color=drawn.get_color(),
-            markerfacecolor="none" if marker != "x" else None,
-            label=f"_{name}" if name in known else name,
-            clip_on=False,
-        )
 
 
 def _style(index: int, count: int) -> dict:
@@ -221,12 +188,3 @@ def _style(index: int, count: int) -> dict:
         return {**series(index), "markersize": 4}
     color = plt.get_cmap("viridis")(0.9 * index / (count - 1))
     return {"color": color, "marker": ".", "linewidth": 1.2}
-
-
-def _legend(ax: Axes) -> None:
-    handles, labels = ax.get_legend_handles_labels()
-    if len(labels) > len(COLORS):
-        columns = -(-len(labels) // PER_COLUMN)
-        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small", ncols=columns)
-    elif handles:
-        ax.legend(loc="best")

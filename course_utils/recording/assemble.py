@@ -6,13 +6,9 @@ from collections.abc import Sequence
 import torch
 
 from .gradient_record import PER_LAYER, GradientRecord, NonFinite
-from .row import QUANTITIES
+from .open_step import QUANTITIES, ClosedStep, Key
 
 _SCALED = ("grad_rms",)
-
-
-Key = tuple[str, int, str]
-"""Module, number of the call in its step, path of the tensor in the output."""
 
 
 def merged_order(sequences: Sequence[tuple[Key, ...]]) -> list[Key]:
@@ -32,7 +28,7 @@ def merged_order(sequences: Sequence[tuple[Key, ...]]) -> list[Key]:
 
 
 def assemble(
-    rows: Sequence[dict],
+    rows: Sequence[ClosedStep],
     parameters: tuple[str, ...],
     types: dict[str, str],
     weighted: set[str],
@@ -50,33 +46,31 @@ def assemble(
     Returns:
         The frozen record.
     """
-    keys = merged_order([row["keys"] for row in rows])
+    keys = merged_order([row.keys for row in rows])
     layers = tuple(label(key) for key in keys)
     place = {key: i for i, key in enumerate(keys)}
     outputs = torch.full((len(rows), len(keys), QUANTITIES), math.nan, dtype=torch.float64)
     sizes = torch.full((3, len(rows), len(parameters)), math.nan, dtype=torch.float64)
-    scales, losses = [], []
+    scales = torch.ones(len(rows), dtype=torch.float64)
+    losses = torch.full_like(scales, math.nan)
     for i, row in enumerate(rows):
-        if row["keys"]:
-            columns = [place[key] for key in row["keys"]]
-            outputs[i, columns] = row["outputs"].read().reshape(-1, QUANTITIES)
-        scale = float(row["scale"])
-        scales.append(scale)
-        losses.append(math.nan if row["loss"] is None else float(row["loss"]))
-        sizes[:2, i] = row["parameters"].read().reshape(2, -1)
-        if row["scale_applies"]:
-            sizes[1, i] /= scale
-        if row["update"] is not None:
-            before, change = row["update"].read().reshape(2, -1)
+        if row.keys:
+            columns = [place[key] for key in row.keys]
+            outputs[i, columns] = row.outputs.read().reshape(-1, QUANTITIES)
+        scales[i] = float(row.scale)
+        losses[i] = math.nan if row.loss is None else float(row.loss)
+        sizes[:2, i] = row.parameters.read().reshape(2, -1)
+        if row.scale_applies:
+            sizes[1, i] /= scales[i]
+        if row.update is not None:
+            before, change = row.update.read().reshape(2, -1)
             sizes[2, i] = torch.where((before == 0) & (change == 0), 0.0, change / before)
     quantities = {name: outputs[:, :, q].clone() for q, name in enumerate(PER_LAYER)}
-    grad_scale = torch.tensor(scales, dtype=torch.float64)
     for name in _SCALED:
-        quantities[name] /= grad_scale[:, None]
+        quantities[name] /= scales[:, None]
     for name in ("output_nan", "output_inf", "grad_nan", "grad_inf"):
         quantities[name].nan_to_num_(0.0)
-    steps = tuple(row["step"] for row in rows)
-    losses = torch.tensor(losses, dtype=torch.float64)
+    steps = tuple(row.step for row in rows)
     return GradientRecord(
         layers=layers,
         layer_types=tuple(types[name] for name, _, _ in keys),
@@ -88,7 +82,7 @@ def assemble(
         parameter_grad_rms=sizes[1].clone(),
         update_ratio=sizes[2].clone(),
         losses=losses,
-        grad_scale=grad_scale,
+        grad_scale=scales,
         first_nonfinite=_first_nonfinite(
             rows, layers, parameters, quantities, outputs[:, :, 10], sizes[1], losses
         ),
@@ -114,7 +108,7 @@ def in_trunk(
 
 
 def _first_nonfinite(
-    rows: Sequence[dict],
+    rows: Sequence[ClosedStep],
     layers: tuple[str, ...],
     parameters: tuple[str, ...],
     quantities: dict[str, torch.Tensor],
@@ -130,13 +124,13 @@ def _first_nonfinite(
     bad_grad = quantities["grad_nan"] + quantities["grad_inf"] > 0
     for i, row in enumerate(rows):
         if bad_output[i].any():
-            return NonFinite(layers[int(bad_output[i].int().argmax())], "forward", row["step"])
-        if row["loss"] is not None and not losses[i].isfinite():
-            return NonFinite("(loss)", "forward", row["step"])
+            return NonFinite(layers[int(bad_output[i].int().argmax())], "forward", row.step)
+        if row.loss is not None and not losses[i].isfinite():
+            return NonFinite("(loss)", "forward", row.step)
         if bad_grad[i].any():
             order = torch.where(bad_grad[i], arrival[i], math.inf)
-            return NonFinite(layers[int(order.argmin())], "backward", row["step"])
-        bad = ~parameter_grads[i].isfinite() & torch.tensor(row["has_grad"], dtype=torch.bool)
+            return NonFinite(layers[int(order.argmin())], "backward", row.step)
+        bad = ~parameter_grads[i].isfinite() & torch.tensor(row.has_grad, dtype=torch.bool)
         if bad.any():
-            return NonFinite(parameters[int(bad.int().argmax())], "backward", row["step"])
+            return NonFinite(parameters[int(bad.int().argmax())], "backward", row.step)
     return None

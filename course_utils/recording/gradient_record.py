@@ -5,12 +5,13 @@ import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..arguments import unknown
+from ..arguments import one_of
+from ..measuring import from_json, to_json
 from .slope import Factor, fit_factor
 
 PER_LAYER = (
@@ -136,7 +137,7 @@ class GradientRecord:
                 return False
         return True
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # says that a record has none
 
     def columns(self, layers: Sequence[str | int] | None = None) -> list[int]:
         """Column numbers of some layers.
@@ -159,9 +160,7 @@ class GradientRecord:
         found = []
         for item in layers:
             if isinstance(item, str):
-                if item not in self.layers:
-                    raise ValueError(unknown("layers", item, self.layers))
-                found.append(self.layers.index(item))
+                found.append(self.layers.index(one_of("layers", item, self.layers)))
             elif -len(self.layers) <= item < len(self.layers):
                 found.append(item % len(self.layers))
             else:
@@ -169,9 +168,7 @@ class GradientRecord:
         return found
 
     def _profile(self, quantity: str, step: int | None) -> Tensor:
-        if quantity not in PER_LAYER:
-            raise ValueError(unknown("quantity", quantity, PER_LAYER))
-        values = getattr(self, quantity)
+        values = getattr(self, one_of("quantity", quantity, PER_LAYER))
         if not len(self):
             raise ValueError(
                 "The record has no steps: run a forward and backward pass inside the block."
@@ -251,7 +248,8 @@ class GradientRecord:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
-                value = {"shape": list(value.shape), "values": _plain(value)}
+                numbers = [to_json(number) for number in value.flatten().tolist()]
+                value = {"shape": list(value.shape), "values": numbers}
             elif value is not None:
                 value = list(value)
             result[field.name] = value
@@ -274,12 +272,12 @@ class GradientRecord:
         if not isinstance(data, dict) or set(data) != set(names):
             given = sorted(data) if isinstance(data, dict) else type(data).__name__
             raise ValueError(f"data={given} is not a record: expected a dict with {names}.")
-        values = {}
+        values: dict[str, Any] = {}
         for name in names:
             value = data[name]
             if isinstance(value, dict):
                 try:
-                    numbers = [_number(item) for item in value["values"]]
+                    numbers = [from_json(item) for item in value["values"]]
                     tensor = torch.tensor(numbers, dtype=torch.float64).reshape(value["shape"])
                 except (KeyError, TypeError, RuntimeError) as error:
                     raise ValueError(f"data[{name!r}] does not hold a tensor: {error}") from error
@@ -303,8 +301,7 @@ class GradientRecord:
             ImportError: If pandas is not installed.
             ValueError: If `of` is neither word.
         """
-        if of not in ("layers", "parameters"):
-            raise ValueError(unknown("of", of, ("layers", "parameters")))
+        one_of("of", of, ("layers", "parameters"))
         try:
             pandas = importlib.import_module("pandas")
         except ImportError as error:
@@ -312,10 +309,10 @@ class GradientRecord:
                 "to_frame() needs pandas, which is not installed: run `pip install pandas`, or "
                 "use to_dict()."
             ) from error
-        names, quantities = self.layers, PER_LAYER
-        if of == "parameters":
-            names, quantities = self.parameters, PER_PARAMETER
-        columns = {
+        own = of == "parameters"
+        names = self.parameters if own else self.layers
+        quantities: Sequence[str] = PER_PARAMETER if own else PER_LAYER
+        columns: dict[str, list] = {
             "step": [step for step in self.steps for _ in names],
             of[:-1]: list(names) * len(self.steps),
         }
@@ -342,7 +339,7 @@ class GradientRecord:
         columns = ("output_rms", "output_mean", "zero_fraction", "grad_rms")
         titles = ("RMS of output", "mean of output", "zeros", "RMS of ∂L/∂output")
         count = len(self.layers)
-        shown = list(range(count))
+        shown: list[int | None] = list(range(count))
         if count > SHOWN:
             shown = [*range(SHOWN // 2), None, *range(count - SHOWN // 2, count)]
         lines = []
@@ -368,25 +365,3 @@ class GradientRecord:
             f"<p>{html.escape(self._summary())}. Last recorded step, {self.steps[-1]}:</p>"
             f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
         )
-
-
-def _plain(values: Tensor) -> list:
-    result = []
-    for number in values.reshape(-1).tolist():
-        if math.isnan(number):
-            result.append(None)
-        elif math.isinf(number):
-            result.append("inf" if number > 0 else "-inf")
-        else:
-            result.append(number)
-    return result
-
-
-def _number(item: object) -> float:
-    if item is None:
-        return math.nan
-    if item in ("inf", "-inf"):
-        return float(item)
-    if isinstance(item, bool) or not isinstance(item, int | float):
-        raise TypeError(f"{item!r} is not a number")
-    return float(item)

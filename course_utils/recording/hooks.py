@@ -6,26 +6,25 @@ case is a plain float32 CPU tensor in a forward pass that is recorded.
 
 import contextlib
 import math
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
 from ..measuring import rms_on_device, tensors_in
+from ..measuring.torch_internals import (
+    current_backward,
+    hang,
+    is_functorch_wrapped,
+    set_grad_enabled,
+)
+from .open_step import GRAD_MODE, GRAD_ORDER, GRAD_RMS, PENDING, OpenStep, Watch
 from .recompute import builds_the_graph, first_of_two, in_backward
-from .row import GRAD_MODE, GRAD_ORDER, GRAD_RMS, PENDING, Row
 from .selection import can_die, saturation_of
 
-if TYPE_CHECKING:
-    from .recorder import Recorder
-
 _NO_GRADIENT = (math.nan, 0.0, 0.0, math.nan, 0)
-_current_task = torch._C._current_graph_task_id
 _graph_is_built = torch.is_grad_enabled
-_set_grad = torch._C._set_grad_enabled
-_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 
 
 class Traceless:
@@ -41,50 +40,52 @@ class Traceless:
     def __copy__(self) -> object:
         return contextlib.nullcontext().__exit__
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple:
         return getattr, (contextlib.nullcontext(), "__exit__")
 
 
 class PassBegins(Traceless):
     """Forward pre-hook of the watched model: tells the recorder that a pass begins."""
 
-    def __init__(self, recorder: "Recorder") -> None:
-        self._recorder = recorder
+    def __init__(self, begins: Callable[[], None]) -> None:
+        self._begins = begins
 
     def __call__(self, module: nn.Module, args: tuple) -> None:
         """Called by torch before the model's forward pass."""
-        self._recorder.new_forward_pass()
+        self._begins()
 
 
 class ForwardTap(Traceless):
     """Forward hook of one module: measures its outputs and hangs a hook on each gradient."""
 
-    def __init__(self, recorder: "Recorder", name: str, module: nn.Module) -> None:
+    def __init__(self, watch: Watch, name: str, module: nn.Module) -> None:
         self.name = name
-        self._recorder = recorder
-        self._model = recorder.model
-        self._reducer = recorder.reducer
+        self._watch = watch
+        assert watch.model is not None
+        self._model = watch.model
+        self._reducer = watch.reducer
         self._saturation = saturation_of(module)
         self._dead = can_die(module)
-        self._row: Row | None = None
+        self._row: OpenStep | None = None
         self._calls = 0
 
     def __call__(self, module: nn.Module, args: tuple, output: object) -> None:
         """Measure one output; called by torch after the module's forward pass."""
-        row = self._recorder.row
+        row = self._watch.row
         if row is None:
             return
         builds_graph = _graph_is_built()
-        if builds_graph and self._model.training and _current_task() == -1:
+        if builds_graph and self._model.training and current_backward() == -1:
             if self._row is not row:
                 self._row, self._calls = row, 0
             self._calls += 1
             outputs = row.first_call((self.name, self._calls))
         else:
-            outputs = self._unusual(row, builds_graph)
-            if outputs is None:
+            place = self._unusual(row, builds_graph)
+            if place is None:
                 return
-        _set_grad(False)
+            outputs = place
+        set_grad_enabled(False)
         try:
             if type(output) is Tensor and output.dtype is torch.float32:
                 self._measure("", output, row, builds_graph, outputs)
@@ -92,36 +93,36 @@ class ForwardTap(Traceless):
                 for path, tensor in tensors_in(output):
                     self._measure(path, tensor, row, builds_graph, outputs)
         finally:
-            _set_grad(builds_graph)
+            set_grad_enabled(builds_graph)
 
-    def _unusual(self, row: Row, builds_graph: bool) -> list | None:
+    def _unusual(self, row: OpenStep, builds_graph: bool) -> list | None:
         """A place for the outputs of a call that is not a plain training pass, or None."""
-        recorder = self._recorder
-        if not (recorder.evaluation or self._model.training):
-            recorder.skipped.add("the model was in eval mode")
+        watch = self._watch
+        if not (watch.evaluation or self._model.training):
+            watch.skipped.add("the model was in eval mode")
             return None
         if in_backward():
             if builds_graph and builds_the_graph():
                 return row.second_call(self)
             return None
-        if builds_graph or recorder.evaluation:
+        if builds_graph or watch.evaluation:
             return row.first_call(self._key(row))
         if first_of_two():
             row.reserve(self, self._key(row))
         else:
-            recorder.skipped.add("gradients were disabled")
+            watch.skipped.add("gradients were disabled")
         return None
 
-    def _key(self, row: Row) -> tuple[str, int]:
+    def _key(self, row: OpenStep) -> tuple[str, int]:
         if self._row is not row:
             self._row, self._calls = row, 0
         self._calls += 1
         return self.name, self._calls
 
     def _measure(
-        self, path: str, tensor: Tensor, row: Row, builds_graph: bool, outputs: list
+        self, path: str, tensor: Tensor, row: OpenStep, builds_graph: bool, outputs: list
     ) -> None:
-        if _wrapped(tensor):
+        if is_functorch_wrapped(tensor):
             raise RuntimeError(
                 f"layer {self.name!r} runs under torch.func (vmap, grad, jvp), where its output "
                 "has no values of its own that a recorder could read. Record a plain forward and "
@@ -137,32 +138,15 @@ class ForwardTap(Traceless):
         numbers += _NO_GRADIENT
         outputs.append((path, numbers))
         if builds_graph and tensor.requires_grad:
-            hang(tensor, _gradient_hook(row, numbers), row)
+            hung = hang(tensor, _gradient_hook(row, numbers))
+            (row.leaf_hooks if tensor.is_leaf else row.hooks).append(hung)
 
 
-def hang(tensor: Tensor, hook: Callable[[Tensor | None], None], row: Row) -> None:
-    """Have `hook` called with the gradient of a tensor, and tell the row how to take it off.
-
-    This is `Tensor.register_hook` without its handle, which costs more than the rest: the graph
-    dies with the step and takes the hook along.
-    """
-    if tensor.is_leaf:
-        handle = tensor.register_hook(hook)
-        row.leaf_hooks.append((tensor._backward_hooks, handle.id))
-        return
-    hooks = tensor._backward_hooks
-    if hooks is None:
-        tensor._backward_hooks = hooks = OrderedDict()
-        tensor.grad_fn._register_hook_dict(tensor)
-    hooks[hook] = hook
-    row.hooks.append((hooks, hook))
-
-
-def _gradient_hook(row: Row, numbers: list) -> Callable[[Tensor | None], None]:
+def _gradient_hook(row: OpenStep, numbers: list) -> Callable[[Tensor | None], None]:
     """A tensor hook that writes the size of the gradient into the numbers of its output."""
 
     def hook(grad: Tensor | None) -> None:
-        task = _current_task()
+        task = current_backward()
         if (task != row.task or numbers[GRAD_MODE]) and not row.takes(numbers, task):
             return
         if grad is None:

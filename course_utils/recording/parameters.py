@@ -8,6 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ..measuring import rms_of, rms_on_device, trusted
+from ..measuring.torch_internals import (
+    foreach_copy_,
+    foreach_norm,
+    foreach_sub_,
+    set_grad_enabled,
+)
 
 SHORT = 1 << 12
 """Entries up to which a vector is joined with others."""
@@ -22,7 +28,7 @@ class Sizes:
     """RMS of all parameters, of all their gradients, or of both, in two fused calls.
 
     It knows the parameters beforehand: where all of them are plain float32 CPU tensors, as they
-    usually are, `torch._foreach_norm` reads the large ones, and what it cannot be trusted with
+    usually are, one fused norm reads the large ones, and what it cannot be trusted with
     is measured again. Short vectors (biases) are joined and squared in float64, since a norm of
     each would cost more than reading it.
     """
@@ -52,13 +58,13 @@ class Sizes:
             plan = _Plan(self._counts * len(groups), self._short * len(groups))
             self._plans[len(groups)] = plan
         grad_mode = torch.is_grad_enabled()
-        torch._C._set_grad_enabled(False)
+        set_grad_enabled(False)
         try:
             return plan.measure(tensors)
         except (TypeError, RuntimeError):  # a missing or a sparse gradient
             return rms_of_all(tensors)
         finally:
-            torch._C._set_grad_enabled(grad_mode)
+            set_grad_enabled(grad_mode)
 
 
 class _Plan:
@@ -88,7 +94,7 @@ class _Plan:
             for i, rms in zip(self._short, roots.tolist(), strict=True):
                 result[i] = rms
         if self._long:
-            norms = torch.stack(torch._foreach_norm([tensors[i] for i in self._long])).tolist()
+            norms = torch.stack(foreach_norm([tensors[i] for i in self._long])).tolist()
             for i, norm in zip(self._long, norms, strict=True):
                 if trusted(norm * norm, self._counts[i], torch.float32):
                     result[i] = norm / math.sqrt(self._counts[i])
@@ -101,32 +107,28 @@ class _Plan:
 def rms_of_all(tensors: Sequence[Tensor | None]) -> list:
     """RMS of each tensor; NaN for None, empty and lazy ones.
 
-    CPU tensors of one dtype are reduced in one call of `torch._foreach_norm`.
+    CPU tensors of one dtype are reduced in one call of one fused norm.
 
     Returns:
         Floats, or 0-d tensors for what lies on another device.
     """
     result: list = [math.nan] * len(tensors)
-    fused: dict[torch.dtype, list[int]] = {torch.float32: [], torch.float64: []}
+    fused: dict[torch.dtype, list[tuple[int, Tensor]]] = {torch.float32: [], torch.float64: []}
     for i, tensor in enumerate(tensors):
         if tensor is None or not readable(tensor) or not tensor.numel():
             continue
         members = fused.get(tensor.dtype)
         if members is not None and tensor.is_cpu and tensor.layout is torch.strided:
-            members.append(i)
+            members.append((i, tensor))
         else:
             measure = rms_of if tensor.is_cpu else rms_on_device
             result[i] = measure(tensor.detach())[0]
     for dtype, members in fused.items():
-        if not members:
-            continue
-        norms = torch.stack(torch._foreach_norm([tensors[i] for i in members])).tolist()
-        for i, norm in zip(members, norms, strict=True):
-            count = tensors[i].numel()
-            if trusted(norm * norm, count, dtype):
-                result[i] = norm / math.sqrt(count)
-            else:
-                result[i] = rms_of(tensors[i].detach())[0]
+        norms = foreach_norm([tensor for _, tensor in members]) if members else ()
+        for (i, tensor), norm in zip(members, norms, strict=True):
+            count, size = tensor.numel(), norm.item()
+            kept = trusted(size * size, count, dtype)
+            result[i] = size / math.sqrt(count) if kept else rms_of(tensor.detach())[0]
     return result
 
 
@@ -143,7 +145,7 @@ class Update:
         self._sizes = sizes
         self._copies: list[Tensor] = []
         self._members: list[int] = []
-        self._kinds: list[tuple] = []
+        self._kinds: list[tuple | None] = []
 
     @torch.no_grad()
     def before(self, parameters: Sequence[nn.Parameter]) -> list:
@@ -154,14 +156,14 @@ class Update:
             self._copies = [torch.empty_like(parameters[i].detach()) for i in self._members]
             self._kinds = kinds
         if self._copies:
-            torch._foreach_copy_(self._copies, [parameters[i] for i in self._members])
+            foreach_copy_(self._copies, [parameters[i] for i in self._members])
         return self._measure(len(parameters))
 
     @torch.no_grad()
     def after(self, parameters: Sequence[nn.Parameter]) -> list:
         """RMS of θ_after − θ_before; the copy is overwritten with the difference."""
         if self._copies:
-            torch._foreach_sub_(self._copies, [parameters[i] for i in self._members])
+            foreach_sub_(self._copies, [parameters[i] for i in self._members])
         return self._measure(len(parameters))
 
     def _measure(self, count: int) -> list:

@@ -8,15 +8,16 @@ call counts in one kind and the second in the other.
 """
 
 import sys
+from types import FrameType
 
-import torch
+from ..measuring.torch_internals import current_backward
 
 _FIRST = "CheckpointFunction.forward"
 _SECOND = "CheckpointFunction.backward"
 
 
 def _innermost(names: tuple[str, ...]) -> str | None:
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         qualified = frame.f_code.co_qualname
         for name in names:
@@ -28,7 +29,7 @@ def _innermost(names: tuple[str, ...]) -> str | None:
 
 def in_backward() -> bool:
     """Whether this thread is inside a backward pass."""
-    return torch._C._current_graph_task_id() != -1
+    return current_backward() != -1
 
 
 def first_of_two() -> bool:

@@ -1,19 +1,21 @@
 """The recorder: puts hooks on a model for the length of a with block."""
 
 import contextlib
-import sys
 import warnings
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..arguments import integer
 from ..measuring import OutputNumbers, has_weight
+from ..measuring.torch_internals import Node, is_compiled, queue_callback, uncompiled, will_execute
 from .assemble import assemble
 from .gradient_record import GradientRecord
 from .hooks import ForwardTap, PassBegins
+from .open_step import ACCUMULATED, MEASURED, ClosedStep, OpenStep, Packed, Watch
 from .parameters import Sizes, Update, readable
-from .row import ACCUMULATED, MEASURED, Packed, Row
 from .selection import named_layers
 
 
@@ -83,11 +85,7 @@ def record(
 
 
 class Recorder:
-    """Hooks on a model, and the rows measured so far. Made by `record`; see there.
-
-    Attributes:
-        evaluation: Whether passes in eval mode or without gradients are recorded too.
-    """
+    """Hooks on a model, and the rows measured so far. Made by `record`; see there."""
 
     def __init__(
         self,
@@ -100,33 +98,25 @@ class Recorder:
         evaluation: bool = False,
     ) -> None:
         _check_model(model)
-        if isinstance(every, bool) or not hasattr(every, "__index__"):
-            raise TypeError(f"every={every!r} must be an integer, for example every=10.")
-        if every.__index__() < 1:
-            raise ValueError(f"every={every} must be at least 1: 1 records each step.")
         if scaler is not None and not hasattr(scaler, "get_scale"):
             raise TypeError(f"scaler={scaler!r} must be a torch.amp.GradScaler or None.")
-        self.evaluation = bool(evaluation)
-        self.model: nn.Module | None = model
-        self.row: Row | None = None
-        self.skipped: set[str] = set()
-        self.reducer = OutputNumbers()
-        self._compiled = _is_compiled(model)
-        self._target = getattr(model, "_orig_mod", model)
-        self._layers = named_layers(self._target, layers)
-        self._every = every.__index__()
-        named = list(self._target.named_parameters())
+        self._watch = Watch(model, bool(evaluation))
+        self._compiled = is_compiled(model)
+        self._target: nn.Module | None = (target := uncompiled(model))
+        self._layers = named_layers(target, layers)
+        self._every = integer("every", every, 1, hint="1 records each step, 10 each tenth.")
+        named = list(target.named_parameters())
         self._parameter_names = tuple(name for name, _ in named)
         self._parameters = [parameter for _, parameter in named]
         self._sizes = Sizes(self._parameters)
-        self._first_leaf: object = None
+        self._first_leaf: Node | None = None
         self._optimizers = _optimizers(optimizer, self._parameters)
         self._scaler = scaler
         self._types = {name: type(module).__name__ for name, module in self._layers}
         self._weighted = {name for name, module in self._layers if has_weight(module)}
         self._update = Update(self._sizes)
         self._before: list | None = None
-        self._rows: list[dict] = []
+        self._rows: list[ClosedStep] = []
         self._later: set[tuple[str, int]] = set()
         self._index = 0
         self._closed_by: str | None = None
@@ -136,6 +126,11 @@ class Recorder:
         self._exit = contextlib.ExitStack()
         self._state = "new"
         self._built: GradientRecord | None = None
+
+    @property
+    def model(self) -> nn.Module | None:
+        """The watched model; None when the block is over."""
+        return self._watch.model
 
     def __enter__(self) -> "Recorder":
         """Put the hooks on.
@@ -148,8 +143,9 @@ class Recorder:
         self._state = "open"
         if self._compiled:
             self._run_eagerly()
+        assert self._target is not None
         # The module that forwards to the rest, to see a new pass begin.
-        handle = self._target.register_forward_pre_hook(PassBegins(self))
+        handle = self._target.register_forward_pre_hook(PassBegins(self._new_forward_pass))
         self._handles.append(handle)
         for i, optimizer in enumerate(self._optimizers):
             last = i == len(self._optimizers) - 1
@@ -162,12 +158,12 @@ class Recorder:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         """Take the hooks off, also after an exception, and let go of the model."""
         try:
-            if kind is None and self.row is not None and self.row.outputs:
-                self._close_row()
+            if kind is None and self._watch.row is not None and self._watch.row.outputs:
+                self._close_row(self._watch.row)
         finally:
-            if self.row is not None:
-                self.row.release()
-            self.row = None
+            if self._watch.row is not None:
+                self._watch.row.release()
+            self._watch.row = None
             self._remove_taps()
             for handle in self._handles:
                 handle.remove()
@@ -175,9 +171,9 @@ class Recorder:
             self._state = "closed"
             self._handles, self._parameters, self._optimizers = [], [], []
             self._first_leaf = None
-            self._layers, self._update, self._scaler = [], None, None
-            self.model = self._target = None
-            self.reducer = OutputNumbers()
+            self._layers, self._update, self._scaler = [], Update(self._sizes), None
+            self._watch.model = self._target = None
+            self._watch.reducer = OutputNumbers()
         if kind is None and not self._rows:
             self._warn_empty("The record is empty")
 
@@ -218,10 +214,10 @@ class Recorder:
         else:
             self._close_step()
             self._closed_by = "user"
-        if value is not None and self._rows and self._rows[-1]["step"] == self._index - 1:
-            self._rows[-1]["loss"] = value
+        if value is not None and self._rows and self._rows[-1].step == self._index - 1:
+            self._rows[-1].loss = value
 
-    def _new_backward_pass(self, row: Row) -> int:
+    def _new_backward_pass(self, row: OpenStep) -> int:
         """Note that a backward pass began, and say what kind it is."""
         if not self._accumulates():
             return MEASURED
@@ -232,14 +228,14 @@ class Recorder:
             if not row.closed:
                 self._measure_gradients(row, scaled=True)
 
-        torch.autograd.Variable._execution_engine.queue_callback(when_done)
+        queue_callback(when_done)
         return ACCUMULATED
 
-    def new_forward_pass(self) -> None:
+    def _new_forward_pass(self) -> None:
         """Note that the model was called; closes a step that the optimizer skipped."""
         if self._closed_by == "user":
             self._closed_by = None
-        row = self.row
+        row = self._watch.row
         if row is None:
             return
         row.forward_passes += 1
@@ -248,14 +244,14 @@ class Recorder:
         trainable = [p for p in self._parameters if p.requires_grad]
         if torch.is_grad_enabled() and trainable and all(p.grad is None for p in trainable):
             self._close_step()
-            if self.row is not None:
-                self.row.forward_passes = 1
+            if self._watch.row is not None:
+                self._watch.row.forward_passes = 1
 
     # A step's life
 
     def _open_row(self) -> None:
         if self._index % self._every == 0:
-            self.row = Row(
+            self._watch.row = OpenStep(
                 self._index,
                 self._new_backward_pass,
                 self._warned,
@@ -263,10 +259,10 @@ class Recorder:
             )
             if not self._taps:
                 for name, module in self._layers:
-                    tap = ForwardTap(self, name, module)
+                    tap = ForwardTap(self._watch, name, module)
                     self._taps.append(module.register_forward_hook(tap))
         else:
-            self.row = None
+            self._watch.row = None
             self._remove_taps()
 
     def _remove_taps(self) -> None:
@@ -275,44 +271,32 @@ class Recorder:
         self._taps = []
 
     def _close_step(self) -> None:
-        if self.row is not None:
-            self._close_row()
+        if self._watch.row is not None:
+            self._close_row(self._watch.row)
         self._index += 1
         self._open_row()
 
-    def _close_row(self) -> None:
-        row = self.row
+    def _close_row(self, row: OpenStep) -> None:
         if not row.outputs:
             self._warn_empty(f"No layer ran in step {row.step}")
         if row.parameter_rms is None:
             row.parameter_rms = self._sizes.measure(self._parameters)
         if row.parameter_grad_rms is None:
-            self._measure_gradients(row, scaled=False)
+            row.parameter_grad_rms = self._measure_gradients(row, scaled=False)
         keys, outputs = row.close()
         numbers = [*row.parameter_rms, *row.parameter_grad_rms]
         waits = any(isinstance(number, Tensor) for number in numbers)
+        if self._rows and self._rows[-1].keys == keys:
+            keys = self._rows[-1].keys  # names are kept once
+        parameters = Packed(numbers, waits)
         self._rows.append(
-            {
-                "step": row.step,
-                "keys": self._shared(keys),
-                "outputs": outputs,
-                "parameters": Packed(numbers, waits),
-                "update": None,
-                "loss": None,
-                "has_grad": row.has_grad,
-                "scale": row.scale,
-                "scale_applies": row.grad_scale_applies,
-            }
+            ClosedStep(
+                row.step, keys, outputs, parameters, row.has_grad, row.scale, row.grad_scale_applies
+            )
         )
 
-    def _shared(self, keys: tuple) -> tuple:
-        """The last row's names if they are the same, so that names are kept once."""
-        if self._rows and self._rows[-1]["keys"] == keys:
-            return self._rows[-1]["keys"]
-        return keys
-
     def _warn_empty(self, what: str) -> None:
-        reasons = sorted(self.skipped) or [
+        reasons = sorted(self._watch.skipped) or [
             "the model was not called, or its layers were called by a function that "
             "torch.compile had compiled before the block"
         ]
@@ -328,43 +312,44 @@ class Recorder:
 
     def _accumulates(self) -> bool:
         """Whether the current backward pass adds to the `.grad` of a parameter."""
-        will_run = torch._C._will_engine_execute_node
         try:
-            if self._first_leaf is not None and will_run(self._first_leaf):
+            if self._first_leaf is not None and will_execute(self._first_leaf):
                 return True
             trainable = [p for p in self._parameters if p.requires_grad and readable(p)]
             for parameter in trainable:
                 node = torch.autograd.graph.get_gradient_edge(parameter).node
-                if will_run(node):
+                if will_execute(node):
                     self._first_leaf = node  # asked first in the next pass
                     return True
         except RuntimeError:  # autograd.grad was asked for the gradient of this leaf
             return False
         return not trainable
 
-    def _measure_gradients(self, row: Row, scaled: bool) -> None:
+    def _measure_gradients(self, row: OpenStep, scaled: bool) -> list:
         """Measure `.grad` of all parameters, and without an optimizer the parameters."""
         row.grad_scale_applies = scaled
         grads = [p.grad for p in self._parameters]
         row.has_grad = tuple(grad is not None for grad in grads)
         if self._optimizers:  # the parameters are measured just before its step
             row.parameter_grad_rms = self._sizes.measure(grads)
-            return
-        both = self._sizes.measure(grads, self._parameters)
-        row.parameter_grad_rms, row.parameter_rms = both[: len(grads)], both[len(grads) :]
+        else:
+            both = self._sizes.measure(grads, self._parameters)
+            row.parameter_grad_rms, row.parameter_rms = both[: len(grads)], both[len(grads) :]
+        return row.parameter_grad_rms
 
     def _before_update(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         if self._before is not None:
             return
         waiting = self._row_that_waits()
-        if self.row is None and waiting is None:
+        row = self._watch.row
+        if row is None and waiting is None:
             return
-        if self.row is not None and waiting is None and self.row.parameter_grad_rms is None:
+        if row is not None and waiting is None and row.parameter_grad_rms is None:
             if any(p.grad is not None for p in self._parameters):
-                self._measure_gradients(self.row, scaled=False)
+                self._measure_gradients(row, scaled=False)
         self._before = self._update.before(self._parameters)
-        if self.row is not None and waiting is None:
-            self.row.parameter_rms = self._before
+        if row is not None and waiting is None:
+            row.parameter_rms = self._before
 
     def _after_update(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         waiting = self._row_that_waits()
@@ -374,24 +359,24 @@ class Recorder:
             update = Packed(numbers, any(isinstance(number, Tensor) for number in numbers))
             self._before = None
         if waiting is not None:
-            waiting["update"] = update
+            waiting.update = update
             self._closed_by = None
             return
         if self._closed_by == "user":
             self._closed_by = None
             return
-        recorded = self.row is not None
+        recorded = self._watch.row is not None
         self._close_step()
         if recorded:
-            self._rows[-1]["update"] = update
+            self._rows[-1].update = update
         self._closed_by = "optimizer"
 
-    def _row_that_waits(self) -> dict | None:
+    def _row_that_waits(self) -> ClosedStep | None:
         """The last row, if the user closed it before the optimizer stepped."""
         if self._closed_by != "user" or not self._rows:
             return None
         last = self._rows[-1]
-        return last if last["step"] == self._index - 1 and last["update"] is None else None
+        return last if last.step == self._index - 1 and last.update is None else None
 
     def _run_eagerly(self) -> None:
         stance = getattr(torch.compiler, "set_stance", None)
@@ -423,17 +408,7 @@ def _check_model(model: object) -> None:
             )
 
 
-def _is_compiled(model: nn.Module) -> bool:
-    """Whether the model, or a module in it, goes through torch.compile."""
-    frames = sys.modules.get("torch._dynamo.eval_frame")
-    wrapper = getattr(frames, "OptimizedModule", ())
-    return any(
-        isinstance(module, wrapper) or getattr(module, "_compiled_call_impl", None) is not None
-        for module in model.modules()
-    )
-
-
-def _optimizers(given: object, parameters: list) -> list[torch.optim.Optimizer]:
+def _optimizers(given: Any, parameters: list) -> list[torch.optim.Optimizer]:
     if given is None:
         return []
     try:

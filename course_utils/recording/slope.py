@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import torch
 
+from ..measuring import line_slope
+
 
 class Factor(float):
     """A factor per layer. It is a float, and knows how sure it is.
@@ -57,12 +59,6 @@ def fit_factor(rms: torch.Tensor, layers: Sequence[str], toward_the_input: bool)
     if (y == 0).any():
         return Factor(0.0 if (y != 0).any() else math.nan, math.nan, names)
     x = torch.arange(len(rms), dtype=torch.float64)[keep]
-    y = y.log()
-    spread = ((x - x.mean()) ** 2).sum()
-    slope = ((x - x.mean()) * (y - y.mean())).sum() / spread
-    residual = y - y.mean() - slope * (x - x.mean())
-    error = math.nan
-    if len(y) > 2:
-        error = float(((residual**2).sum() / (len(y) - 2) / spread).sqrt())
-    factor = math.exp(-float(slope) if toward_the_input else float(slope))
+    slope, error = line_slope(x.numpy(), y.log().numpy())
+    factor = math.exp(-slope if toward_the_input else slope)
     return Factor(factor, factor * error, names)

@@ -1,7 +1,7 @@
 """Gradients through time: a recurrent network unrolled, so that every h_t has a gradient."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,8 @@ from torch.nn.functional import dropout
 from ..measuring import OutputNumbers, cell, initial_states, rms_of, rms_on_device
 from .assemble import assemble
 from .gradient_record import GradientRecord
+from .open_step import GRAD_INF, GRAD_NAN, GRAD_ORDER, GRAD_RMS, ClosedStep, Packed
 from .parameters import rms_of_all
-from .row import GRAD_INF, GRAD_NAN, GRAD_ORDER, GRAD_RMS, Packed
 
 
 def record_through_time(
@@ -106,7 +106,7 @@ def _as_record(
     names: list[str],
     values: list[Tensor],
     named: list[tuple[str, nn.Parameter]],
-    gradients: dict[int, Tensor | None],
+    gradients: Mapping[int, Tensor | None],
     loss: Tensor,
 ) -> GradientRecord:
     reducer, rows = OutputNumbers(), []
@@ -124,20 +124,17 @@ def _as_record(
     numbers = [number for row in rows for number in row]
     own = [parameter for _, parameter in named]
     own_gradients = [gradients.get(id(parameter)) for parameter in own]
-    row = {
-        "step": 0,
-        "keys": tuple((name, 1, "") for name in names),
-        "outputs": Packed(numbers, not on_cpu),
-        "parameters": Packed([*rms_of_all(own), *rms_of_all(own_gradients)], not on_cpu),
-        "has_grad": tuple(gradient is not None for gradient in own_gradients),
-        "update": None,
-        "loss": float(loss.detach()),
-        "scale": 1.0,
-        "scale_applies": False,
-    }
+    step = ClosedStep(
+        step=0,
+        keys=tuple((name, 1, "") for name in names),
+        outputs=Packed(numbers, not on_cpu),
+        parameters=Packed([*rms_of_all(own), *rms_of_all(own_gradients)], not on_cpu),
+        has_grad=tuple(gradient is not None for gradient in own_gradients),
+        loss=float(loss.detach()),
+    )
     types = {name: type(rnn).__name__ for name in names}
     top = {name for name in names if name.startswith("h_")}
-    return assemble([row], tuple(name for name, _ in named), types, top, set())
+    return assemble([step], tuple(name for name, _ in named), types, top, set())
 
 
 def _check(rnn: object, x: object, loss: object) -> None:

@@ -3,6 +3,5 @@
 from .batched import fit_many
 from .history import Histories, History
 from .loop import fit
-from .stacked import fit_stack
 
-__all__ = ["Histories", "History", "fit", "fit_many", "fit_stack"]
+__all__ = ["Histories", "History", "fit", "fit_many"]

@@ -1,15 +1,14 @@
 """The arguments of a training run: checked, named in plain words, and made ready for use."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from numbers import Real
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..arguments import check_generator, unknown
+from ..arguments import check_generator, integer, number, one_of
 from ..runtime import default_device, to_device
 
 
@@ -42,7 +41,7 @@ _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": _cross_entropy,
     "mse": _mse,
 }
-OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], float]] = {  # with its usual lr
+OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], float]] = {  # with its usual lr
     "sgd": (torch.optim.SGD, 0.1),
     "adam": (torch.optim.Adam, 1e-3),
     "adamw": (torch.optim.AdamW, 1e-3),
@@ -83,7 +82,7 @@ def usable_device(asked: torch.device | str | None) -> torch.device:
     return where
 
 
-def trainable_parameters(model: Any) -> list[Tensor]:
+def trainable_parameters(model: Any) -> list[nn.Parameter]:
     """The parameters that require a gradient, or an error if they cannot be trained."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model={model!r} must be a torch.nn.Module, for example cu.mlp(...).")
@@ -108,11 +107,9 @@ def trainable_parameters(model: Any) -> list[Tensor]:
 def loss_named(loss: Any) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss of that name, or the function itself."""
     if isinstance(loss, str):
-        if loss not in _LOSSES:
-            raise ValueError(
-                unknown("loss", loss, _LOSSES) + " A function of output and y will do too."
-            )
-        return _LOSSES[loss]
+        return _LOSSES[
+            one_of("loss", loss, _LOSSES, hint="A function of output and y will do too.")
+        ]
     if not callable(loss):
         raise TypeError(
             f"loss={loss!r} must be a name ({', '.join(_LOSSES)}) or a function of output and y."
@@ -120,11 +117,8 @@ def loss_named(loss: Any) -> Callable[[Tensor, Tensor], Tensor]:
     return loss
 
 
-def check_numbers(epochs: Any, clip: Any, recorder: Any) -> None:
-    """Refuse epochs, a clip or a recorder that cannot be used."""
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(f"epochs={epochs!r} must be an integer, at least 1.")
-    check_clip(clip)
+def check_recorder(recorder: Any) -> None:
+    """Refuse a recorder that cannot be told of a step."""
     if recorder is not None and not callable(getattr(recorder, "step", None)):
         raise TypeError(
             f"recorder={recorder!r} must have a step(): use `with cu.record(model) as recorder`."
@@ -133,29 +127,30 @@ def check_numbers(epochs: Any, clip: Any, recorder: Any) -> None:
 
 def check_clip(clip: Any) -> None:
     """Refuse a longest gradient that is no positive number, nor None for any length."""
-    if clip is not None and (not is_number(clip) or not 0 < clip < math.inf):
-        raise ValueError(
-            f"clip={clip!r} must be a positive length, for example 1.0, or None for no clipping."
-        )
+    if clip is not None:
+        number("clip", clip, above=0, hint="For example 1.0, or None for no clipping.")
 
 
 def check_momentum(momentum: Any) -> None:
     """Refuse a momentum outside of [0, 1)."""
-    if not is_number(momentum) or not 0 <= momentum < 1:
-        raise ValueError(f"momentum={momentum!r} must be at least 0 and below 1, for example 0.9.")
+    number("momentum", momentum, least=0, below=1, hint="For example 0.9.")
 
 
-def check_batch_size(batch_size: Any) -> None:
-    """Refuse a number of samples per batch that is no integer, at least 1."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(
-            f"batch_size={batch_size!r} must be an integer, at least 1, or None for all at once."
-        )
+def check_lr(lr: Any) -> None:
+    """Refuse a learning rate that is no finite number, at least 0."""
+    number("lr", lr, least=0, hint="For example 0.1.")
+
+
+def batch_size_of(batch_size: Any) -> int:
+    """The number of samples per batch."""
+    return integer("batch_size", batch_size, 1, hint="None takes all at once, where it is allowed.")
 
 
 def pure_loss(checked: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss without the checks of its arguments, which read values and so cannot be mapped."""
-    return {_cross_entropy: _mapped_cross_entropy, _mse: F.mse_loss}.get(checked, checked)
+    if checked is _cross_entropy:
+        return _mapped_cross_entropy
+    return F.mse_loss if checked is _mse else checked
 
 
 def _mapped_cross_entropy(output: Tensor, y: Tensor) -> Tensor:
@@ -166,7 +161,7 @@ def _mapped_cross_entropy(output: Tensor, y: Tensor) -> Tensor:
 
 
 def updater_and_schedule(
-    optimizer: Any, parameters: list[Tensor], lr: Any, momentum: Any
+    optimizer: Any, parameters: list[nn.Parameter], lr: Any, momentum: Any
 ) -> tuple[torch.optim.Optimizer, Callable[[int], float] | None]:
     """The optimizer, and the schedule of its learning rate if there is one."""
     check_momentum(momentum)
@@ -178,12 +173,8 @@ def updater_and_schedule(
     if schedule is None and lr is not None:
         check_lr(lr)
     if isinstance(optimizer, str):
-        if optimizer not in OPTIMIZERS:
-            raise ValueError(
-                unknown("optimizer", optimizer, OPTIMIZERS)
-                + " A function of the parameters that returns a torch optimizer will do too."
-            )
-        kind, usual = OPTIMIZERS[optimizer]
+        hint = "A function of the parameters that returns a torch optimizer will do too."
+        kind, usual = OPTIMIZERS[one_of("optimizer", optimizer, OPTIMIZERS, hint=hint)]
         options = {"momentum": momentum} if optimizer == "sgd" else {}
         return kind(parameters, lr=usual if lr is None or schedule else lr, **options), schedule
     if isinstance(optimizer, torch.optim.Optimizer):
@@ -209,14 +200,6 @@ def updater_and_schedule(
     return made, schedule
 
 
-def check_lr(lr: Any) -> None:
-    """Refuse a learning rate that is no finite number, at least 0."""
-    if isinstance(lr, Tensor) and lr.numel() == 1:
-        lr = lr.item()
-    if not is_number(lr) or not 0 <= lr < math.inf:
-        raise ValueError(f"lr={lr!r} must be a finite number, at least 0, for example 0.1.")
-
-
 def set_lr(optimizer: torch.optim.Optimizer, lr: Any) -> None:
     """Give all groups of the optimizer this learning rate."""
     check_lr(lr)
@@ -228,8 +211,8 @@ def batches_of(
     data: Any, batch_size: Any, generator: Any, where: torch.device
 ) -> tuple[Callable[[], Iterator[tuple[Tensor, Tensor]]], int | None]:
     """A function that yields the batches of one epoch, and how many there are, if known."""
-    pair = (data.train_x, data.train_y) if hasattr(data, "train_x") else data
-    if is_pair(pair):
+    pair = training_pair(data)
+    if pair is not None:
         return _shuffled(*check_pair("data", pair, where), batch_size, generator)
     if isinstance(data, torch.utils.data.Dataset):
         raise TypeError(
@@ -251,7 +234,13 @@ def batches_of(
                 )
             yield _moved(batch, where)
 
-    return epoch, len(data) if hasattr(data, "__len__") else None
+    return epoch, len(data) if isinstance(data, Sized) else None
+
+
+def training_pair(data: Any) -> tuple[Tensor, Tensor] | None:
+    """The pair (x, y) of an `ImageData`, or the pair itself; None for anything else."""
+    pair = (data.train_x, data.train_y) if hasattr(data, "train_x") else data
+    return tuple(pair) if is_pair(pair) else None
 
 
 def _shuffled(
@@ -260,14 +249,14 @@ def _shuffled(
     """Batches of a pair of tensors, in an order drawn on the CPU for each epoch."""
     if batch_size is None:
         return lambda: iter([(x, y)]), 1
-    check_batch_size(batch_size)
+    size = batch_size_of(batch_size)
     check_generator(generator)
 
     def epoch() -> Iterator[tuple[Tensor, Tensor]]:
-        for rows in torch.randperm(len(x), generator=generator).to(x.device).split(batch_size):
+        for rows in torch.randperm(len(x), generator=generator).to(x.device).split(size):
             yield x[rows], y[rows]
 
-    return epoch, math.ceil(len(x) / batch_size)
+    return epoch, math.ceil(len(x) / size)
 
 
 def test_pair(data: Any, test: Any, where: torch.device) -> tuple[Tensor, Tensor] | None:
@@ -310,11 +299,6 @@ def is_pair(value: Any) -> bool:
         and len(value) == 2
         and all(isinstance(part, Tensor) for part in value)
     )
-
-
-def is_number(value: Any) -> bool:
-    """Whether this is a real number and no truth value."""
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def name_of(value: Any) -> str:

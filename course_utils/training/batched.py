@@ -9,25 +9,25 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from tqdm.auto import tqdm
 
-from ..arguments import check_generator, unknown
+from ..arguments import check_generator, integer, one_of
 from .arguments import (
     OPTIMIZERS,
-    check_batch_size,
+    batch_size_of,
     check_clip,
     check_lr,
     check_momentum,
-    check_numbers,
     check_pair,
-    is_pair,
     loss_named,
     pure_loss,
     test_pair,
     trainable_parameters,
+    training_pair,
     usable_device,
 )
 from .history import Histories
-from .loop import BAR_DELAY, EVALUATION_BATCH, forward, right_answers, scalar
+from .loop import BAR_DELAY, EVALUATION_BATCH, answered, forward, right_answers, scalar
 from .nonfinite import first_nonfinite_gradient, first_nonfinite_output
+from .stacked import faster, fit_stack
 from .unrolled import mappable
 
 _KINDS = ("sgd", "adam")
@@ -35,7 +35,7 @@ _ADAM = (0.9, 0.999)  # β₁, β₂ of torch.optim.Adam
 
 
 def fit_many(
-    models: Sequence[nn.Module],
+    models: Sequence[nn.Module] | nn.Module,
     data: Any,
     *,
     loss: str | Callable[[Tensor, Tensor], Tensor] = "cross_entropy",
@@ -43,6 +43,7 @@ def fit_many(
     lr: float | Sequence[float] | Callable[[int], float | Sequence[float]] | None = None,
     momentum: float | Sequence[float] = 0.0,
     epochs: int = 10,
+    steps: int | None = None,
     batch_size: int | None = 64,
     test: tuple[Tensor, Tensor] | None = None,
     clip: float | Sequence[float | None] | None = None,
@@ -59,8 +60,15 @@ def fit_many(
     reaches its weights; the others go on as if nothing had happened. Weights and running
     statistics are written back into the models, which may be called, recorded or trained on.
 
+    Many deep, narrow networks are trained fastest in one stack, as `cu.networks.stack_mlps` makes
+    it: then each layer of all is one batched product. A stack takes `steps` of SGD on the
+    cross-entropy where it lies, with batches drawn with replacement, is left in training mode,
+    and goes on with NaN where a network diverges. Of it `loss`, `accuracy` and `lr` are written
+    down.
+
     Args:
         models: Networks that differ in their numbers only: weights, buffers. Changed in place.
+            Or a stack of M: x of shape (B, …) to outputs (M, B, K), network by network.
         data: An `ImageData` or a pair (x, y) of tensors, the same for all models.
         loss: "cross_entropy", "mse", or a function of output and y that returns a scalar tensor
             and can be mapped by `torch.func.vmap`.
@@ -69,6 +77,7 @@ def fit_many(
             returns either. When None: 0.1 for sgd, 0.001 for adam.
         momentum: β of "sgd", one for all or one per model.
         epochs: Passes through the data, at least 1.
+        steps: For a stack, in place of epochs: the number of steps, at least 1.
         batch_size: B; the last batch of an epoch may be smaller. None takes all samples in each
             step, in their order.
         test: Pair (x, y) to evaluate on after each epoch; an `ImageData` brings its own.
@@ -98,22 +107,32 @@ def fit_many(
     >>> bool((histories.test_accuracy[1:4, -1] > 0.7).all())
     True
     """
+    if isinstance(models, nn.Module) and not isinstance(models, nn.ModuleList):
+        if steps is None:
+            raise TypeError(
+                "models is a single network: hand over a list of them, or use cu.fit. A stack of "
+                "cu.networks.stack_mlps is trained with steps=."
+            )
+        asked = {"optimizer": optimizer != "sgd", "loss": loss != "cross_entropy"}
+        asked |= {"clip": clip is not None, "test": test is not None, "epochs": epochs != 10}
+        for argument in (name for name, given in asked.items() if given):
+            raise ValueError(f"{argument} is not for a stack: SGD on the cross-entropy, by steps.")
+        return fit_stack(models, data, steps, lr, momentum, batch_size, generator)
+    if steps is not None:
+        raise ValueError(f"steps={steps!r} is for a stack of networks: a list is given epochs.")
     where = usable_device(device)
     models = _same_architecture(models)
     count = len(models)
     loss_function = loss_named(loss)
-    check_numbers(epochs, None, None)
-    if optimizer not in _KINDS:
-        raise ValueError(
-            unknown("optimizer", optimizer, _KINDS) + " Others: train one by one with cu.fit."
-        )
+    integer("epochs", epochs, 1)
+    one_of("optimizer", optimizer, _KINDS, hint="Others: train one by one with cu.fit.")
     rate = _Rate(lr, OPTIMIZERS[optimizer][1], count)
     beta = _per_model("momentum", momentum, count, check_momentum)
     if optimizer != "sgd" and beta.any():
         raise ValueError(f"momentum={momentum!r} belongs to optimizer='sgd': leave it out.")
     longest = _per_model("clip", clip, count, check_clip)
-    pair = (data.train_x, data.train_y) if hasattr(data, "train_x") else data
-    if not is_pair(pair):
+    pair = training_pair(data)
+    if pair is None:
         raise TypeError(
             f"data is a {type(data).__name__}: an ImageData or a pair (x, y) of tensors is "
             "expected. Batches of your own can be trained on one by one with cu.fit."
@@ -195,7 +214,7 @@ class _Run:
         self.sizes: list[int] = []
         self.epochs: list[Tensor] = []  # each (4, models)
         self.epoch_start = 0
-        self.ended = [("finished", None, "") for _ in models]
+        self.ended: list[tuple[str, str | None, str]] = [("finished", None, "") for _ in models]
         self._make_leaves()
 
     def _make_leaves(self) -> None:
@@ -236,14 +255,14 @@ class _Run:
                 "models cannot be trained at once: torch.func.vmap says "
                 f"{str(error).strip().splitlines()[0]!r}. A forward pass that looks at values "
                 "(item, if x > 0) cannot be mapped. Train them one by one with cu.fit."
-            ) from None
+            ) from error
 
     def step(self, x: Tensor, y: Tensor, own: int | None, rate: "_Rate") -> None:
         """One step of every active model on its batch."""
         lr = rate.at(self.taken)
         self.skeleton.train()
         losses, right = self._losses(x, y, own)
-        parts = torch.autograd.grad(losses.sum(), self.leaves.values(), allow_unused=True)
+        parts = torch.autograd.grad(losses.sum(), [*self.leaves.values()], allow_unused=True)
         for into, part in zip(self.into.values(), parts, strict=True):
             into.zero_() if part is None else into.copy_(part)
         gradient = self.gradient
@@ -274,8 +293,8 @@ class _Run:
         if self.clip.isfinite().any():
             gradient *= (self.clip / (norm + 1e-6)).clamp(max=1.0).to(gradient)
         if not self.adam:
-            for buffer in self.state:  # none where all momentums are 0
-                gradient = buffer.mul_(self.momentum).add_(gradient)
+            for velocity in self.state:  # none where all momentums are 0
+                gradient = faster(velocity, gradient, self.momentum)
             self.flat.addcmul_(gradient, lr, value=-1)
             return
         mean, square = self.state
@@ -356,15 +375,9 @@ class _Run:
     def histories(self, per_epoch: int) -> Histories:
         """Everything measured, models first."""
         loss, accuracy, norm, lr = _models_first(self.steps, len(self.models))
-        return Histories(
-            loss,
-            accuracy,
-            norm,
-            lr,
-            *_models_first(self.epochs, len(self.models)),
-            per_epoch,
-            *map(tuple, zip(*self.ended, strict=True)),
-        )
+        epochs = _models_first(self.epochs, len(self.models))
+        stopped, layer, message = zip(*self.ended, strict=True)
+        return Histories(loss, accuracy, norm, lr, *epochs, per_epoch, stopped, layer, message)
 
 
 class _Rate:
@@ -387,9 +400,7 @@ class _Order:
 
     def __init__(self, samples: int, batch_size: Any, generator: Any, count: int):
         self.samples, self.whole = samples, batch_size is None
-        if not self.whole:
-            check_batch_size(batch_size)
-        self.size = samples if self.whole else batch_size
+        self.size = samples if self.whole else batch_size_of(batch_size)
         self.per_epoch = math.ceil(samples / self.size)
         self.own = isinstance(generator, Sequence)
         self.generators = list(generator) if self.own else [generator]
@@ -407,7 +418,7 @@ class _Order:
         if self.whole:
             return
         if self.own:
-            self.rows = {
+            self.rows: Any = {
                 i: torch.randperm(self.samples, generator=self.generators[i]) for i in active
             }
         else:
@@ -429,8 +440,6 @@ class _Order:
 
 def _same_architecture(models: Any) -> list[nn.Module]:
     """The models as a list, or an error if one could not stand in for another."""
-    if isinstance(models, nn.Module) and not isinstance(models, nn.ModuleList):
-        raise TypeError("models is a single network: hand over a list of them, or use cu.fit.")
     if not isinstance(models, Sequence | nn.ModuleList):
         raise TypeError(f"models={models!r} must be a list of networks.")
     models = list(models)
@@ -483,7 +492,7 @@ def _try_out(
     labels = y.reshape(len(y), -1)
     rows = torch.stack([labels.amin(1).argmin(), labels.amax(1).argmax()])
     mode = model.training
-    scalar(checked(forward(model.eval(), x[rows]), y[rows]), loss)
+    scalar(answered(checked, forward(model.eval(), x[rows]), y[rows]), loss)
     model.train(mode)
 
 
@@ -504,10 +513,11 @@ def _per_model(argument: str, value: Any, count: int, check: Callable[[Any], Non
     return torch.tensor([math.inf if v is None else float(v) for v in values], dtype=torch.float64)
 
 
-def _models_first(rows: list[Tensor], count: int) -> tuple[Tensor, ...]:
+def _models_first(rows: list[Tensor], count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Four tables models × rows, from rows of (4, models)."""
     table = torch.stack(rows) if rows else torch.empty(0, 4, count, dtype=torch.float64)
-    return tuple(part.contiguous() for part in table.permute(1, 2, 0))
+    a, b, c, d = table.permute(1, 2, 0).contiguous()
+    return a, b, c, d
 
 
 def _on_cpu(value: Tensor) -> Tensor:

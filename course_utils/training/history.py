@@ -1,12 +1,13 @@
 """What happened in a training run: plain numbers that draw, print and store themselves."""
 
 import html
-import math
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..measuring import from_json, to_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +16,8 @@ class History:
 
     Attributes:
         loss: 𝓛 of the batch before each step, float64, (steps,).
-        accuracy: Share of right answers in that batch; NaN where labels are not classes.
+        accuracy: Share of right answers in that batch; NaN where labels are not classes, or an
+            output is NaN or Inf.
         grad_norm: Length of the whole gradient before clipping.
         lr: η of each step.
         epoch_loss: Mean of `loss` over the samples of each complete epoch, (epochs,).
@@ -52,12 +54,10 @@ class History:
         return len(self.epoch_loss)
 
     def to_dict(self) -> dict[str, Any]:
-        """Lists and strings that JSON can hold; NaN and Inf become "nan", "inf" and "-inf"."""
+        """Lists and strings that JSON can hold; NaN becomes None, Inf "inf" or "-inf"."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
-            name: [x if math.isfinite(x) else str(x) for x in value.tolist()]
-            if isinstance(value, Tensor)
-            else value
+            name: [to_json(x) for x in value.tolist()] if isinstance(value, Tensor) else value
             for name, value in values.items()
         }
 
@@ -72,16 +72,15 @@ class History:
         if not isinstance(values, dict) or set(values) != names:
             raise ValueError(f"values must be a dict with the keys {', '.join(sorted(names))}.")
         try:
-            return cls(
-                **{
-                    name: torch.tensor([float(x) for x in value], dtype=torch.float64)
-                    if isinstance(value, list)
-                    else value
-                    for name, value in values.items()
-                }
-            )
+            read: dict[str, Any] = {
+                name: torch.tensor([from_json(x) for x in value], dtype=torch.float64)
+                if isinstance(value, list)
+                else value
+                for name, value in values.items()
+            }
         except (TypeError, ValueError):
             raise ValueError("values holds a list with something else than numbers.") from None
+        return cls(**read)
 
     def _summary(self) -> list[tuple[str, str]]:
         ended = self.stopped + (f" in {self.layer}" if self.layer else "")
@@ -114,7 +113,8 @@ class Histories:
 
     Attributes:
         loss: 𝓛 of each model's batch before each step, float64, (models, steps).
-        accuracy: Share of right answers in that batch; NaN where labels are not classes.
+        accuracy: Share of right answers in that batch; NaN where labels are not classes, or an
+            output is NaN or Inf.
         grad_norm: Length of the whole gradient before clipping.
         lr: η of each step.
         epoch_loss: Mean of `loss` over the samples of each complete epoch, (models, epochs).
@@ -158,14 +158,18 @@ class Histories:
         steps = ~self.lr[model].isnan()
         epochs = ~self.epoch_loss[model].isnan()
         return History(
-            *(
-                getattr(self, field.name)[model][steps if at < 4 else epochs]
-                for at, field in enumerate(fields(History)[:8])
-            ),
-            self.steps_per_epoch,
-            self.stopped[model],
-            self.layer[model],
-            self.message[model],
+            loss=self.loss[model][steps],
+            accuracy=self.accuracy[model][steps],
+            grad_norm=self.grad_norm[model][steps],
+            lr=self.lr[model][steps],
+            epoch_loss=self.epoch_loss[model][epochs],
+            epoch_accuracy=self.epoch_accuracy[model][epochs],
+            test_loss=self.test_loss[model][epochs],
+            test_accuracy=self.test_accuracy[model][epochs],
+            steps_per_epoch=self.steps_per_epoch,
+            stopped=self.stopped[model],
+            layer=self.layer[model],
+            message=self.message[model],
         )
 
     def _summary(self) -> list[tuple[str, str]]:

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ..arguments import integer
 from .arguments import (
     batches_of,
-    check_numbers,
+    check_clip,
+    check_recorder,
     loss_named,
     name_of,
     set_lr,
@@ -92,7 +94,9 @@ def fit(
     where = usable_device(device)
     parameters = trainable_parameters(model)
     loss_function = loss_named(loss)
-    check_numbers(epochs, clip, recorder)
+    integer("epochs", epochs, 1)
+    check_clip(clip)
+    check_recorder(recorder)
     updater, schedule = updater_and_schedule(optimizer, parameters, lr, momentum)
     batches, per_epoch = batches_of(data, batch_size, generator, where)
     test_set = test_pair(data, test, where)
@@ -112,7 +116,7 @@ def fit(
                 if schedule is not None:
                     set_lr(updater, schedule(log.steps))
                 output = forward(model, x)
-                value = scalar(loss_function(output, y), loss)
+                value = scalar(answered(loss_function, output, y), loss)
                 log.begin_step(value, output, y, updater.param_groups[0]["lr"])
                 if not value.isfinite():
                     log.stop("non-finite loss", *first_nonfinite_output(model, x))
@@ -156,7 +160,8 @@ class _Log:
         self.sizes: list[int] = []
         self.epochs: list[tuple[float, float, float, float]] = []
         self.first = 0  # first step of this epoch
-        self.stopped, self.layer, self.message = "finished", None, ""
+        self.stopped, self.message = "finished", ""
+        self.layer: str | None = None
 
     @property
     def steps(self) -> int:
@@ -195,34 +200,37 @@ class _Log:
 
     def history(self) -> History:
         loss, accuracy, lr, norm = _columns(self.rows)
-        return History(
-            loss,
-            accuracy,
-            norm,
-            lr,
-            *_columns(self.epochs),
-            self.steps_per_epoch,
-            self.stopped,
-            self.layer,
-            self.message,
-        )
+        ended = self.steps_per_epoch, self.stopped, self.layer, self.message
+        return History(loss, accuracy, norm, lr, *_columns(self.epochs), *ended)
 
 
-def _columns(rows: list) -> tuple[Tensor, ...]:
-    return tuple(torch.tensor(rows, dtype=torch.float64).reshape(-1, 4).T.contiguous())
+def _columns(rows: list) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    a, b, c, d = torch.tensor(rows, dtype=torch.float64).reshape(-1, 4).T.contiguous()
+    return a, b, c, d
 
 
 def forward(model: nn.Module, x: Tensor) -> Any:
-    """model(x), or an error that says what does not fit."""
+    """model(x); an error of the model passes as it is, with a note on the batch."""
     try:
         return model(x)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise ValueError(
-            f"model cannot take a batch x of shape {tuple(x.shape)} and dtype {x.dtype}: "
-            f"{str(error).strip().splitlines()[0]}. Fit one to the other: load_digits(flat=False) "
+    except Exception as error:
+        error.add_note(
+            f"This error comes from {type(model).__name__}, on a batch x of shape "
+            f"{tuple(x.shape)} and dtype {x.dtype}. If they do not fit: load_digits(flat=False) "
             "has images for a convolutional network, flat=True rows for an MLP. Calling model(x) "
-            "yourself shows where it fails."
-        ) from None
+            "yourself raises it too."
+        )
+        raise
+
+
+def answered(loss: Callable[[Tensor, Tensor], Tensor], output: Any, y: Tensor) -> Tensor:
+    """loss(output, y); an error of the loss passes as it is, with a note on the shapes."""
+    try:
+        return loss(output, y)
+    except Exception as error:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        error.add_note(f"This error comes from the loss, of output {shape} and y {tuple(y.shape)}.")
+        raise
 
 
 def scalar(value: Any, loss: Any) -> Tensor:
@@ -242,14 +250,14 @@ def scalar(value: Any, loss: Any) -> Tensor:
 
 
 def right_answers(output: Any, y: Tensor) -> Tensor:
-    """Share of right answers; NaN where y holds no class numbers."""
+    """Share of right answers; NaN where y holds no class numbers, or an output NaN or Inf."""
     if not isinstance(output, Tensor) or y.is_floating_point() or output.ndim != y.ndim + 1:
         return torch.tensor(math.nan)
     right = output.argmax(1) == y
-    return right.sum() / right.numel()
+    return torch.where(output.isfinite().all(), right.sum() / right.numel(), math.nan)
 
 
-def _grad_norm(parameters: list[Tensor]) -> Tensor:
+def _grad_norm(parameters: list[nn.Parameter]) -> Tensor:
     """Length of the whole gradient; again in float64 where float32 gives 0 or Inf."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
@@ -272,10 +280,11 @@ def _evaluate(
         with torch.no_grad():
             for x, y in zip(*(part.split(EVALUATION_BATCH) for part in test_set), strict=True):
                 output = forward(model, x)
-                value = float(loss(output, y))
+                value = float(answered(loss, output, y))
                 total += len(y) * torch.tensor(
                     [value, right_answers(output, y).item()], dtype=torch.float64
                 )
     finally:
         model.train()
-    return tuple((total / len(test_set[1])).tolist())
+    loss_mean, accuracy = (total / len(test_set[1])).tolist()
+    return loss_mean, accuracy

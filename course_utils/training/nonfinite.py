@@ -1,10 +1,11 @@
 """Where the first NaN or Inf of a network arose."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ..measuring import tensors_in
 
 
 def first_nonfinite_output(model: nn.Module, x: Tensor) -> tuple[str, str]:
@@ -13,7 +14,7 @@ def first_nonfinite_output(model: nn.Module, x: Tensor) -> tuple[str, str]:
     names = {module: name or "the model" for name, module in model.named_modules()}
 
     def look(module: nn.Module, _inputs: Any, output: Any) -> None:
-        if not found and not all(t.isfinite().all() for t in _tensors(output)):
+        if not found and not all(t.isfinite().all() for _, t in tensors_in(output)):
             found.append(names[module])
 
     buffers = {buffer: buffer.clone() for buffer in model.buffers()}
@@ -53,16 +54,3 @@ def first_nonfinite_gradient(model: nn.Module) -> tuple[str, str]:
                 "this step. Try smaller first weights, or look for a division or a root of 0.",
             )
     return "the model", "No single gradient holds one: their squares overflow float64."
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """Floating tensors in a nest of tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        if value.is_floating_point():
-            yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _tensors(item)

@@ -1,5 +1,6 @@
-"""Train networks that stand in one stack: the fastest way through many deep, narrow ones."""
+"""Networks that stand in one stack: the fastest way through many deep, narrow ones."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,67 +8,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..arguments import check_generator
+from ..arguments import check_generator, integer
 from .arguments import (
-    check_batch_size,
+    batch_size_of,
     check_lr,
     check_momentum,
     check_pair,
-    is_pair,
     trainable_parameters,
+    training_pair,
 )
+from .history import Histories
 
 
 def fit_stack(
     stack: nn.Module,
     data: Any,
-    *,
     steps: int,
-    lr: float | Sequence[float],
-    momentum: float = 0.0,
-    batch_size: int = 64,
-    generator: torch.Generator,
-) -> Tensor:
-    """Train M networks that share one forward pass, by SGD on the cross-entropy.
+    lr: Any,
+    momentum: Any,
+    batch_size: Any,
+    generator: Any,
+) -> Histories:
+    """Train M networks that share one forward pass, by SGD on the cross-entropy; see `fit_many`.
 
     Each network has its own learning rate η_i. With SGD a factor on a loss is a factor on the
     step, with momentum too, so all take steps of rate 1 down Σ η_i 𝓛_i: a term of that sum moves
-    no other network than its own. A network that diverges goes on with NaN and leaves the others
-    alone. All networks see the same batches, drawn with replacement.
-
-    Args:
-        stack: Maps x of shape (B, …) to outputs of shape (M, B, K), network by network; for
-            example what `cu.networks.stack_mlps` makes. Changed in place, left in training mode.
-        data: An `ImageData`, or a pair (x, y) of tensors.
-        steps: Number of steps, at least 1.
-        lr: η, one for all or one per network.
-        momentum: β.
-        batch_size: B.
-        generator: Source of the batches.
-
-    Returns:
-        The loss of each network in front of each step, float64, shape (M, steps); NaN where it
-        has diverged.
-
-    Raises:
-        ValueError: If an argument is out of range or of the wrong shape.
-        TypeError: If an argument is of the wrong type.
-
-    >>> import course_utils as cu
-    >>> nets = [cu.mlp(3, 16, norm="batch", generator=cu.seeded(seed)) for seed in range(5)]
-    >>> stack = cu.networks.stack_mlps(nets)
-    >>> loss = fit_stack(stack, cu.load_digits(), steps=60, lr=0.3, generator=cu.seeded(0))
-    >>> loss.shape, bool((loss[:, -1] < 0.5 * loss[:, 0]).all())
-    (torch.Size([5, 60]), True)
+    no other network than its own. All networks see the same batches.
     """
     parameters = trainable_parameters(stack)
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps={steps!r} must be an integer, at least 1.")
+    steps = integer("steps", steps, 1)
     check_momentum(momentum)
-    check_batch_size(batch_size)
+    size = batch_size_of(batch_size)
     check_generator(generator)
-    pair = (data.train_x, data.train_y) if hasattr(data, "train_x") else data
-    if not is_pair(pair):
+    pair = training_pair(data)
+    if pair is None:
         raise TypeError(
             f"data is a {type(data).__name__}: an ImageData or a pair (x, y) of tensors is due."
         )
@@ -75,30 +49,62 @@ def fit_stack(
     x, y = check_pair("data", pair, where)
     stack.train()
     velocities: list[Tensor | None] = [None] * len(parameters)
-    rates, losses = None, []
-    for _ in range(steps):
-        rows = torch.randint(len(x), (batch_size,), generator=generator).to(where)
-        output = stack(x[rows])
-        if rates is None:
-            _check_output(output, y, batch_size)
-            rates = _rates(lr, len(output)).to(output)
-        own = _cross_entropies(output, y[rows])
+    rates = torch.empty(0)
+    figures = []
+    for step in range(steps):
+        rows = torch.randint(len(x), (size,), generator=generator).to(where)
+        output, answers = stack(x[rows]), y[rows]
+        if step == 0:
+            _check_output(output, y, size)
+            rates = _rates(0.1 if lr is None else lr, len(output)).to(output)
+        own = _cross_entropies(output, answers)
         found = torch.autograd.grad((rates * own).sum(), parameters, allow_unused=True)
-        velocities = [_faster(v, g, momentum) for v, g in zip(velocities, found, strict=True)]
+        velocities = [
+            _velocity(before, gradient, momentum)
+            for before, gradient in zip(velocities, found, strict=True)
+        ]
         with torch.no_grad():
             for parameter, velocity in zip(parameters, velocities, strict=True):
                 if velocity is not None:
-                    parameter -= velocity
-        losses.append(own.detach())
-    loss = torch.stack(losses, dim=1).double().cpu()
-    return torch.where(loss.isfinite(), loss, torch.nan)
+                    parameter.sub_(velocity)
+            right = (output.argmax(2) == answers).to(own).mean(1)
+        figures.append(torch.stack([own.detach(), right]))
+    loss, accuracy = torch.stack(figures, dim=2).double().cpu()
+    return _histories(loss, accuracy, rates.double().cpu())
 
 
-def _faster(velocity: Tensor | None, gradient: Tensor | None, momentum: float) -> Tensor | None:
-    """Velocity βv + g, as in torch.optim.SGD; None where no gradient reaches the parameter."""
+def _velocity(before: Tensor | None, gradient: Tensor | None, momentum: float) -> Tensor | None:
+    """None where no gradient reaches the parameter."""
     if gradient is None or not momentum:
         return gradient
-    return gradient.clone() if velocity is None else velocity.mul_(momentum).add_(gradient)
+    return gradient.clone() if before is None else faster(before, gradient, momentum)
+
+
+def faster(velocity: Tensor, gradient: Tensor, momentum: Tensor | float) -> Tensor:
+    """Velocity βv + g, in place, as in torch.optim.SGD."""
+    return velocity.mul_(momentum).add_(gradient)
+
+
+def _histories(loss: Tensor, accuracy: Tensor, rates: Tensor) -> Histories:
+    """What is known of a run: no epochs, no norms; NaN from where a network has diverged."""
+    count, steps = loss.shape
+    gone = ~loss.isfinite()
+    unknown, none = torch.full_like(loss, math.nan), loss.new_empty(count, 0)
+    ended = [f"diverged at step {int(row.int().argmax()) + 1}" if row.any() else "" for row in gone]
+    return Histories(
+        loss.masked_fill(gone, math.nan),
+        accuracy.masked_fill(gone, math.nan),
+        unknown,
+        rates.reshape(-1, 1).expand(count, steps).clone(),
+        none,
+        none,
+        none,
+        none,
+        steps_per_epoch=0,
+        stopped=tuple("non-finite loss" if text else "finished" for text in ended),
+        layer=(None,) * count,
+        message=tuple(ended),
+    )
 
 
 def _cross_entropies(output: Tensor, y: Tensor) -> Tensor:

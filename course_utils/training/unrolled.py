@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..measuring import GATES, State, initial_states
+
 
 def mappable(model: nn.Module) -> nn.Module:
     """A copy of the model whose recurrent layers are loops over time, with the same parameters.
@@ -28,11 +30,13 @@ def mappable(model: nn.Module) -> nn.Module:
                     f"models hold {module}: recurrent layers with two directions, dropout or a "
                     "projection cannot be trained many at once. Train them one by one with cu.fit."
                 )
-            module.forward = partial(_unrolled, module)
+            module.__dict__["forward"] = partial(_unrolled, module)
     return copy
 
 
-def _unrolled(rnn: nn.RNNBase, x: Tensor, start: Tensor | tuple[Tensor, Tensor] | None = None):
+def _unrolled(
+    rnn: nn.RNNBase, x: Tensor, start: Tensor | State | None = None
+) -> tuple[Tensor, Tensor | State]:
     """What the layer returns, the outputs of all steps and the last state, one step at a time.
 
     The equations and the order of the gates are those of PyTorch's nn.RNN, nn.LSTM and nn.GRU.
@@ -42,49 +46,21 @@ def _unrolled(rnn: nn.RNNBase, x: Tensor, start: Tensor | tuple[Tensor, Tensor] 
             f"A recurrent layer got x of shape {tuple(x.shape)}: to train many models at once, "
             "(B, T, inputs) is expected, or (T, B, inputs) without batch_first."
         )
-    cell, lstm = _CELLS[rnn.mode], rnn.mode == "LSTM"
     x = x.transpose(0, 1) if rnn.batch_first else x  # (T, B, inputs)
-    if start is None:
-        zeros = x.new_zeros(rnn.num_layers, x.shape[1], rnn.hidden_size)
-        start = (zeros, zeros) if lstm else zeros
-    start = start if lstm else (start,)
-    ends = []
-    for layer in range(rnn.num_layers):
+    ends: list[State] = []
+    for layer, state in enumerate(initial_states(rnn, start, x.shape[1], x)):
         into, back, offset, bias = (
             getattr(rnn, f"{kind}_l{layer}", None)
             for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
-        if bias is not None and rnn.mode != "GRU":  # a GRU gates its second bias
-            offset, bias = offset + bias, None  # added once, not at every step
-        state, outputs = tuple(part[layer] for part in start), []
+        assert into is not None and back is not None
+        if bias is not None and offset is not None and rnn.mode != "GRU":
+            offset, bias = offset + bias, None  # added once, not at every step; a GRU gates one
+        outputs = []
         for drive in F.linear(x, into, offset).unbind(0):
-            state = cell(drive, F.linear(state[0], back, bias), *state)
+            state = GATES[rnn.mode](drive, F.linear(state[0], back, bias), *state)
             outputs.append(state[0])
         x = torch.stack(outputs)
         ends.append(state)
     last = tuple(torch.stack(part) for part in zip(*ends, strict=True))
-    return x.transpose(0, 1) if rnn.batch_first else x, last if lstm else last[0]
-
-
-def _tanh_step(drive: Tensor, echo: Tensor, h: Tensor) -> tuple[Tensor]:
-    return (torch.tanh(drive + echo),)
-
-
-def _relu_step(drive: Tensor, echo: Tensor, h: Tensor) -> tuple[Tensor]:
-    return (torch.relu(drive + echo),)
-
-
-def _lstm_step(drive: Tensor, echo: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    i, f, g, o = (drive + echo).chunk(4, dim=-1)
-    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c
-
-
-def _gru_step(drive: Tensor, echo: Tensor, h: Tensor) -> tuple[Tensor]:
-    (r, z, n), (r_echo, z_echo, n_echo) = drive.chunk(3, dim=-1), echo.chunk(3, dim=-1)
-    n = torch.tanh(n + torch.sigmoid(r + r_echo) * n_echo)
-    z = torch.sigmoid(z + z_echo)
-    return ((1 - z) * n + z * h,)
-
-
-_CELLS = {"RNN_TANH": _tanh_step, "RNN_RELU": _relu_step, "LSTM": _lstm_step, "GRU": _gru_step}
+    return x.transpose(0, 1) if rnn.batch_first else x, last if len(last) > 1 else last[0]

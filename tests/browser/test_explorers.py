@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from course_utils.explorers.packing import format_number
+from course_utils.explorers.number_format import format_number
 
 SHOWN, SHOWN_AGAIN = 1, 2  # cells of the demo notebook
 SCRIPT = Path(__file__).parents[2] / "course_utils" / "explorers" / "grid.js"

@@ -1,34 +1,13 @@
 """Pictures of clipping, by the data on their artists."""
 
-import matplotlib as mpl
 import numpy as np
 import pytest
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
+from plot_readings import labelled
 
 from course_utils import plots
 
 W, B = np.linspace(0, 2, 5), np.linspace(-1, 1, 4)
 LOSS = W**2 + B[:, None] ** 2
-
-
-@pytest.fixture
-def ax():
-    figure, axes = plt.subplots()
-    yield axes
-    plt.close(figure)
-
-
-@pytest.fixture
-def ax3():
-    figure, axes = plt.subplots(subplot_kw={"projection": "3d"})
-    yield axes
-    plt.close(figure)
-
-
-def labelled(ax, start):
-    return [line for line in ax.lines if str(line.get_label()).startswith(start)]
 
 
 # ---------------------------------------------------------------------- cliff
@@ -87,25 +66,6 @@ def test_cliff_map_shows_a_gradient_of_zero(ax):
     assert (shown > 0).all() and shown.shape == gradient.shape
 
 
-# ---------------------------------------------------------------------- norms
-def test_norm_history_marks_steps_above_the_threshold_and_what_no_log_axis_shows(ax):
-    norms = [1.0, 3.0, 0.0, np.nan, 2.0, np.inf, 5.0]
-    assert plots.norm_history(norms, ax, max_norm=2.0) is ax
-    np.testing.assert_array_equal(ax.lines[0].get_xdata(), np.arange(1, 8))
-    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [1, 3, np.nan, np.nan, 2, np.nan, 5])
-    np.testing.assert_array_equal(labelled(ax, "above")[0].get_xydata(), [[2, 3], [7, 5]])
-    np.testing.assert_array_equal(labelled(ax, "exactly 0")[0].get_xdata(), [3])
-    np.testing.assert_array_equal(labelled(ax, "NaN or Inf")[0].get_xdata(), [4, 6])
-    assert list(labelled(ax, "max_norm")[0].get_ydata()) == [2, 2]
-    assert ax.get_yscale() == "log" and ax.get_xlabel() and ax.get_ylabel()
-
-
-def test_series_of_norms_differ_in_dash_and_name_their_marks(ax):
-    plots.norm_history({"a": [1.0, 4.0], "b": [2.0, 1.0]}, ax, max_norm=3.0)
-    assert len({labelled(ax, name)[0].get_linestyle() for name in "ab"}) == 2
-    assert labelled(ax, "a, above") and not labelled(ax, "b, above")
-
-
 # ---------------------------------------------------------------------- vectors
 @pytest.mark.parametrize(
     ("by", "expected"),
@@ -124,39 +84,3 @@ def test_clipped_vectors_ends_where_clipping_ends(ax, by, expected):
     size = np.linalg.norm(border, axis=1) if by == "norm" else np.abs(border).max(axis=1)
     np.testing.assert_allclose(size, 1)
     assert ax.get_aspect() == 1
-
-
-def test_clip_turn_holds_every_seed_and_the_limit_of_signs(ax):
-    predicted, measured = [0.8, 0.9], np.array([[0.81, 0.9], [0.79, 0.91], [0.8, 0.89]])
-    assert plots.clip_turn([0.1, 1.0], predicted, measured, ax) is ax
-    np.testing.assert_array_equal(labelled(ax, "predicted")[0].get_ydata(), predicted)
-    np.testing.assert_array_equal(labelled(ax, "measured")[0].get_ydata(), measured.ravel())
-    assert labelled(ax, "signs")[0].get_ydata()[0] == pytest.approx((2 / np.pi) ** 0.5)
-
-
-@pytest.mark.parametrize(
-    ("draw", "said"),
-    [
-        (lambda ax: plots.cliff_surface(W, B, LOSS, {}, ax), "flat"),
-        (lambda ax: plots.cliff_map(W, B, LOSS.T, ax=ax), "shape"),
-        (lambda ax: plots.cliff_map(W, B, LOSS - 9, ax=ax), "negative"),
-        (lambda ax: plots.cliff_map(W, B, LOSS * np.nan, ax=ax), "NaN"),
-        (lambda ax: plots.cliff_map(W, B, LOSS + 1, {"run": [1.0, 2.0]}, ax), "run"),
-        (lambda ax: plots.cliff_map(W, B, LOSS + 1, ax=ax, cliff=[1.0]), "cliff"),
-        (lambda ax: plots.norm_history({}, ax), "norms"),
-        (lambda ax: plots.norm_history([], ax), "norms"),
-        (lambda ax: plots.norm_history([1.0], ax, max_norm=0.0), "max_norm"),
-        (lambda ax: plots.clipped_vectors([1.0, 2.0], 1.0, ax), "vectors"),
-        (lambda ax: plots.clipped_vectors([[1.0, 2.0]], 0.0, ax), "threshold"),
-        (lambda ax: plots.clipped_vectors([[1.0, 2.0]], 1.0, ax, by="size"), "by="),
-        (lambda ax: plots.clip_turn([1.0, 2.0], [1.0], [1.0, 2.0], ax), "predicted"),
-    ],
-)
-def test_what_does_not_fit_is_an_error_that_names_it(ax, draw, said):
-    with pytest.raises(ValueError, match=said):
-        draw(ax)
-
-
-def test_a_path_without_a_loss_per_point_is_an_error(ax3):
-    with pytest.raises(ValueError, match="run"):
-        plots.cliff_surface(W, B, LOSS, {"run": (np.zeros((3, 2)), np.zeros(2))}, ax3)

@@ -76,13 +76,6 @@ def test_the_map_has_every_notebook_that_is_there_under_its_title():
         assert f"# {chapter.number} · {title}" in path.read_text(encoding="utf-8")
 
 
-def test_an_unknown_chapter_is_an_error_that_lists_the_known_ones(ax):
-    with pytest.raises(ValueError, match=r"99.*00, 01"):
-        cu.plots.course_map(["00", "99"], ax)
-    with pytest.raises(ValueError, match="7"):
-        cu.plots.course_map([7], ax)
-
-
 def test_without_axes_it_draws_on_the_current_ones(ax):
     plt.sca(ax)
     assert cu.plots.course_map([]) is ax

@@ -3,23 +3,12 @@
 import dataclasses
 import math
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-
 import course_utils as cu
-
-
-@pytest.fixture
-def ax():
-    figure, axes = plt.subplots()
-    yield axes
-    plt.close(figure)
 
 
 @pytest.fixture(scope="module")

@@ -418,7 +418,7 @@ TWO = mlps(2)
         ),
         ({"data": [(X, Y)]}, TypeError, "data is a list"),
         ({"data": (X, Y[:3])}, ValueError, "data has x"),
-        ({"data": (X[:, :4], Y)}, ValueError, r"shape \(2, 4\)"),
+        ({"data": (X[:, :4], Y)}, RuntimeError, r"shape \(2, 4\)"),
         ({"data": (X, Y + 1)}, ValueError, "labels from 1 to 4"),
         ({"data": (X, Y - 1)}, ValueError, "labels from -1 to 2"),
         ({"loss": "mae"}, ValueError, "loss='mae'"),

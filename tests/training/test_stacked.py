@@ -10,7 +10,7 @@ from torch import nn
 
 import course_utils as cu
 from course_utils.networks import stack_mlps
-from course_utils.training import fit_stack
+from course_utils.training import fit_many
 
 SKIPS = ("plain", "scaled", "rezero", "skipinit")
 KINDS = {
@@ -100,7 +100,7 @@ def test_training_is_the_loop_of_plain_pytorch(kind, momentum):
     stack = stack_mlps(nets)
     rates = [0.02 * (i + 1) for i in range(len(nets))]
     x, y = samples(40, seed=5)
-    loss = fit_stack(
+    loss = fit_many(
         stack,
         (x, y),
         steps=6,
@@ -108,7 +108,7 @@ def test_training_is_the_loop_of_plain_pytorch(kind, momentum):
         momentum=momentum,
         batch_size=8,
         generator=cu.seeded(9),
-    )
+    ).loss
     generator = cu.seeded(9)
     batches = [torch.randint(0, 40, (8,), generator=generator) for _ in range(6)]
     for net, rate, losses in zip(nets, rates, loss, strict=True):
@@ -128,13 +128,14 @@ def test_training_is_that_of_fit_on_the_same_batches():
     pair = digits.train_x, digits.train_y
     nets = [cu.mlp(4, 12, norm="batch", generator=cu.seeded(i)) for i in range(3)]
     stack = stack_mlps(nets)
-    loss = fit_stack(stack, pair, steps=5, lr=0.2, batch_size=16, generator=cu.seeded(3))
+    run = fit_many(stack, pair, steps=5, lr=0.2, batch_size=16, generator=cu.seeded(3))
     generator = cu.seeded(3)
     rows = [torch.randint(0, 64, (16,), generator=generator) for _ in range(5)]
     batches = [(pair[0][r], pair[1][r]) for r in rows]
-    for net, losses in zip(nets, loss, strict=True):
+    for net, losses, right in zip(nets, run.loss, run.accuracy, strict=True):
         history = cu.fit(net, batches, epochs=1, lr=0.2, device="cpu")
         torch.testing.assert_close(losses.float(), history.loss.float(), rtol=1e-4, atol=1e-5)
+        assert torch.equal(right, history.accuracy)
 
 
 def test_a_network_that_diverges_leaves_the_others_alone():
@@ -143,9 +144,12 @@ def test_a_network_that_diverges_leaves_the_others_alone():
     alone = stack_mlps(both[:1])
     stack = stack_mlps(both).eval()  # training puts it into training mode
     options = {"steps": 7, "batch_size": 10}
-    loss = fit_stack(stack, (x, y), lr=[0.1, 1e200], generator=cu.seeded(0), **options)
-    want = fit_stack(alone, (x, y), lr=0.1, generator=cu.seeded(0), **options)
-    torch.testing.assert_close(loss[:1], want)
+    both = fit_many(stack, (x, y), lr=[0.1, 1e200], generator=cu.seeded(0), **options)
+    want = fit_many(alone, (x, y), lr=0.1, generator=cu.seeded(0), **options)
+    loss = both.loss
+    torch.testing.assert_close(loss[:1], want.loss)
+    assert both.diverged.tolist() == [False, True] and both[1].message.startswith("diverged at")
+    assert both.lr[:, 0].tolist() == [0.1, 1e200] and both[0].epochs == 0
     assert loss[1, -1].isnan() and not loss.isinf().any() and loss.dtype == torch.float64
     assert stack.training
 
@@ -156,7 +160,7 @@ def test_an_infinite_loss_counts_as_diverged():
     with torch.no_grad():
         one.linear5.weight.mul_(1e308)
     options = {"steps": 1, "lr": 0.0, "batch_size": 30, "generator": cu.seeded(0)}
-    assert fit_stack(stack_mlps([one]), (x, y), **options).isnan().all()
+    assert fit_many(stack_mlps([one]), (x, y), **options).loss.isnan().all()
 
 
 def test_the_networks_handed_over_are_left_alone():
@@ -164,7 +168,7 @@ def test_the_networks_handed_over_are_left_alone():
         nets = [net.train() for net in networks(kind)]
         before = [copy.deepcopy(net.state_dict()) for net in nets]
         stack = stack_mlps(nets)
-        fit_stack(stack, samples(12), steps=2, lr=0.1, batch_size=4, generator=cu.seeded(0))
+        fit_many(stack, samples(12), steps=2, lr=0.1, batch_size=4, generator=cu.seeded(0))
         stack.eval()
         for net, state in zip(nets, before, strict=True):
             assert all(module.training for module in net.modules())
@@ -189,7 +193,7 @@ def test_learned_factors_learn_and_fixed_ones_stay():
     scales = stack.block2.scale.flatten()
     torch.testing.assert_close(scales, torch.tensor([1.0, 1 / math.sqrt(4), 0.0, 0.0]))
     data = samples(20, dtype=torch.float32)
-    fit_stack(stack, data, steps=4, lr=0.1, batch_size=8, generator=cu.seeded(0))
+    fit_many(stack, data, steps=4, lr=0.1, batch_size=8, generator=cu.seeded(0))
     alpha = stack.block2.alpha.flatten()
     assert (alpha[:2] == 0).all() and (alpha[2:] != 0).all()
     assert (stack.block2.scale.flatten() == scales).all()
@@ -250,8 +254,13 @@ X, Y = samples(20, dtype=torch.float32)
     ("change", "error", "match"),
     [
         ({"steps": 0}, ValueError, "steps=0"),
-        ({"steps": True}, ValueError, "steps=True"),
-        ({"steps": 2.0}, ValueError, "steps"),
+        ({"steps": True}, TypeError, "steps=True"),
+        ({"steps": 2.0}, TypeError, "steps"),
+        ({"steps": None}, TypeError, "single network"),
+        ({"optimizer": "adam"}, ValueError, "optimizer is not for a stack"),
+        ({"clip": 1.0}, ValueError, "clip is not for a stack"),
+        ({"epochs": 3}, ValueError, "epochs is not for a stack"),
+        ({"stack": [net()]}, ValueError, "steps=2 is for a stack"),
         ({"lr": -0.1}, ValueError, "lr=-0.1"),
         ({"lr": "fast"}, ValueError, "lr='fast'"),
         ({"lr": [0.1, math.nan]}, ValueError, "lr=nan"),
@@ -266,7 +275,7 @@ X, Y = samples(20, dtype=torch.float32)
         ({"data": (X, Y.float())}, ValueError, "class numbers"),
         ({"data": (X * math.nan, Y)}, ValueError, "NaN"),
         ({"stack": net()}, ValueError, "networks, samples, classes"),
-        ({"stack": "net"}, TypeError, "model"),
+        ({"stack": "net", "steps": None}, TypeError, "model="),
     ],
 )
 def test_arguments_that_cannot_be_used_are_refused(change, error, match):
@@ -281,13 +290,13 @@ def test_arguments_that_cannot_be_used_are_refused(change, error, match):
     }
     stack, data = options.pop("stack"), options.pop("data")
     with pytest.raises(error, match=match):
-        fit_stack(stack, data, **options)
+        fit_many(stack, data, **options)
 
 
 @pytest.mark.parametrize("lr", [0.2, torch.tensor(0.2), [0.2, 0.2], torch.tensor([0.2, 0.2])])
 def test_one_rate_for_all_is_that_rate_for_each(lr):
     stack = stack_mlps([net(), net()])
-    loss = fit_stack(stack, (X, Y), steps=3, lr=lr, batch_size=5, generator=cu.seeded(0))
+    loss = fit_many(stack, (X, Y), steps=3, lr=lr, batch_size=5, generator=cu.seeded(0)).loss
     other = stack_mlps([net(), net()])
-    want = fit_stack(other, (X, Y), steps=3, lr=[0.2] * 2, batch_size=5, generator=cu.seeded(0))
-    assert (loss == want).all() and (loss[0] == loss[1]).all()
+    want = fit_many(other, (X, Y), steps=3, lr=[0.2] * 2, batch_size=5, generator=cu.seeded(0))
+    assert (loss == want.loss).all() and (loss[0] == loss[1]).all()

@@ -420,7 +420,7 @@ def test_any_float_survives_json(values):
         lambda d: d.pop("loss"),
         lambda d: d.update(more=1),
         lambda d: d.update(loss=["a"]),
-        lambda d: d.update(lr=[None]),
+        lambda d: d.update(lr=[True]),
     ],
 )
 def test_a_broken_dict_is_refused(break_it):
@@ -455,7 +455,7 @@ EMPTY = (X[:0], Y[:0])
         ({"model": "net"}, TypeError, "model='net'"),
         ({"model": nn.ReLU()}, ValueError, "no parameter"),
         ({"model": nn.LazyLinear(4)}, ValueError, "one batch first"),
-        ({"model": nn.Linear(6, 4)}, ValueError, r"shape \(8, 5\)"),
+        ({"model": nn.Linear(6, 4)}, RuntimeError, r"shape \(8, 5\)"),
         ({"data": EMPTY}, ValueError, "data is empty"),
         ({"data": (X, Y[:5])}, ValueError, r"data has x of shape \(23, 5\)"),
         ({"data": (X, Y + 1)}, ValueError, "labels from 1 to 4"),
@@ -490,10 +490,10 @@ EMPTY = (X[:0], Y[:0])
         ({"momentum": -0.1}, ValueError, "momentum=-0.1"),
         ({"momentum": 0.5, "optimizer": "adam"}, ValueError, "belongs to optimizer='sgd'"),
         ({"epochs": 0}, ValueError, "epochs=0"),
-        ({"epochs": 1.5}, ValueError, "epochs=1.5"),
-        ({"epochs": True}, ValueError, "epochs=True"),
+        ({"epochs": 1.5}, TypeError, "epochs=1.5"),
+        ({"epochs": True}, TypeError, "epochs=True"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),
-        ({"batch_size": 2.0}, ValueError, "batch_size=2.0"),
+        ({"batch_size": 2.0}, TypeError, "batch_size=2.0"),
         ({"clip": 0}, ValueError, "clip=0"),
         ({"clip": -1.0}, ValueError, "clip=-1.0"),
         ({"clip": math.nan}, ValueError, "clip=nan"),
@@ -558,3 +558,25 @@ def test_the_progress_bar_counts_steps_and_can_be_turned_off(monkeypatch, capsys
     assert [bar.options["disable"] for bar in made] == [None, True]
     assert made[0].options["total"] == made[0].count == 6 and made[0].closed
     assert capsys.readouterr().out == ""
+
+
+def test_an_error_of_your_own_keeps_its_type_its_place_and_its_message():
+    class Mine(Exception):
+        pass
+
+    def fails(*_):
+        raise Mine("of my own")
+
+    for arguments in ({"model": Failing(fails)}, {"loss": fails}):
+        given = {"model": net(), "data": (X, Y), "batch_size": 8, "generator": cu.seeded(0)}
+        for train in (fit, lambda model, **rest: cu.fit_many([model], **rest)):
+            with pytest.raises(Mine, match="of my own") as caught:
+                train(**{**given, **arguments}, **CPU)
+            assert caught.traceback[-1].name == "fails"
+            assert "This error comes from" in caught.value.__notes__[0]
+
+
+class Failing(nn.Linear):
+    def __init__(self, fails):
+        super().__init__(5, 4)
+        self.forward = fails

@@ -1,16 +1,21 @@
-"""One open step: what has been measured of it so far."""
+"""What a recorder and its hooks share: the model, and the step that is open."""
 
 import math
 import warnings
 from array import array
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
+from torch import nn
 
-from ..measuring import rms_of
+from ..measuring import OutputNumbers, rms_of
 
 GRAD_RMS, GRAD_NAN, GRAD_INF, GRAD_ORDER, GRAD_MODE = 7, 8, 9, 10, 11
 """Places in the list of numbers of one output, after the seven of the output itself."""
+
+Key = tuple[str, int, str]
+"""Module, number of the call in its step, path of the tensor in the output."""
 
 QUANTITIES = 11
 """Numbers kept per output: seven of the output, three of its gradient, order of arrival."""
@@ -22,13 +27,32 @@ MEASURED, ACCUMULATED = 1, 2
 """A gradient asked for by `torch.autograd.grad`, and one that also went into `.grad`."""
 
 
-class Row:
+class Watch:
+    """What the hooks on a model and their recorder both look at.
+
+    Attributes:
+        model: The watched model; None when the block is over.
+        evaluation: Whether passes in eval mode or without gradients are recorded too.
+        row: The open step, None while a step is left out.
+        skipped: Why passes were not recorded, in words.
+        reducer: What measures outputs.
+    """
+
+    def __init__(self, model: nn.Module, evaluation: bool) -> None:
+        self.model: nn.Module | None = model
+        self.evaluation = evaluation
+        self.row: OpenStep | None = None
+        self.skipped: set[str] = set()
+        self.reducer = OutputNumbers()
+
+
+class OpenStep:
     """The measurements of one step while it is open."""
 
     def __init__(
         self,
         step: int,
-        begin_pass: Callable[["Row"], int],
+        begin_pass: Callable[["OpenStep"], int],
         remember: set[str],
         later: set[tuple[str, int]],
     ) -> None:
@@ -48,7 +72,7 @@ class Row:
         self.pending = 0
         self.parameter_rms: list | None = None
         self.parameter_grad_rms: list | None = None
-        self.scale: object = 1.0
+        self.scale: torch.Tensor | float = 1.0
         self.grad_scale_applies = True
         self._begin_pass = begin_pass
         self._warned = remember
@@ -147,7 +171,7 @@ class Row:
         for grad, numbers in gradients:
             numbers[GRAD_RMS : GRAD_RMS + 3] = rms_of(grad)
 
-    def close(self) -> tuple[tuple[tuple[str, int, str], ...], "Packed"]:
+    def close(self) -> tuple[tuple[Key, ...], "Packed"]:
         """Pack the numbers of the outputs.
 
         Hooks on tensors that outlive the step are taken off. The others die with the graph; one
@@ -195,3 +219,30 @@ class Packed:
                 self._values[i] = number
         self._waiting = []
         return torch.tensor(self._values, dtype=torch.float64)
+
+
+@dataclass
+class ClosedStep:
+    """What is kept of a step.
+
+    Attributes:
+        step: Its index.
+        keys: Names of its outputs, in forward order.
+        outputs: `QUANTITIES` numbers of each.
+        parameters: RMS of each parameter, then of each of their gradients.
+        has_grad: Which parameters had one.
+        scale: Factor in the gradients.
+        scale_applies: Whether it is in those of the parameters too.
+        update: RMS of each parameter before the optimizer's step, then of its change.
+        loss: As it was handed over.
+    """
+
+    step: int
+    keys: tuple[Key, ...]
+    outputs: Packed
+    parameters: Packed
+    has_grad: tuple[bool, ...]
+    scale: torch.Tensor | float = 1.0
+    scale_applies: bool = False
+    update: Packed | None = None
+    loss: torch.Tensor | float | None = None
