@@ -13,16 +13,20 @@ from .rules.double_softmax import double_softmax
 from .rules.healthy import healthy
 from .rules.non_finite import non_finite
 from .rules.not_connected import loss_cut_off, not_connected
+from .rules.not_optimized import not_optimized
+from .rules.not_registered import not_registered
 from .rules.over_depth import over_depth
 from .rules.rule import Case
 from .rules.saturated import saturated
 from .rules.shattered import shattered
 from .rules.through_time import through_time
 from .rules.unbalanced_update import unbalanced_update
+from .rules.update_size import update_size
 from .running import borrowed, runnable, to_training
 
 RULES = (
     non_finite,
+    not_registered,
     loss_cut_off,
     not_connected,
     double_softmax,
@@ -35,6 +39,8 @@ RULES = (
     shattered,
     saturated,
     constant_output,
+    not_optimized,
+    update_size,
     unbalanced_update,
     healthy,
 )

@@ -210,9 +210,9 @@ def transmitted(path: Path, generator: torch.Generator) -> float:
         return math.nan
 
 
-def walk(start: Node) -> Iterator[Node]:
-    """Every node from `start` toward the input, each once."""
-    queue, seen = [start], {start}
+def walk(*starts: Node) -> Iterator[Node]:
+    """Every node from `starts` toward the input, each once."""
+    queue, seen = list(starts), set(starts)
     while queue:
         node = queue.pop()
         yield node

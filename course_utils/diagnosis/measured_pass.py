@@ -1,5 +1,7 @@
 """One forward and backward pass, and everything that the rules read from it."""
 
+import copy
+import inspect
 import math
 import warnings
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from ..measuring.torch_internals import Node
 from ..recording import GradientRecord, record
 from .bare_weights import with_bare_products
 from .batch import Batch, Loss, as_scalar, evaluate, loss_of
-from .graph import Path, activation_name, follow, reaches, slopes
+from .graph import Path, activation_name, follow, reaches, slopes, walk
 from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms
 from .recurrence import Recurrence, through_recurrences
 from .running import explained, gradients
@@ -128,6 +130,44 @@ class MeasuredPass:
         return _with_gradient(self.output)
 
     @cached_property
+    def output_nodes(self) -> list[Node]:
+        """Nodes of the graph below the output."""
+        roots = {t.grad_fn for t in self.outputs if t.grad_fn is not None}
+        return list(walk(*roots))
+
+    @cached_property
+    def held(self) -> set[int] | None:
+        """Ids of the tensors that the optimizer holds; None without one."""
+        if self.optimizer is None:
+            return None
+        return {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+
+    @cached_property
+    def updates(self) -> dict[str, Tensor]:
+        """What a step of the optimizer adds to each parameter of it that has a gradient.
+
+        A copy of it makes the step on copies of the parameters. Empty without an optimizer, and
+        for one that has to evaluate the loss itself (L-BFGS).
+        """
+        optimizer = self.optimizer
+        if optimizer is None or _needs_closure(optimizer):
+            return {}
+        double = copy.deepcopy(optimizer)
+        flat = [p for group in optimizer.param_groups for p in group["params"]]
+        twins = [p for group in double.param_groups for p in group["params"]]
+        twin = {id(p): q for p, q in zip(flat, twins, strict=True)}
+        named = dict(self.model.named_parameters())
+        for parameter in twins:
+            parameter.grad = None
+        moved = []
+        for name, grad in self.grads.items():
+            if grad is not None and id(named[name]) in twin:
+                twin[id(named[name])].grad = grad.detach() * self.scale
+                moved.append(name)
+        double.step()
+        return {name: twin[id(named[name])].detach() - named[name].detach() for name in moved}
+
+    @cached_property
     def depth_slope(self) -> Slope:
         """Slope of log‖∂L/∂h‖ at the inputs of the layers.
 
@@ -174,7 +214,12 @@ class MeasuredPass:
             if activation_name(node) not in ("relu", "relu6"):
                 continue
             values = slopes(node)
-            if values is None or values.dim() < 2 or sizes.get(call.name, 1.0) < _SMALLEST:
+            if (
+                values is None
+                or values.dim() < 2
+                or not values.numel()
+                or sizes.get(call.name, 1.0) < _SMALLEST
+            ):
                 continue
             axis = 1 if isinstance(call.module, CONVOLUTIONS) else values.dim() - 1
             alive = values.transpose(0, axis).flatten(1).ne(0).any(1)
@@ -271,6 +316,12 @@ def _output_gradient(output: object, batch: Batch, loss: Loss) -> float:
     grads = torch.autograd.grad(value, leaves, allow_unused=True)
     sizes = [rms(grad.detach()) for grad in grads if grad is not None]
     return max(sizes, default=1.0) if all(map(math.isfinite, sizes)) else math.inf
+
+
+def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether its step cannot be made without a function that evaluates the loss."""
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is closure.empty
 
 
 def _with_gradient(output: object) -> list[Tensor]:

@@ -10,6 +10,7 @@ from ..recording import GradientRecord
 
 KINDS = (
     "non_finite",
+    "not_registered",
     "not_connected",
     "batch_too_small_for_norm",
     "dead",
@@ -19,6 +20,8 @@ KINDS = (
     "saturated",
     "shattered",
     "constant_output",
+    "not_optimized",
+    "update_size",
     "unbalanced_update",
     "healthy",
 )

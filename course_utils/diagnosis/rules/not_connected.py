@@ -1,6 +1,9 @@
 """Parameters that no gradient reaches."""
 
+from torch import nn
+
 from .. import remedies
+from ..measured_pass import MeasuredPass
 from ..report import Finding
 from .rule import EVERYTHING, Case, rule
 
@@ -20,7 +23,8 @@ def loss_cut_off(case: Case) -> Finding | None:
         predicted=1.0,
         cause=(
             "The loss does not depend on any parameter: somewhere the graph is cut, by detach(), "
-            ".item(), .numpy(), argmax, no_grad(), or a new tensor built from values."
+            ".item(), .numpy(), argmax, a comparison such as >, no_grad(), or a new tensor built "
+            "from values."
             if trainable
             else "Every parameter is frozen (requires_grad=False): there is nothing to train."
         ),
@@ -35,14 +39,28 @@ def loss_cut_off(case: Case) -> Finding | None:
 
 @rule()
 def not_connected(case: Case) -> Finding | None:
-    """Some parameters without a gradient."""
-    parameters = dict(case.measured_pass.model.named_parameters())
+    """Some parameters without a gradient, which no other batch would give one."""
+    measured_pass = case.measured_pass
+    parameters = dict(measured_pass.model.named_parameters())
     trainable = [name for name, parameter in parameters.items() if parameter.requires_grad]
-    empty = [name for name in trainable if case.measured_pass.grads[name] is None]
+    empty = [name for name in trainable if measured_pass.grads[name] is None]
+    if measured_pass.held is not None:  # neither connected nor trained: left out on purpose
+        empty = [name for name in empty if id(parameters[name]) in measured_pass.held]
+    if not empty:
+        return None
+    waiting = _waiting(measured_pass, set(empty))
+    for place, idle in waiting.items():
+        case.notes.append(
+            f"{', '.join(idle[:4])}{', …' if len(idle) > 4 else ''} got nothing on this batch, and "
+            f"others in {place} did: experts without a token, heads of other tasks, skipped "
+            "blocks. Measure again with a larger batch to see whether they are ever used."
+        )
+    parts = tuple(f"{part}." for idle in waiting.values() for part in idle)
+    empty = [name for name in empty if not f"{name}.".startswith(parts)] if parts else empty
     if not empty:
         return None
     modules = tuple(dict.fromkeys(name.rpartition(".")[0] or "(model)" for name in empty))
-    ran = {layer.split("#")[0].split("[")[0] for layer in case.measured_pass.record.layers}
+    ran = {layer.split("#")[0].split("[")[0] for layer in measured_pass.record.layers}
     idle = [name for name in modules if name not in ran]
     said = (
         f"{', '.join(idle[:4])} did not run in this pass"
@@ -57,8 +75,35 @@ def not_connected(case: Case) -> Finding | None:
         predicted=1.0,
         cause=f"{len(empty)} of {len(trainable)} trainable parameters got no gradient: {said}. "
         "Either the forward pass does not use it, or a detach(), argmax or no_grad() cuts it off.",
-        remedy="# use it in forward, or say that it is not trained:\n"
-        f"for name in {remedies.listed(empty)}:\n"
-        "    model.get_parameter(name).requires_grad_(False)",
+        remedy="# use it in forward, without detach(), argmax or no_grad() between it and the loss;"
+        "\n# if another batch or another loss trains it, leave it as it is",
         notebook=remedies.CHAPTERS[2],
     )
+
+
+def _waiting(measured_pass: MeasuredPass, empty: set[str]) -> dict[str, list[str]]:
+    """Members of a list or dict of equal parts that got nothing while others got a gradient."""
+    waiting: dict[str, list[str]] = {}
+    named = {id(p): name for name, p in measured_pass.model.named_parameters()}
+    for place, module in measured_pass.model.named_modules():
+        if not isinstance(module, _CHOICES):
+            continue
+        alike: dict[tuple, dict[str, bool]] = {}
+        parts = (
+            {key: list(part.parameters()) for key, part in module.named_children()}
+            if isinstance(module, nn.ModuleList | nn.ModuleDict)
+            else {key: [part] for key, part in module.named_parameters()}
+        )
+        for key, inside in parts.items():
+            if inside:
+                whole = f"{place}.{key}" if place else key
+                nothing = all(named[id(p)] in empty for p in inside)
+                alike.setdefault(tuple(p.shape for p in inside), {})[whole] = nothing
+        for members in alike.values():
+            if not all(members.values()):
+                idle = [name for name, waits in members.items() if waits]
+                waiting |= {place: waiting.get(place, []) + idle} if idle else {}
+    return waiting
+
+
+_CHOICES = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)

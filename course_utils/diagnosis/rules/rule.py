@@ -29,8 +29,9 @@ class Case:
 
     @property
     def well_so_far(self) -> bool:
-        """Whether nothing was found but parameters that are not connected."""
-        return {finding.kind for finding in self.findings} <= {"not_connected"}
+        """Whether nothing was found but parameters that no gradient or no optimizer reaches."""
+        apart = {"not_connected", "not_registered", "not_optimized"}
+        return {finding.kind for finding in self.findings} <= apart
 
     def ask(self, rule: "Rule") -> None:
         """Ask one rule, unless another has silenced it."""

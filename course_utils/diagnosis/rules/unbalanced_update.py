@@ -1,6 +1,5 @@
 """One learning rate for all layers: whether their updates fit together."""
 
-import copy
 import math
 
 from torch import nn
@@ -22,23 +21,7 @@ def update_ratios(measured_pass: MeasuredPass) -> dict[str, float]:
     kinds = (nn.Linear, *CONVOLUTIONS)
     weights = {id(m.weight) for m in model.modules() if isinstance(m, kinds)}
     named = dict(model.named_parameters())
-    changes = {name: grad for name, grad in grads.items() if grad is not None}
-    if measured_pass.optimizer is not None:
-        double = copy.deepcopy(measured_pass.optimizer)
-        flat = [p for group in measured_pass.optimizer.param_groups for p in group["params"]]
-        twins = [p for group in double.param_groups for p in group["params"]]
-        twin = {id(p): q for p, q in zip(flat, twins, strict=True)}
-        for name, parameter in named.items():
-            if id(parameter) in twin:
-                grad = grads[name]
-                scaled = None if grad is None else grad.detach() * measured_pass.scale
-                twin[id(parameter)].grad = scaled
-        double.step()
-        changes = {
-            name: twin[id(named[name])].detach() - named[name].detach()
-            for name in changes
-            if id(named[name]) in twin
-        }
+    changes = measured_pass.updates or {n: grad for n, grad in grads.items() if grad is not None}
     chosen = [name for name in changes if id(named[name]) in weights]
     sizes = {name: rms(named[name].detach()) for name in chosen}
     return {n: rms(changes[n].detach()) / size for n, size in sizes.items() if size > 0}
@@ -71,7 +54,7 @@ def unbalanced_update(case: Case) -> Finding | None:
     if not pairs:
         return None
     spread, low, high = max(pairs)
-    what = "gradient" if measured_pass.optimizer is None else "update"
+    what = "update" if measured_pass.updates else "gradient"
     sizes = rms(named[low].detach()), rms(named[high].detach())
     return Finding(
         kind="unbalanced_update",

@@ -21,3 +21,15 @@ def test_a_frozen_layer_is_no_finding_and_a_frozen_network_is_one():
 def test_a_loss_that_is_cut_off_is_found():
     found = diagnose(net(3), loss=lambda o, y: (o.argmax(1) == y).float().mean())
     assert found.kinds == {"not_connected"}
+
+
+def test_experts_without_a_token_and_heads_of_other_tasks_are_a_note_that_freezes_nothing():
+    for parts in (
+        nn.ModuleList(nn.Linear(64, 10) for _ in range(4)),
+        nn.ModuleDict({name: nn.Linear(64, 10) for name in "abc"}),
+    ):
+        used = next(iter(parts.values())) if isinstance(parts, nn.ModuleDict) else parts[0]
+        model = Written(lambda self, x, used=used: used(x), parts=parts)
+        found = diagnose(model)
+        assert found.healthy and any("parts" in note for note in found.notes)
+        assert "requires_grad_(False)" not in str(found)
