@@ -110,3 +110,12 @@ def moment_of(node: Node) -> int:
 def saved(node: Node, name: str, default: float) -> float:
     """A number that the operation kept for its backward pass, such as the slope of a LeakyReLU."""
     return float(getattr(node, f"_saved_{name}", default))
+
+
+def kept(node: Node, name: str) -> Any:
+    """What an operation kept for its backward pass under this name; None if it kept no such thing.
+
+    Raises:
+        RuntimeError: If the graph has been freed.
+    """
+    return getattr(node, f"_saved_{name}", None)
