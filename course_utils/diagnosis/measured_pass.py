@@ -136,6 +136,11 @@ class MeasuredPass:
         return asks and self.loss_value.requires_grad
 
     @cached_property
+    def output_paths(self) -> list[Path]:
+        """What stands behind the last layers, for each output."""
+        return [follow(tensor.grad_fn, self.ends) for tensor in self.outputs]
+
+    @cached_property
     def output_nodes(self) -> list[Node]:
         """Nodes of the graph below the output."""
         roots = {t.grad_fn for t in self.outputs if t.grad_fn is not None}
