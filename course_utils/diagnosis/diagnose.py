@@ -23,7 +23,7 @@ from .rules.shattered import shattered
 from .rules.through_time import through_time
 from .rules.unbalanced_update import unbalanced_update
 from .rules.update_size import update_size
-from .running import borrowed, runnable, to_training
+from .running import borrowed, runnable, to_training, tried_outside
 
 RULES = (
     non_finite,
@@ -106,7 +106,8 @@ def diagnose(
     with borrowed(model):
         to_training(model)
         try:
-            case = Case(measure(model, parts, loss, optimizer))
+            with tried_outside(model, parts, loss):
+                case = Case(measure(model, parts, loss, optimizer))
         except TooFewValues as error:
             return Diagnosis((small_batch(error.counts),), None)
         for rule in RULES:
