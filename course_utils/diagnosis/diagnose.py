@@ -15,6 +15,7 @@ from .rules.constant_output import constant_output
 from .rules.dead import dead_units, silent_layer
 from .rules.double_softmax import double_softmax
 from .rules.healthy import healthy
+from .rules.loss_mismatch import loss_mismatch
 from .rules.non_finite import non_finite
 from .rules.not_connected import loss_cut_off, not_connected
 from .rules.not_optimized import not_optimized
@@ -34,6 +35,7 @@ RULES = (
     not_registered,
     loss_cut_off,
     not_connected,
+    loss_mismatch,
     double_softmax,
     too_few_for_norm,
     silent_layer,

@@ -247,6 +247,7 @@ def squashed_twice(loss_node: Node) -> tuple[Node, str] | None:
             inner = inner.next_functions[0][0]
         if inner is not None and inner.name().startswith(("SoftmaxBackward", "SafeSoftmax")):
             return inner, "softmax"
-        if inner is not None and inner.name().startswith("SigmoidBackward"):
+        binary = node.name().startswith("BinaryCrossEntropyWithLogits")
+        if binary and inner is not None and inner.name().startswith("SigmoidBackward"):
             return inner, "sigmoid"
     return None

@@ -195,6 +195,14 @@ def _pulled_back(loss: Tensor, root: Node, ends: set[Node]) -> dict[Node, Tensor
     return done
 
 
+def known_loss(measured_pass: MeasuredPass, node: Node) -> Term | None:
+    """The loss that a node is, with no word on what is made of it; None if it is not known."""
+    try:
+        return _known(measured_pass, node)
+    except (_NotKnown, RuntimeError, TypeError):
+        return None
+
+
 def _apart(terms: list[Term]) -> list[Term]:
     """Without those likelihoods whose log-probabilities are also read otherwise (smoothing)."""
     ends = {term.node for term in terms if term.kind == "log_prob"}
