@@ -22,6 +22,7 @@ from .rules.shattered import shattered
 from .rules.through_time import through_time
 from .rules.unbalanced_update import unbalanced_update
 from .rules.update_size import update_size
+from .rules.zero_gradient import zero_gradient
 from .running import borrowed, runnable, to_training
 
 RULES = (
@@ -32,6 +33,7 @@ RULES = (
     double_softmax,
     too_few_for_norm,
     silent_layer,
+    zero_gradient,
     dead_units,
     through_time,
     over_depth,
