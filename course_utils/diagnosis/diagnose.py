@@ -15,6 +15,7 @@ from .rules.non_finite import non_finite
 from .rules.not_connected import loss_cut_off, not_connected
 from .rules.not_optimized import not_optimized
 from .rules.not_registered import not_registered
+from .rules.output_activation import dead_output, saturated_output
 from .rules.over_depth import over_depth
 from .rules.rule import Case
 from .rules.saturated import saturated
@@ -33,6 +34,8 @@ RULES = (
     double_softmax,
     too_few_for_norm,
     silent_layer,
+    dead_output,
+    saturated_output,
     zero_gradient,
     dead_units,
     through_time,
