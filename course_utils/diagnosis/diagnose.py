@@ -20,6 +20,7 @@ from .rules.non_finite import non_finite
 from .rules.not_connected import loss_cut_off, not_connected
 from .rules.not_optimized import not_optimized
 from .rules.not_registered import not_registered
+from .rules.output_activation import dead_output, saturated_output
 from .rules.over_depth import over_depth
 from .rules.rule import Case
 from .rules.saturated import saturated
@@ -28,6 +29,7 @@ from .rules.through_time import through_time
 from .rules.unbalanced_update import unbalanced_update
 from .rules.undecided import undecided
 from .rules.update_size import update_size
+from .rules.zero_gradient import zero_gradient
 from .running import borrowed, runnable, to_training, tried_outside
 
 RULES = (
@@ -39,6 +41,9 @@ RULES = (
     double_softmax,
     too_few_for_norm,
     silent_layer,
+    dead_output,
+    saturated_output,
+    zero_gradient,
     dead_units,
     through_time,
     over_depth,

@@ -26,7 +26,7 @@ from .slope import Slope, fit_slope
 LOOP = 4
 """A layer called so often in one pass, each time on what came of the last, is a recurrence."""
 
-_SMALLEST = 1e-37  # below it float32 has no digits left
+SMALLEST = 1e-37  # below it float32 has no digits left
 
 
 class TooFewValues(Exception):
@@ -229,7 +229,7 @@ class MeasuredPass:
                 values is None
                 or values.dim() < 2
                 or not values.numel()
-                or sizes.get(call.name, 1.0) < _SMALLEST
+                or sizes.get(call.name, 1.0) < SMALLEST
             ):
                 continue
             axis = 1 if isinstance(call.module, CONVOLUTIONS) else values.dim() - 1
