@@ -110,3 +110,21 @@ def moment_of(node: Node) -> int:
 def saved(node: Node, name: str, default: float) -> float:
     """A number that the operation kept for its backward pass, such as the slope of a LeakyReLU."""
     return float(getattr(node, f"_saved_{name}", default))
+
+
+def saved_tensors(node: Node) -> dict[str, Tensor]:
+    """Floating tensors that the operation kept for its backward pass, by name.
+
+    Those that were written to since, or that hooks have packed away and cannot give back, are
+    left out.
+    """
+    tensors = {}
+    for name in dir(node):
+        if name.startswith("_saved_"):
+            try:
+                value = getattr(node, name)
+            except RuntimeError:
+                continue
+            if isinstance(value, Tensor) and value.is_floating_point():
+                tensors[name.removeprefix("_saved_")] = value.detach()
+    return tensors

@@ -4,7 +4,8 @@ from torch import nn
 
 from .. import remedies
 from ..measured_pass import MeasuredPass
-from ..nonfinite import NonFiniteSource, trace_nonfinite
+from ..nonfinite import NonFiniteSource, Origin, trace_nonfinite
+from ..nonfinite_causes import reason
 from ..report import Finding
 from ..slope import Slope, fit_slope
 from .rule import EVERYTHING, Case, rule
@@ -16,26 +17,52 @@ def non_finite(case: Case) -> list[Finding]:
     measured_pass = case.measured_pass
     where = measured_pass.record.first_nonfinite
     bad_loss = not bool(measured_pass.loss_value.detach().isfinite())
-    if where is None and not bad_loss:
+    lost = _gradient_lost(measured_pass)
+    if where is None and not bad_loss and not lost:
         return []
-    if where is not None and not bad_loss and where.pass_name == "forward":
+    if where is not None and not bad_loss and where.pass_name == "forward" and not lost:
         if where.layer != "(loss)" and _gradients_finite(measured_pass):
             return []  # an Inf on purpose, such as a mask, that goes no further
-    source = trace_nonfinite(measured_pass.model, measured_pass.batch, measured_pass.loss)
-    if source is None:
+    origin = trace_nonfinite(measured_pass.model, measured_pass.batch, measured_pass.loss)
+    if origin is None:
+        if where is None and not bad_loss:
+            return []  # the graph is cut, and nothing in it is broken
         layer, pass_name, _ = where or ("(loss)", "forward", 0)
-        source = NonFiniteSource(layer, pass_name, "unknown", "NaN or Inf")
-    grown = _forward_growth(measured_pass)
-    remedy, why = _mend(source, grown)
+        origin = Origin(NonFiniteSource(layer, pass_name, "unknown", "NaN or Inf"))
+    source, found = origin.source, reason(origin)
+    grown = _forward_growth(measured_pass) if found.overflow or not found.why else None
+    why = "It is an overflow after growth from layer to layer. " if grown else ""
     finding = Finding(
         kind="non_finite",
         layers=(source.layer,),
-        cause=f"The first {source.value} arises in {source.layer}, {source.pass_name} pass, by "
-        f"{source.operation}. {why}",
-        remedy=remedy,
+        cause=f"{_told(source)} {why}{found.why}".rstrip(),
+        remedy=remedies.kaiming("relu") if grown else found.remedy,
         notebook=remedies.CHAPTERS[6],
     )
     return [finding, _overflow(measured_pass, grown)] if grown else [finding]
+
+
+def _told(source: NonFiniteSource) -> str:
+    """The place in words."""
+    if source.operation == "data":
+        return f"The first {source.value} comes in by the batch, {source.layer}."
+    by = source.operation.removeprefix("parameter ")
+    return f"The first {source.value} arises in {source.layer}, {source.pass_name} pass, by {by}."
+
+
+def _gradient_lost(measured_pass: MeasuredPass) -> bool:
+    """Whether no parameter got a gradient, or one got one that is not finite.
+
+    No gradient at all is what is left where ∂L/∂(output) was not finite, and also where the graph
+    is cut, which the trace then tells apart. Sums see a NaN or Inf in one pass over the numbers.
+    """
+    if not measured_pass.loss_value.requires_grad:
+        return False
+    grads = [grad for grad in measured_pass.grads.values() if grad is not None]
+    if not grads:
+        return any(p.requires_grad for p in measured_pass.model.parameters())
+    suspects = [grad for grad in grads if not bool(grad.sum().isfinite())]
+    return any(not bool(grad.isfinite().all()) for grad in suspects)
 
 
 def _gradients_finite(measured_pass: MeasuredPass) -> bool:
@@ -71,32 +98,3 @@ def _overflow(measured_pass: MeasuredPass, grown: Slope) -> Finding:
         remedy=remedies.initialize(names[0] if names else "relu"),
         notebook=remedies.CHAPTERS[5],
     )
-
-
-def _mend(source: NonFiniteSource, grown: Slope | None) -> tuple[str, str]:
-    """The remedy for one operation, and why it makes NaN or Inf."""
-    operation = source.operation
-    inside = {"(model)": "model.forward", "(loss)": "the loss"}.get(source.layer, source.layer)
-    if source.layer in ("(input)", "(target)"):
-        return "# find out how it came into the data; until then: torch.nan_to_num(batch)", (
-            "The batch itself holds it; the network is not to blame."
-        )
-    if operation.startswith("parameter"):
-        return "# start again from the last good checkpoint, with norm clipping", (
-            "The weights already held it: an earlier step was too long, or its gradient not finite."
-        )
-    if grown:
-        return remedies.kaiming("relu"), "It is an overflow after growth from layer to layer."
-    if operation in ("log", "log2", "log10", "xlogy"):
-        return f"# in {inside}: torch.log(z.clamp_min(1e-12)); for log(softmax) F.log_softmax", (
-            "log of 0 is −Inf and of a negative number NaN."
-        )
-    if "sqrt" in operation or operation in ("pow", "linalg_vector_norm", "norm"):
-        return f"# in {inside}: torch.sqrt(z + 1e-12)", "The slope of √x at 0 is infinite."
-    if operation == "exp":
-        return "# subtract the largest exponent first: torch.logsumexp, F.softmax, F.log_softmax", (
-            "exp of more than 88 overflows float32."
-        )
-    if "div" in operation or operation == "reciprocal":
-        return f"# in {inside}: z / (y + 1e-12)", "It divides by 0."
-    return "# run the step under `with torch.autograd.detect_anomaly():`, which shows the line", ""
