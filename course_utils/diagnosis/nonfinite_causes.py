@@ -97,6 +97,18 @@ def _nothing(origin: Origin) -> Reason | None:
     )
 
 
+def _undefined(origin: Origin) -> Reason | None:
+    """NaN that a line of code, or a function of torch, writes for what has no value."""
+    numbers = [a for a in (*origin.args, *origin.kwargs.values()) if isinstance(a, float)]
+    if not any(math.isnan(a) for a in numbers):
+        return None
+    return Reason(
+        "It is written there: as a mark in the code, or by a function that is not defined for its "
+        "argument (a logarithm of a negative determinant).",
+        "# look for float('NaN') in the code, and at what the functions around it are given",
+    )
+
+
 def _spread_of_one(origin: Origin) -> Reason | None:
     name, given = origin.source.operation, _tensors(origin)
     if name not in ("std", "var", "std_mean", "var_mean") or not given or origin.out is None:
@@ -185,7 +197,7 @@ def _masked_row(origin: Origin) -> Reason | None:
         rows.dim() > 1 and len(also) == 1 and len(rows.reshape(-1, rows.shape[-1])) == len(places)
     )
     return Reason(
-        f"row {first} is all −Inf, masked throughout"
+        f"row {first} of the scores {_shape(scores)} is all −Inf, masked throughout"
         + (f" ({len(places)} of {rows.numel()} rows)" if rows.numel() > 1 else "")
         + f": {name} divides 0 by 0 there."
         + (" It is the same row in every sample: is the mask the wrong way round?" * turned),
@@ -229,12 +241,19 @@ def _logarithm(origin: Origin) -> Reason | None:
 def _in_log_domain(z: Tensor, readers: list[str]) -> str:
     """The logarithm of what `z` is, without the number that rounds to 0."""
     ends, ways = _made_by(z)
+    if "mul" in readers and ("Div" in ways or not z.requires_grad):
+        return (
+            "# p * log(p / q) is 0 at p = 0: F.kl_div(log_q, p), with log_q from F.log_softmax;\n"
+            "# p * log(p) alone is torch.xlogy(p, p)"
+        )
     if "Exp" in ends and ways & {"Sum", "Mean"}:
         return (
             "# stay in the log domain: the logarithm of a sum of exps, also with weights π\n"
             "# torch.logsumexp(exponent, dim), torch.logsumexp(log_pi + exponent, dim)"
         )
-    if "Exp" in ends and ways & {"Add", "Rsub", "Sub"}:
+    if "Exp" in ends and ways & {"Rsub", "Sub"}:
+        return "# log(1 - exp(z)) is torch.log(-torch.expm1(z)); it needs z < 0"
+    if "Exp" in ends and "Add" in ways:
         return "# log(exp(a) + exp(b)) is torch.logaddexp(a, b); log(1 + exp(z)) is F.softplus(z)"
     if "Exp" in ends:
         return "# log(c * exp(a)) is a + log(c): leave exp and log out"
@@ -254,11 +273,6 @@ def _in_log_domain(z: Tensor, readers: list[str]) -> str:
         return "# the logarithm of the normal distribution is torch.special.log_ndtr(z)"
     if ends & {"Prod", "Cumprod"}:
         return "# the logarithm of a product is the sum of the logarithms: z.log().sum(dim)"
-    if "mul" in readers:
-        return (
-            "# p * log(p) is 0 at p = 0: torch.xlogy(p, p), or -torch.special.entr(p); where it is "
-            "trained,\n# p from F.log_softmax or F.logsigmoid"
-        )
     return "# torch.log(z + torch.finfo(z.dtype).eps), torch.log1p(z) for counts, or F.softplus(z)"
 
 
@@ -317,9 +331,11 @@ def _pole(origin: Origin) -> Reason | None:
         "logit": "# keep the logits instead of taking them back from the probability",
         "atanh": "# keep what went into tanh instead of taking it back by atanh",
     }
+    if abs(abs(first) - 1) < 16 * torch.finfo(given[0].dtype).eps:  # by rounding
+        remedies["acos"] = _ANGLE.format(f"torch.{name}")
     remedies["asin"] = remedies["acos"]
     return Reason(
-        f"{name} of a number {words}: {_number(first)} ({_count(bad)}).",
+        f"{name} of a number {words}: {_near(first)} ({_count(bad)}).",
         remedies.get(name, f"# see that the argument of {name} stays within its range"),
     )
 
@@ -351,9 +367,15 @@ def _quotient(origin: Origin) -> Reason | None:
             f"{why} The divisor is the spread of numbers that are all equal.",
             "# z / (s + torch.finfo(s.dtype).eps)",
         )
+    if _least(below) < 0:
+        return Reason(
+            why,
+            "# y takes both signs, so keep it away from 0 on its own side:\n"
+            "# eps = torch.finfo(y.dtype).eps; z / torch.where(y.abs() < eps, eps, y)",
+        )
     return Reason(
         why,
-        "# z / (y + torch.finfo(y.dtype).eps) where y ≥ 0"
+        "# z / (y + torch.finfo(y.dtype).eps)"
         + ("; or both in float32: z.float() / y.float()" if _half(below) else ""),
     )
 
@@ -361,7 +383,10 @@ def _quotient(origin: Origin) -> Reason | None:
 def _by_a_number(below: object) -> Reason | None:
     if below != 0:
         return None
-    return Reason("It divides by the number 0.", "# z / max(n, 1)")
+    return Reason(
+        "It divides by the number 0.",
+        "# a count: z / max(n, 1); a temperature or a scale has to be above 0",
+    )
 
 
 def _exponential(origin: Origin) -> Reason | None:
@@ -384,7 +409,9 @@ def _exponential(origin: Origin) -> Reason | None:
             "# the quotient of exps has a function that does not overflow: F.softmax(z, dim), "
             "torch.sigmoid(z),\n# torch.tanh(z); its logarithm: F.log_softmax(z, dim)"
         )
-    elif "log" in readers and readers & {"sum", "mean"}:
+    elif name == "cosh" and "log" in readers:
+        remedy = "# log(cosh(z)) is z + F.softplus(-2 * z) - math.log(2)"
+    elif "log" in readers and {"sum", "mean"} & set(origin.readers[: origin.readers.index("log")]):
         remedy = "# the logarithm of a sum of exps: torch.logsumexp(z, dim)"
     elif readers & {"log", "log1p"}:
         remedy = "# log(1 + exp(z)) is F.softplus(z), log(exp(a) + exp(b)) torch.logaddexp(a, b)"
@@ -412,9 +439,8 @@ def _inf_met(origin: Origin) -> Reason | None:
         met = (a.eq(0) & b.isinf()) | (a.isinf() & b.eq(0))
         return Reason(
             f"mul computes 0 × Inf, which is NaN ({_count(met)}): the Inf of a mask meets a 0.",
-            "# a mask: z.masked_fill(mask, -torch.inf) in place of mask * -torch.inf\n"
-            "# p * log(p) with p = 0: torch.special.entr(p), torch.xlogy(p, p), or "
-            "log_p.masked_fill(mask, 0)\n# before the product",
+            "# a mask: z.masked_fill(mask, -torch.inf) in place of mask * -torch.inf;\n"
+            "# p * log(p) with p = 0: log_p.masked_fill(mask, 0) before the product",
         )
     met = a.isinf() & b.isinf()
     return Reason(
@@ -437,11 +463,12 @@ def _overflow(origin: Origin) -> Reason | None:
             exact = origin.function(*_wide(origin.args), **_wide(origin.kwargs))
         except (RuntimeError, TypeError, NotImplementedError):
             return None
-    found = [t.detach() for _, t in tensors_in(exact)]
-    reached = float(found[0].double().abs().max()) if found and found[0].numel() else math.nan
-    if not math.isfinite(reached):
+    found = [t.detach().double().abs().max() for _, t in tensors_in(exact) if t.numel()]
+    reached = float(torch.stack(found).max()) if found else math.nan
+    if not 0.999 * top < reached < math.inf:
         return None
-    largest = max(float(t.detach().double().abs().max()) for t in given if t.numel())
+    numbers = [abs(float(a)) for a in origin.args if isinstance(a, int | float)]
+    largest = max([float(t.detach().double().abs().max()) for t in given if t.numel()] + numbers)
     half = out.dtype == torch.float16
     return Reason(
         f"It overflows: {_number(max(reached, top))} > {_number(top)}, the largest number of "
@@ -459,18 +486,35 @@ def _put_there(origin: Origin) -> Reason | None:
     """Inf that was written as a mask and reached the loss."""
     if not origin.written:
         return None
-    through = " → ".join(dict.fromkeys(origin.readers)) or "nothing else"
+    steps = [name for name in dict.fromkeys(origin.readers) if name != "detach"]
+    labels = ""
+    if origin.last is not None and steps[-1].startswith("nll_loss"):
+        scores, target, _, _, ignored = origin.last[:5]
+        chosen = target != ignored
+        picked = scores.detach().gather(1, target.where(chosen, 0).unsqueeze(1)).squeeze(1)
+        labels = f" {int((picked.isneginf() & chosen).sum())} of {int(chosen.sum())} labels are "
+        labels += "classes that the mask excludes."
     return Reason(
-        f"−Inf was written there as a mask and reaches the loss, through {through}: a place that "
-        "counts is masked (the label of a masked class, a row without a place left).",
+        f"−Inf was written there as a mask and reaches the loss, through {' → '.join(steps)}."
+        + (labels or " A place that counts is masked, or a row has no place left."),
         "# see that no label and no place that counts is masked; or write a large finite number: "
         "-1e4",
+    )
+
+
+def _determinant(origin: Origin) -> Reason | None:
+    if "logdet" not in origin.source.operation:
+        return None
+    return Reason(
+        "The matrix is singular: its determinant is 0, and log 0 is −Inf.",
+        "# torch.logdet(a + 1e-6 * torch.eye(n)), for a covariance its Cholesky factor",
     )
 
 
 _FORWARD = (
     _data,
     _parameter,
+    _undefined,
     _nothing,
     _ignored_labels,
     _alignment,
@@ -484,6 +528,7 @@ _FORWARD = (
     _quotient,
     _exponential,
     _put_there,
+    _determinant,
     _overflow,
 )
 
@@ -502,9 +547,9 @@ def _broken_branch(origin: Origin) -> Reason | None:
     data = next(iter(origin.data.items()), None)
     said = f"{_capital(data[0])} holds {_where(data[1])}. " if data else ""
     shown = _where(bad)
-    if not (behind := set(origin.behind[:8])) & {"where", "mul", "masked_fill", "index"} and (
-        behind & {"reciprocal", "div"}
-    ):
+    aside = ("where", "mul", "masked_fill", "index", "nan_to_num", "reciprocal", "div")
+    next_one = next((name for name in origin.behind if name in aside), "")
+    if next_one in ("reciprocal", "div"):
         return Reason(
             f"{said}{name} holds {shown}; its reciprocal is a harmless 0, but backward that is 0 × "
             "Inf.",
@@ -519,7 +564,7 @@ def _broken_branch(origin: Origin) -> Reason | None:
 
 def _twice(name: str) -> str:
     """Choose before the operation and after it."""
-    call = {"pow": "safe ** 2", "div": "1 / safe", "reciprocal": "1 / safe", "mul": "f(safe)"}
+    call = {"pow": "safe ** p", "div": "1 / safe", "reciprocal": "1 / safe", "mul": "f(safe)"}
     done = call.get(name, f"torch.{name}(safe)")
     return (
         "# choose before the operation as well as after it:\n"
@@ -579,12 +624,14 @@ def _slope(origin: Origin) -> Reason | None:
     )
     inside = saved_tensors(origin.node)
     squared = name == "sqrt" and _squares(origin.node)
-    at = next((v for k, v in inside.items() if k == "other"), None)
-    at = next(iter(inside.values()), None) if at is None else at
-    sign = ""
-    if at is not None and where == 1 and at.shape == bad.shape and bool((at[bad] < 0).any()):
-        sign = "±" if bool((at[bad] > 0).any()) else "−"
-    why = f"{what} at {sign}{_number(where)}, and {_count(bad)} are there."
+    at = next((inside[key] for key in ("other", "self", "result") if key in inside), None)
+    point = where
+    if at is not None and at.shape == bad.shape:
+        point = float(at[bad][0])
+    if abs(point) == where:
+        why = f"{what} at {_number(point)}, and {_count(bad)} are there."
+    else:
+        why = f"{name} has no finite slope at {_number(point)} ({_count(bad)})."
     if aside:
         why += " What follows puts them aside (the gradient that arrives is 0), but 0 × Inf is NaN."
         return Reason(_capital(why), _twice(name))
@@ -602,7 +649,7 @@ def _squares(node: Node) -> bool:
     while after is not None and stem(after) in ("View", "Unsqueeze", "Squeeze"):
         after = after.next_functions[0][0]
     before = after.next_functions[0][0] if after is not None and after.next_functions else None
-    return after is not None and before is not None and stem(after) in ("Sum", "Mean")
+    return after is not None and before is not None and stem(before) in ("Pow", "Mul")
 
 
 def _spectrum(origin: Origin) -> Reason | None:
@@ -646,7 +693,24 @@ def _too_steep(origin: Origin) -> Reason | None:
     )
 
 
-_BACKWARD = (_broken_branch, _slope, _spectrum, _too_steep)
+def _no_slope(origin: Origin) -> Reason:
+    """Any other operation that hands on what is not finite."""
+    assert origin.node is not None
+    name, inside = origin.source.operation, saved_tensors(origin.node)
+    at = next((t for t in inside.values() if bool((t == 0).any())), None)
+    size = math.nan
+    if origin.arriving is not None and origin.arriving.numel():
+        size = float(origin.arriving.detach().double().abs().max())
+    zeros = "" if at is None else f"; {_count(at == 0)} that it was computed from are 0"
+    return Reason(
+        f"{name} gets a gradient as large as {_number(size)} and hands on {origin.source.value}: "
+        f"it has no finite slope there{zeros}.",
+        "# keep the argument away from that point: z + torch.finfo(z.dtype).eps; for a matrix\n"
+        "# a + 1e-6 * torch.eye(n)",
+    )
+
+
+_BACKWARD = (_broken_branch, _slope, _spectrum, _too_steep, _no_slope)
 
 
 # Words and figures
@@ -739,7 +803,13 @@ def _where(tensor: Tensor) -> str:
     columns = {place[-1] for place in places}
     if plain.dim() == 2 and plain.shape[1] > 1 and len(columns) == 1:
         return f"{text}, in column {columns.pop()}"
+    if plain.dim() > 1 and len(plain) > 1 and len({place[0] for place in places}) == 1:
+        return f"{text}, all in sample {places[0][0]}"
     return f"{text}, first at {_index(places[0])}"
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"({'×'.join(map(str, tensor.shape))})"
 
 
 def _index(place: list[int]) -> str:
@@ -762,6 +832,19 @@ def _number(value: float) -> str:
     else:
         text = f"{value:.3g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e−")
     return text.replace("-", "−")
+
+
+def _near(value: float) -> str:
+    """A number that three digits would not tell from ±1.
+
+    >>> _near(1.00000012), _near(2.5)
+    ('1 + 1.2e-7', '2.5')
+    """
+    excess = abs(value) - 1
+    if not 0 < abs(excess) < 1e-3:
+        return _number(value)
+    more = f"{abs(excess):.2g}".replace("e-0", "e-")
+    return f"{'−' if value < 0 else ''}1 {'+' if (excess > 0) == (value > 0) else '−'} {more}"
 
 
 def _capital(text: str) -> str:

@@ -11,6 +11,10 @@ from ..slope import Slope, fit_slope
 from .rule import EVERYTHING, Case, rule
 
 
+_TRIES = 3
+"""A dropout or a sample that made the NaN is drawn anew in the trace, and can miss it."""
+
+
 @rule(silences=EVERYTHING)
 def non_finite(case: Case) -> list[Finding]:
     """A NaN or Inf, and the growth of the outputs that led to it."""
@@ -23,7 +27,11 @@ def non_finite(case: Case) -> list[Finding]:
     if where is not None and not bad_loss and where.pass_name == "forward" and not lost:
         if where.layer != "(loss)" and _gradients_finite(measured_pass):
             return []  # an Inf on purpose, such as a mask, that goes no further
-    origin = trace_nonfinite(measured_pass.model, measured_pass.batch, measured_pass.loss)
+    origin = None
+    for _ in range(_TRIES if where or bad_loss else 1):
+        origin = origin or trace_nonfinite(
+            measured_pass.model, measured_pass.batch, measured_pass.loss
+        )
     if origin is None:
         if where is None and not bad_loss:
             return []  # the graph is cut, and nothing in it is broken
@@ -35,19 +43,22 @@ def non_finite(case: Case) -> list[Finding]:
     finding = Finding(
         kind="non_finite",
         layers=(source.layer,),
-        cause=f"{_told(source)} {why}{found.why}".rstrip(),
+        cause=f"{_told(origin)} {why}{found.why}".rstrip(),
         remedy=remedies.kaiming("relu") if grown else found.remedy,
         notebook=remedies.CHAPTERS[6],
     )
     return [finding, _overflow(measured_pass, grown)] if grown else [finding]
 
 
-def _told(source: NonFiniteSource) -> str:
+def _told(origin: Origin) -> str:
     """The place in words."""
+    source = origin.source
+    place = f"in {source.layer}, {source.pass_name} pass"
     if source.operation == "data":
         return f"The first {source.value} comes in by the batch, {source.layer}."
-    by = source.operation.removeprefix("parameter ")
-    return f"The first {source.value} arises in {source.layer}, {source.pass_name} pass, by {by}."
+    if origin.held:
+        return f"The first {source.value} stands in a constant that is read {place}."
+    return f"The first {source.value} arises {place}, by {source.operation}."
 
 
 def _gradient_lost(measured_pass: MeasuredPass) -> bool:
