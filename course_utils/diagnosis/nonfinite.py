@@ -315,7 +315,8 @@ class _Tracer(OperationWatcher):
                 self._note(tensor, origin)
             origin.last = args[1]
             origin.readers.append("ratio" if name == "div" and len(bad) > 1 else name)
-            makes = not origin.written and not _attends(name, tensor)
+            on_purpose = origin.written or origin.source.operation.startswith("log")
+            makes = not origin.written and not (_attends(name, tensor) and on_purpose)
             if blamed is None and (makes or not bool(out.isnan().any()) or _multiplies(name)):
                 blamed = origin
         return blamed or own

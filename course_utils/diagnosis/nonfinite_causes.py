@@ -46,15 +46,15 @@ def _data(origin: Origin) -> Reason | None:
     if origin.source.operation != "data" or origin.out is None:
         return None
     name = next(iter(origin.data), "the batch")
-    target = origin.source.layer == "(target)"
+    letter = "y" if origin.source.layer == "(target)" else "x"
+    first = "find out how it came into the data"
+    bad = ~origin.out.detach().isfinite()
+    if (column := _one_column(bad)) is not None:
+        first += f"; fill {letter}[:, {column}], or leave it out"
     return Reason(
         f"{_capital(name)} holds {_where(origin.out)}. The network is not to blame.",
-        "# find out how it came into the data. Until then, without those samples:\n"
-        + (
-            "# good = y.flatten(1).isfinite().all(1); x, y = x[good], y[good]"
-            if target
-            else "# good = x.flatten(1).isfinite().all(1); x, y = x[good], y[good]"
-        ),
+        f"# {first}. Until then, without those samples:\n"
+        f"# good = {letter}.flatten(1).isfinite().all(1); x, y = x[good], y[good]",
     )
 
 
@@ -63,8 +63,8 @@ def _parameter(origin: Origin) -> Reason | None:
         return None
     name = origin.source.operation.removeprefix("parameter ")
     return Reason(
-        f"{name} held it before this step: {_where(origin.out)}. An earlier step was too long, "
-        "its gradient was not finite, or the tensor was never filled.",
+        f"{name} holds {_where(origin.out).replace('sample', 'row')}: an earlier step was too "
+        "long, its gradient or its data were not finite, or the tensor was never filled.",
         "# start again from the last good checkpoint, with norm clipping;\n"
         "# cu.record shows the step in which it came",
     )
@@ -511,6 +511,21 @@ def _determinant(origin: Origin) -> Reason | None:
     )
 
 
+def _no_value(origin: Origin) -> Reason | None:
+    """Any other operation that is not defined at what it was given."""
+    given = [t for t in _tensors(origin) if t.numel()]
+    if origin.function is None or not given:
+        return None
+    zeros = sum(int((t == 0).sum()) for t in given)
+    count = sum(t.numel() for t in given)
+    largest = max(float(t.detach().abs().max()) for t in given)
+    return Reason(
+        f"{origin.source.operation} was given finite numbers, the largest {_number(largest)}, "
+        f"{zeros} of {count} of them 0, and has no finite value there.",
+        "# keep its argument away from that point: z + torch.finfo(z.dtype).eps",
+    )
+
+
 _FORWARD = (
     _data,
     _parameter,
@@ -530,6 +545,7 @@ _FORWARD = (
     _put_there,
     _determinant,
     _overflow,
+    _no_value,
 )
 
 
@@ -649,7 +665,8 @@ def _squares(node: Node) -> bool:
     while after is not None and stem(after) in ("View", "Unsqueeze", "Squeeze"):
         after = after.next_functions[0][0]
     before = after.next_functions[0][0] if after is not None and after.next_functions else None
-    return after is not None and before is not None and stem(before) in ("Pow", "Mul")
+    summed = after is not None and stem(after) in ("Sum", "Mean")
+    return summed and before is not None and stem(before) in ("Pow", "Mul")
 
 
 def _spectrum(origin: Origin) -> Reason | None:
@@ -800,12 +817,19 @@ def _where(tensor: Tensor) -> str:
     if not plain.dim():
         return text.replace(" among 1 numbers", "")
     places = bad.nonzero().tolist()
-    columns = {place[-1] for place in places}
-    if plain.dim() == 2 and plain.shape[1] > 1 and len(columns) == 1:
-        return f"{text}, in column {columns.pop()}"
+    if (column := _one_column(bad)) is not None:
+        return f"{text}, in column {column}"
     if plain.dim() > 1 and len(plain) > 1 and len({place[0] for place in places}) == 1:
         return f"{text}, all in sample {places[0][0]}"
     return f"{text}, first at {_index(places[0])}"
+
+
+def _one_column(bad: Tensor) -> int | None:
+    """The column of a table in which all of them stand."""
+    if bad.dim() != 2 or bad.shape[1] < 2:
+        return None
+    columns = bad.any(0).nonzero().flatten().tolist()
+    return columns[0] if len(columns) == 1 else None
 
 
 def _shape(tensor: Tensor) -> str:

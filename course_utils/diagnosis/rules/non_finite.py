@@ -10,7 +10,6 @@ from ..report import Finding
 from ..slope import Slope, fit_slope
 from .rule import EVERYTHING, Case, rule
 
-
 _TRIES = 3
 """A dropout or a sample that made the NaN is drawn anew in the trace, and can miss it."""
 
@@ -39,11 +38,11 @@ def non_finite(case: Case) -> list[Finding]:
         origin = Origin(NonFiniteSource(layer, pass_name, "unknown", "NaN or Inf"))
     source, found = origin.source, reason(origin)
     grown = _forward_growth(measured_pass) if found.overflow or not found.why else None
-    why = "It is an overflow after growth from layer to layer. " if grown else ""
+    why = " It is an overflow after growth from layer to layer." if grown else ""
     finding = Finding(
         kind="non_finite",
         layers=(source.layer,),
-        cause=f"{_told(origin)} {why}{found.why}".rstrip(),
+        cause=f"{_told(origin)} {found.why}".rstrip() + why,
         remedy=remedies.kaiming("relu") if grown else found.remedy,
         notebook=remedies.CHAPTERS[6],
     )
@@ -56,6 +55,8 @@ def _told(origin: Origin) -> str:
     place = f"in {source.layer}, {source.pass_name} pass"
     if source.operation == "data":
         return f"The first {source.value} comes in by the batch, {source.layer}."
+    if source.operation.startswith("parameter"):
+        return f"The first {source.value} was there before the pass, and is read {place}."
     if origin.held:
         return f"The first {source.value} stands in a constant that is read {place}."
     return f"The first {source.value} arises {place}, by {source.operation}."
