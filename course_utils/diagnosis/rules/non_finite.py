@@ -1,5 +1,8 @@
 """NaN or Inf in the pass: who made the first one."""
 
+import itertools
+import math
+
 from torch import nn
 
 from .. import remedies
@@ -85,13 +88,20 @@ def _gradients_finite(measured_pass: MeasuredPass) -> bool:
 
 
 def _forward_growth(measured_pass: MeasuredPass) -> Slope | None:
-    """Slope of the outputs' RMS where it grows by more than 100×, while it is still finite."""
+    """Slope of the outputs' RMS where it grows by more than 100×, while it is still finite.
+
+    Not where one layer alone makes most of it: that is a large bias, and no growth with depth.
+    """
     names = {call.name for call in measured_pass.trunk}
     record = measured_pass.record
     rows = [i for i, name in enumerate(record.layers) if name in names]
-    slope = fit_slope(record.output_rms[0, rows].tolist())
+    sizes = record.output_rms[0, rows].tolist()
+    slope = fit_slope(sizes)
+    logs = [math.log(size) for size in sizes if 0 < size < math.inf]
+    steps = [after - before for before, after in itertools.pairwise(logs)]
     # What falls toward the input has grown on the way from it.
-    return slope if len(rows) > 2 and slope.verdict == "vanishing" else None
+    grows = len(rows) > 2 and slope.verdict == "vanishing"
+    return slope if grows and sum(steps) - max(steps, default=0.0) > math.log(10) else None
 
 
 def _overflow(measured_pass: MeasuredPass, grown: Slope) -> Finding:
