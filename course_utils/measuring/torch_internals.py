@@ -146,3 +146,21 @@ def saved_number(node: Node, name: str) -> float | None:
     if isinstance(value, Tensor):
         return float(value) if value.numel() == 1 else None
     return None if value is None else float(value)
+
+
+def saved_tensors(node: Node) -> dict[str, Tensor]:
+    """Floating tensors that the operation kept for its backward pass, by name.
+
+    Those that were written to since, or that hooks have packed away and cannot give back, are
+    left out.
+    """
+    tensors = {}
+    for name in dir(node):
+        if name.startswith("_saved_"):
+            try:
+                value = getattr(node, name)
+            except RuntimeError:
+                continue
+            if isinstance(value, Tensor) and value.is_floating_point():
+                tensors[name.removeprefix("_saved_")] = value.detach()
+    return tensors
