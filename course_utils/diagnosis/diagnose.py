@@ -19,6 +19,7 @@ from .rules.over_depth import over_depth
 from .rules.rule import Case
 from .rules.saturated import saturated
 from .rules.shattered import shattered
+from .rules.symmetric import symmetric
 from .rules.through_time import through_time
 from .rules.unbalanced_update import unbalanced_update
 from .rules.update_size import update_size
@@ -33,6 +34,7 @@ RULES = (
     too_few_for_norm,
     silent_layer,
     dead_units,
+    symmetric,
     through_time,
     over_depth,
     small_batch_explodes,

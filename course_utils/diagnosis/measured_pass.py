@@ -226,6 +226,12 @@ class MeasuredPass:
             units[call.name] = 1 - float(alive.double().mean()), alive.numel()
         return units
 
+    @cached_property
+    def grads_by_id(self) -> dict[int, Tensor | None]:
+        """Gradient over `scale` by id of the parameter."""
+        named = dict(self.model.named_parameters())
+        return {id(named[name]): grad for name, grad in self.grads.items()}
+
 
 def measure(
     model: nn.Module, batch: Batch, loss: Loss, optimizer: torch.optim.Optimizer | None = None
