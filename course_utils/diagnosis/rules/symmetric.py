@@ -58,7 +58,7 @@ class Twins(NamedTuple):
     noise: bool = False
 
 
-@rule(silences=("constant_output", "zero_gradient", "unbalanced_update"))
+@rule(silences=("constant_output", "unbalanced_update"))
 def symmetric(case: Case) -> Finding | None:
     """Hidden layers of which at most half of the units are different units."""
     measured_pass = case.measured_pass
