@@ -301,19 +301,47 @@ def _orthogonal(rnn: nn.RNN) -> bool:
     return all(bool(((w @ w.T - eye).abs() < 1e-3).all()) for w in weights)
 
 
-def recurrent(module: object, name: str, kind: str, steps: int) -> str:
-    """For a gradient that vanishes or explodes through time."""
+def recurrent(
+    module: object,
+    name: str,
+    kind: str,
+    steps: int,
+    *,
+    part: tuple[int, int, int] | None = None,
+    activation: str | None = None,
+) -> str:
+    """For a gradient that vanishes or explodes through time.
+
+    Args:
+        module: A recurrent module, a cell, or the layer of a recurrence that is written out.
+        name: Its name.
+        kind: "vanishing" or "exploding".
+        steps: T.
+        part: Axis, start and stop of that part of the layer's weights that the state meets.
+        activation: Name of the activation behind each step that is written out.
+    """
     place = path("" if name == "(model)" else name)
     each = f'for name, weight in {place}.named_parameters():\n    if "weight_hh" in name:\n'
     first = clip() + "\n" if kind == "exploding" else ""
     if not isinstance(module, nn.RNNBase | nn.RNNCellBase):
         shape: tuple[int, ...] = getattr(getattr(module, "weight", None), "shape", ())
+        section = ""
+        if part is not None:
+            axis, start, stop = part
+            shape = (shape[1 - axis], stop - start)
+            section = f"[:, {start}:{stop}]" if axis else f"[{start}:{stop}]"
         if len(shape) != 2 or shape[0] != shape[1]:
             return first + (
                 "# start from recurrent weights of spectral radius 1, or use gates (nn.LSTMCell)"
             )
         weight = f"{place}.weight" if isinstance(module, nn.Module) else place
-        return f"{first}nn.init.orthogonal_({weight})  # recurrent weights with spectral radius 1"
+        init = "eye_" if activation == "relu" else "orthogonal_"
+        if section:
+            return (
+                f"{first}with torch.no_grad():  # the part of the weights that sees the state\n"
+                f"    nn.init.{init}({weight}{section})  # spectral radius 1"
+            )
+        return f"{first}nn.init.{init}({weight})  # recurrent weights with spectral radius 1"
     if getattr(module, "nonlinearity", None) == "relu":  # orthogonal weights would vanish
         eye = "nn.init.eye_(weight)  # Le, Jaitly and Hinton 2015; ReLU passes it unchanged"
         return f"{first}{each}        {eye}"

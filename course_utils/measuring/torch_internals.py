@@ -107,6 +107,21 @@ def moment_of(node: Node) -> int:
     return node._sequence_nr()
 
 
+def saved_input(product: Node) -> Tensor | None:
+    """What a linear or convolution kept of its input to have the gradient of its weight.
+
+    None where it kept nothing (a frozen weight), or something that was changed in place since.
+    """
+    for name in ("mat1", "self", "input"):
+        try:
+            value = getattr(product, f"_saved_{name}", None)
+        except RuntimeError:
+            return None
+        if isinstance(value, Tensor):
+            return value
+    return None
+
+
 def saved(node: Node, name: str, default: float) -> float:
     """A number that the operation kept for its backward pass, such as the slope of a LeakyReLU."""
     return float(getattr(node, f"_saved_{name}", default))
