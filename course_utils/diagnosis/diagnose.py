@@ -23,6 +23,7 @@ from .rules.symmetric import symmetric
 from .rules.through_time import through_time
 from .rules.unbalanced_update import unbalanced_update
 from .rules.update_size import update_size
+from .rules.warm_up import warm_up
 from .rules.zero_start import zero_start
 from .running import borrowed, runnable, to_training
 
@@ -43,6 +44,7 @@ RULES = (
     saturated,
     constant_output,
     zero_start,
+    warm_up,
     not_optimized,
     update_size,
     unbalanced_update,

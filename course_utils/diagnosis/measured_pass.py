@@ -19,6 +19,7 @@ from .bare_weights import with_bare_products
 from .batch import Batch, Loss, as_scalar, evaluate, loss_of
 from .graph import Path, activation_name, follow, reaches, slopes, walk
 from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms, spread_over_batch
+from .post_norm import PostNorm, post_norm
 from .recurrence import Recurrence, through_recurrences
 from .running import explained, gradients
 from .slope import Slope, fit_slope
@@ -238,6 +239,11 @@ class MeasuredPass:
         """Gradient over `scale` by id of the parameter."""
         named = dict(self.model.named_parameters())
         return {id(named[name]): grad for name, grad in self.grads.items()}
+
+    @cached_property
+    def post_norm(self) -> PostNorm:
+        """Blocks whose norm stands behind the addition."""
+        return post_norm(self.output_nodes)
 
     @cached_property
     def zero_calls(self) -> set[LayerCall]:

@@ -15,7 +15,7 @@ from ..measuring import torch_internals
 from ..measuring.torch_internals import outputs_of
 from ..recording import record_through_time
 from .bare_weights import unit_axis
-from .graph import PRODUCTS, Path, activation_name, reaches, slopes, stem, walk
+from .graph import PRODUCTS, Path, activation_name, is_plumbing, reaches, slopes, stem, walk
 from .layer_calls import LayerCall, rms
 from .slope import LIMIT, Slope, fit_slope
 
@@ -325,6 +325,16 @@ def _by_path(
             f"{again}: the factor is the spectral radius of what carries the state on, times the "
             "slope of the activation."
         )
+    last = paths.get(calls[-1])
+    if last and sum(parent.module is calls[0].module for parent in last.parents) > 1:
+        radius = theory.spectral_radius(weight.detach())
+        return math.nan, (
+            f"{again}, of spectral radius {radius:.3g}, and a way around them: a skip or a gate "
+            "carries the state on."
+        )
+    if last and not last.activations and all(map(is_plumbing, last.nodes)):
+        radius = theory.spectral_radius(weight.detach())
+        return radius, f"{again}, of spectral radius {radius:.3g}, with no activation between."
     nodes = [n for call in calls if call in paths for n in paths[call].activations[:1]]
     values = [value for value in map(slopes, nodes) if value is not None]
     if len(values) < len(calls) - 1 or any(value.shape[-1] != len(weight) for value in values):

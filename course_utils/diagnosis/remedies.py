@@ -272,6 +272,25 @@ def standardize(shape: tuple[int, ...]) -> str:
     return f"{said}model = nn.Sequential({norm}({shape[1]}, affine=False), model)"
 
 
+def pre_norm(*, stock: bool) -> str:
+    """The norm in front of each branch, where the layers are torch's own; and a warm-up."""
+    warm_up = (
+        "# or start again from fresh weights with the norm where it is, and warm up:\n"
+        "# torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / 4000))"
+    )
+    if not stock:
+        return f"# in each block: x + f(norm(x)) in place of norm(x + f(x))\n{warm_up}"
+    return (
+        "for part in model.modules():\n"
+        "    if isinstance(part, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)):\n"
+        "        part.norm_first = True\n"
+        "    elif isinstance(part, (nn.TransformerEncoder, nn.TransformerDecoder)):\n"
+        "        if part.norm is None:  # one norm behind the whole stack\n"
+        "            weight = part.layers[-1].norm1.weight\n"
+        "            part.norm = nn.LayerNorm(weight.shape).to(weight)\n" + warm_up
+    )
+
+
 def clip() -> str:
     """Norm clipping, between backward and the optimizer's step."""
     return (

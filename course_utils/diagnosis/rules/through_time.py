@@ -34,11 +34,10 @@ def _converges(one: Recurrence) -> str:
     """A remark on a loop that vanishes because it has arrived."""
     return (
         f"{one.name} runs {one.steps} times in a row and its states converge: successive ones "
-        f"differ by {one.shrinking:.3g} times as much at each iteration, and where they end "
-        "depends on the input. Contraction is what makes them converge, so that the gradient of "
-        f"the first iterations fades ({one.slope.factor:.3g} per iteration) is no fault: the "
-        "result does not depend on where it started. That is right for a fixed point (deep "
-        "equilibrium, unrolled solver); if the steps have to be remembered, it is vanishing."
+        f"differ {one.shrinking:.3g} times as much at each iteration, and where they end depends "
+        "on the input. That is a contraction, as a fixed point needs (deep equilibrium, unrolled "
+        f"solver), so it is no fault that the gradient fades by {one.slope.factor:.3g} per "
+        "iteration. If the first steps have to be remembered, it is vanishing."
     )
 
 
