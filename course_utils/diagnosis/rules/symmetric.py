@@ -65,7 +65,7 @@ def symmetric(case: Case) -> Finding | None:
     found = dict(_symmetric_layers(measured_pass))
     if not found:
         return None
-    if 2 * len(found) >= len({c.module for c in measured_pass.calls}) - 1:
+    if 4 * len(found) >= len({c.module for c in measured_pass.calls}) - 1:
         case.silenced |= set(_EXPLAINED)  # what so few units do is no fault of the scale
     readers = [twins.reader for twins in found.values() if twins.reader is not None]
     named = list(dict.fromkeys(call.name for call in [*found, *readers]))
@@ -107,9 +107,10 @@ def _symmetric_layers(measured_pass: MeasuredPass) -> Iterator[tuple[LayerCall, 
         return
     roots = [output.grad_fn for output in measured_pass.outputs]
     answers = {c.module for r in roots for c in follow(r, measured_pass.ends).parents}
-    for units in alike:
-        if units.call.module in answers:
-            continue
+    hidden = [units for units in alike if units.call.module not in answers]
+    sure = False
+    silent: list[tuple[LayerCall, Twins]] = []
+    for units in hidden:
         labels = _groups(units.weights, _rounding(units.weights))
         columns = _columns(measured_pass, units, layers)
         twins = _twins(labels, units)
@@ -118,11 +119,18 @@ def _symmetric_layers(measured_pass: MeasuredPass) -> Iterator[tuple[LayerCall, 
             wide = _twins(both, columns)
             twins = twins._replace(reader=wide.reader) if twins and wide else twins or wide
             dropped = twins is None and _drops(measured_pass.model) and columns.grads is not None
-            if dropped and 2 * len(set(both)) <= len(both):
-                twins = Twins(len(set(both)), len(both), columns.call, noise=True)
+            by_weights = Twins(len(set(both)), len(both), columns.call, noise=bool(dropped))
+            if twins is None and 2 * by_weights.distinct <= by_weights.units:
+                if dropped:
+                    twins = by_weights
+                else:  # no gradient arrives to tell whether they are
+                    silent.append((units.call, by_weights))
         if twins:
+            sure = True
             reader = None if twins.reader is units.call else twins.reader
             yield units.call, twins._replace(reader=reader)
+    if sure:
+        yield from silent
 
 
 def _twins(labels: Sequence[int], units: Units) -> Twins | None:
