@@ -25,11 +25,14 @@ from .rules.over_depth import over_depth
 from .rules.rule import Case
 from .rules.saturated import saturated
 from .rules.shattered import shattered
+from .rules.symmetric import symmetric
 from .rules.through_time import through_time
 from .rules.unbalanced_update import unbalanced_update
 from .rules.undecided import undecided
 from .rules.update_size import update_size
+from .rules.warm_up import warm_up
 from .rules.zero_gradient import zero_gradient
+from .rules.zero_start import zero_start
 from .running import borrowed, runnable, to_training, tried_outside
 
 RULES = (
@@ -45,12 +48,15 @@ RULES = (
     saturated_output,
     zero_gradient,
     dead_units,
+    symmetric,
     through_time,
     over_depth,
     small_batch_explodes,
     shattered,
     saturated,
     constant_output,
+    zero_start,
+    warm_up,
     not_optimized,
     update_size,
     unbalanced_update,

@@ -108,6 +108,24 @@ def moment_of(node: Node) -> int:
     return node._sequence_nr()
 
 
+def saved_tensor(node: Node, name: str) -> Tensor | None:
+    """A tensor that the operation kept for its backward pass; None where it kept none."""
+    try:
+        value = getattr(node, f"_saved_{name}", None)
+    except RuntimeError:  # freed, or changed in place since
+        return None
+    return value if isinstance(value, Tensor) else None
+
+
+def saved_input(product: Node) -> Tensor | None:
+    """What a linear or convolution kept of its input to have the gradient of its weight.
+
+    None where it kept nothing (a frozen weight), or something that was changed in place since.
+    """
+    values = (saved_tensor(product, name) for name in ("mat1", "self", "input"))
+    return next((value for value in values if value is not None), None)
+
+
 def saved(node: Node, name: str, default: float) -> float:
     """A number that the operation kept for its backward pass, such as the slope of a LeakyReLU."""
     return float(getattr(node, f"_saved_{name}", default))
