@@ -304,7 +304,8 @@ def measure(
                 with explained("the loss of", model, batch):
                     answer = evaluate(output, batch, loss)
                 value = as_scalar(answer, loss)
-                start, scale, own_gradient = _where_to_start(output, value)
+                with explained("the backward pass of", model, batch):
+                    start, scale, own_gradient = _where_to_start(output, value)
             calls = with_bare_products(model, value.grad_fn, call_recorder.calls)
             call_recorder.armed = True
             inputs = [t for t in batch.tensors() if t.requires_grad and t.is_leaf]
