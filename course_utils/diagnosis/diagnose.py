@@ -22,6 +22,7 @@ from .rules.saturated import saturated
 from .rules.shattered import shattered
 from .rules.through_time import through_time
 from .rules.unbalanced_update import unbalanced_update
+from .rules.unscaled import unscaled
 from .rules.update_size import update_size
 from .running import borrowed, runnable, to_training, tried_outside
 
@@ -40,6 +41,7 @@ RULES = (
     small_batch_explodes,
     shattered,
     saturated,
+    unscaled,
     constant_output,
     not_optimized,
     update_size,
