@@ -18,15 +18,17 @@ from ..recording import GradientRecord, record
 from .bare_weights import with_bare_products
 from .batch import Batch, Loss, as_scalar, evaluate
 from .graph import Path, activation_name, follow, reaches, slopes, walk
-from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms
+from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms, spread_over_batch
+from .post_norm import PostNorm, post_norm
 from .recurrence import Recurrence, through_recurrences
 from .running import explained, from_reentrant_checkpoint, gradients, run
 from .slope import Slope, fit_slope
+from .zero_start import is_zero, zero_factors
 
 LOOP = 4
 """A layer called so often in one pass, each time on what came of the last, is a recurrence."""
 
-_SMALLEST = 1e-37  # below it float32 has no digits left
+SMALLEST = 1e-37  # below it float32 has no digits left
 
 
 class TooFewValues(Exception):
@@ -136,6 +138,11 @@ class MeasuredPass:
         return asks and self.loss_value.requires_grad
 
     @cached_property
+    def output_paths(self) -> list[Path]:
+        """What stands behind the last layers, for each output."""
+        return [follow(tensor.grad_fn, self.ends) for tensor in self.outputs]
+
+    @cached_property
     def output_nodes(self) -> list[Node]:
         """Nodes of the graph below the output."""
         roots = {t.grad_fn for t in self.outputs if t.grad_fn is not None}
@@ -180,13 +187,19 @@ class MeasuredPass:
         Inputs, not preactivations: before a batch norm the gradient is inversely proportional to
         the scale of the weights, which means nothing.
         """
-        calls = [call for call in self.trunk if not math.isnan(call.grad_in)]
+        calls = [
+            call
+            for call in self.trunk
+            if not math.isnan(call.grad_in) and not (call.grad_in == 0 and call in self.zero_calls)
+        ]
         slope = fit_slope(
             [call.grad_in * math.sqrt(math.prod(call.in_shape)) for call in calls],
             [self.places[call] for call in calls],
             [call.in_shape for call in calls],
             max((self.places[call] for call in self.trunk), default=0),
         )
+        if (self.zero_calls or self.zero_factors) and not self.cut_by_zero:  # 0 by construction
+            return replace(slope, underflow=False)
         sizes = [call.grad_in for call in calls]
         if math.isnan(slope.factor) and 0 in sizes and any(size > 0 for size in sizes):
             if not any(path.skip for path in self.paths.values()):  # one layer took it all away
@@ -224,13 +237,49 @@ class MeasuredPass:
                 values is None
                 or values.dim() < 2
                 or not values.numel()
-                or sizes.get(call.name, 1.0) < _SMALLEST
+                or sizes.get(call.name, 1.0) < SMALLEST
             ):
                 continue
             axis = 1 if isinstance(call.module, CONVOLUTIONS) else values.dim() - 1
             alive = values.transpose(0, axis).flatten(1).ne(0).any(1)
             units[call.name] = 1 - float(alive.double().mean()), alive.numel()
         return units
+
+    @cached_property
+    def grads_by_id(self) -> dict[int, Tensor | None]:
+        """Gradient over `scale` by id of the parameter."""
+        named = dict(self.model.named_parameters())
+        return {id(named[name]): grad for name, grad in self.grads.items()}
+
+    @cached_property
+    def post_norm(self) -> PostNorm:
+        """Blocks whose norm stands behind the addition."""
+        return post_norm(self.output_nodes)
+
+    @cached_property
+    def zero_calls(self) -> set[LayerCall]:
+        """Calls of layers all of whose weights are 0, which hand no gradient on."""
+        return {
+            call
+            for call in self.trunk
+            if isinstance(weight := getattr(call.module, "weight", None), Tensor)
+            and is_zero(weight)
+        }
+
+    @cached_property
+    def cut_by_zero(self) -> bool:
+        """Whether a layer of zero weights that is no output keeps the input from the output."""
+        last = {c for t in self.outputs for c in follow(t.grad_fn, self.ends).parents}
+        batches = [t for t in self.outputs if t.dim() > 1 and len(t) > 1]
+        constant = all(not spread_over_batch(t) > 8 * torch.finfo(t.dtype).eps for t in batches)
+        return bool(batches) and constant and not self.zero_calls <= last
+
+    @cached_property
+    def zero_factors(self) -> list[str]:
+        """Names of parameters that are 0, multiply something, and move at the first step."""
+        weights = {id(getattr(call.module, "weight", None)) for call in self.calls}
+        named = dict(self.model.named_parameters())
+        return zero_factors(named, self.grads, weights, self.output_nodes)
 
 
 def measure(

@@ -4,7 +4,6 @@ import torch
 
 from .. import remedies
 from ..layer_calls import spread_over_batch
-from ..measured_pass import MeasuredPass
 from ..report import Finding
 from .rule import Case, rule
 
@@ -21,12 +20,8 @@ def constant_output(case: Case) -> Finding | None:
     spreads = [spread_over_batch(t) if bool((t != 0).any()) else 0.0 for t in answers]
     if not all(s <= 8 * torch.finfo(t.dtype).eps for t, s in zip(answers, spreads, strict=True)):
         return None
-    if _starts_at_zero(case.measured_pass):
-        case.notes.append(
-            "the last layer starts at zero, so the output is constant and no gradient passes "
-            "it before its first step. Measure again after that."
-        )
-        return None
+    if case.measured_pass.own_gradient and case.measured_pass.zero_factors:
+        return None  # it starts at zero on purpose and moves
     weights = [p.detach() for p in case.measured_pass.model.parameters() if p.dim() >= 2]
     alike = sum(bool((weight == weight.flatten()[0]).all()) for weight in weights)
     return Finding(
@@ -44,10 +39,3 @@ def constant_output(case: Case) -> Finding | None:
         remedy=remedies.kaiming("relu"),
         notebook=remedies.CHAPTERS[5],
     )
-
-
-def _starts_at_zero(measured_pass: MeasuredPass) -> bool:
-    """Whether only the last layer's weights are zero, as is done on purpose."""
-    modules = [call.module for call in measured_pass.trunk if hasattr(call.module, "weight")]
-    zero = [bool((module.weight == 0).all()) for module in modules]
-    return len(zero) > 1 and zero[-1] and not any(zero[:-1])

@@ -17,8 +17,11 @@ from ..measured_pass import MeasuredPass
 from ..report import Finding
 from .rule import Case, rule
 
-COSTS = 0.05
+COSTS = 0.1
 """A floor below this share of what a constant gets is no mismatch: labels are often smoothed."""
+
+BEYOND = 0.25
+"""The same for targets that an activation cannot reach: some outliers may be cut on purpose."""
 
 _MOVES = (
     *("View", "UnsafeView", "Reshape", "ReshapeAlias", "Unsqueeze", "Squeeze", "Transpose"),
@@ -78,6 +81,8 @@ def loss_mismatch(case: Case) -> Finding | None:
     measured_pass = case.measured_pass
     root = measured_pass.loss_value.grad_fn
     if root is None or not bool(measured_pass.loss_value.isfinite()):
+        return None
+    if not any(p.requires_grad for p in measured_pass.model.parameters()):
         return None
     found = next(_looked_for(measured_pass, list(walk(root))), None)
     if found is None:
@@ -199,27 +204,17 @@ def _nll(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
 
 
 def _cross_entropy(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
-    """Logits that cannot be far apart, or a single one, or targets below 0."""
+    """Logits that cannot be far apart."""
     result = kept(node, "result")
     dim = signed(kept(node, "dim")) % max(result.dim(), 1)
     classes, source = result.shape[dim], _source_of(node)
-    if classes == 1 and _at_output(measured_pass, node):
-        return Mismatch(
-            "The softmax runs over one class, whose probability is 1 whatever the model says: the "
-            "loss is 0 for every answer and has no gradient. One output per class, or "
-            "binary_cross_entropy_with_logits for one.",
-            "# F.binary_cross_entropy_with_logits(output, target.float()), or a last layer with "
-            "one output per class",
-            quantity="is the number of classes of the loss",
-            measured=1.0,
-        )
-    if source is None or not _at_output(measured_pass, node):
+    if source is None or classes < 2 or not _at_output(measured_pass, node):
         return None
     low, high, name = reach(source)
     if name == "Softmax" or not high - low < math.inf:
         return None
     floor = math.log1p((classes - 1) * math.exp(low - high))
-    if floor < 2 * COSTS * math.log(classes):
+    if floor < COSTS * math.log(classes):
         return None
     names = _modules_of(measured_pass, _MODULES.get(name, nn.Identity))
     return Mismatch(
@@ -332,7 +327,7 @@ def _binary(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
         return None
     ones = float(target.double().mean())
     floor = ones * math.log1p(math.exp(-high)) + (1 - ones) * math.log1p(math.exp(low))
-    if floor < 2 * COSTS * math.log(2):
+    if floor < COSTS * math.log(2):
         return None
     names = _modules_of(measured_pass, _MODULES.get(name, nn.Identity))
     return Mismatch(
@@ -364,7 +359,7 @@ def _out_of_reach(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
     if not missed > 0:
         return None
     constant = float(term.of(target - target.mean()).mean())
-    if missed < COSTS * constant:
+    if missed < BEYOND * constant:
         return None
     names = _modules_of(measured_pass, _MODULES.get(name, nn.Identity))
     reaches = f"between {low:.3g} and {high:.3g}" if high < math.inf else f"not below {low:.3g}"

@@ -15,14 +15,23 @@ from ..measured_pass import MeasuredPass
 from ..report import Finding
 from .rule import Case, rule
 
-LARGE, SMALL = 10.0, 1e-3
+LARGE, SMALL = 20.0, 1e-3
 """RMS of inputs beyond which they are no longer of the scale that weights are drawn for."""
+
+FITS = 5.0
+"""RMS of sums of inputs up to which a layer's weights fit them, however large they are."""
 
 FAR = 30.0
 """How many times larger targets are than outputs, or outputs than targets."""
 
 TIMES = 3.0
 """A first loss beyond so many times that of someone who does not look comes from its outputs."""
+
+SURE = 6.0
+"""RMS of logits beyond which a model is surer than a usual initialization makes it."""
+
+LARGE_WEIGHTS = 3.0
+"""σ_w beyond which a last layer is to blame for its large outputs."""
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, RunningNorms)
 _READERS = (nn.Linear, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, *CONVOLUTIONS)
@@ -49,6 +58,8 @@ def unscaled(case: Case) -> Finding | None:
     if not math.isfinite(loss) or kinds & {"saturated", "exploding", "non_finite"}:
         return None
     blind = blind_loss(measured_pass)
+    if loss == 0:
+        return None
     if blind is not None and loss < blind[0] / 2:
         return None  # it fits its data as they are
     found = _inputs(measured_pass)
@@ -86,7 +97,7 @@ def _inputs(measured_pass: MeasuredPass) -> Found | None:
         if SMALL < size < LARGE or _is_normed(measured_pass, call):
             continue
         made_by = size * weight * math.sqrt(call.fan_in)  # RMS of what it adds up to, unless even
-        if SMALL * LARGE < made_by < LARGE / 2:
+        if 10 * SMALL < made_by < FITS:
             continue  # weights that fit this scale
         return _input_found(measured_pass, call, data, size)
     return None
@@ -176,7 +187,7 @@ def _targets(measured_pass: MeasuredPass) -> Found | None:
         if made > FAR * wanted and (made > FAR or wanted < 1 / FAR / 3):
             remedy = (
                 _smaller(measured_pass, term.node, wanted / made)
-                if made > LARGE
+                if made > 1
                 else f"# in the data: target = target / {wanted:.3g}"
             )
             return Found(
@@ -209,12 +220,18 @@ def _logits(measured_pass: MeasuredPass) -> Found | None:
         value, (layer, scaled) = term.value(), _last_layer(measured_pass, term.node)
         if not value > TIMES * alike or not layer or scaled:
             continue
-        size = _size_of_logits(measured_pass, term)
-        if not size > 2:
+        size, weights = _size_of_logits(term), _weights_of(measured_pass, layer)
+        if not size > (SURE if weights > LARGE_WEIGHTS else 3 * SURE):
             continue
         return Found(
             f"The first logits have a root mean square of {size:.3g} about their mean: the model "
-            "is sure before it has learned anything, and mostly wrong.",
+            "is sure before it has learned anything, and mostly wrong."
+            + (
+                f" {layer} multiplies the size of what it reads by {weights:.3g} (σ_w), where 1 "
+                "keeps it."
+                if weights > LARGE_WEIGHTS
+                else ""
+            ),
             _smaller(measured_pass, term.node, 1 / size),
             "is the root mean square of the first logits",
             size,
@@ -224,7 +241,13 @@ def _logits(measured_pass: MeasuredPass) -> Found | None:
     return None
 
 
-def _size_of_logits(measured_pass: MeasuredPass, term: Term) -> float:
+def _weights_of(measured_pass: MeasuredPass, layer: str) -> float:
+    """σ_w of a layer: RMS of its weights times √fan_in; NaN for others."""
+    call = next(call for call in measured_pass.calls if call.name == layer)
+    return math.sqrt(call.variances()[0])
+
+
+def _size_of_logits(term: Term) -> float:
     """RMS of what goes into the softmax or sigmoid, about the mean of the classes."""
     value = term.got.detach()
     if term.kind != "bce_with_logits":
