@@ -403,6 +403,9 @@ def saturated_inputs(draw: Draw) -> Patient:
 # ---------------------------------------------------------------- NaN, Inf
 
 
+NON_FINITE = frozenset({"non_finite"})
+
+
 class Log(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.log()
@@ -450,6 +453,117 @@ def nan_overflow(draw: Draw) -> Patient:
     model = _mlp(draw, draw.whole(55, 70), width, init="normal", std=1.0)
     has = {"non_finite", "exploding"}
     return _patient("N(0,1) weights until overflow", model, draw, (width,), has)
+
+
+def _root_of_zero(o: Tensor, y: Tensor) -> Tensor:
+    return (o - o.detach()).pow(2).sum(1).sqrt().mean() + o.pow(2).mean()
+
+
+def _arc_cosine_of_one(o: Tensor, y: Tensor) -> Tensor:
+    return torch.acos(1 - (o - o.detach()).pow(2).sum(1)).mean()
+
+
+def _power_of_zero(o: Tensor, y: Tensor) -> Tensor:
+    return ((o - o.detach()).abs() ** 0.3).mean()
+
+
+def _branch_not_taken(o: Tensor, y: Tensor) -> Tensor:
+    return torch.where(o.detach() < 1e9, o, (o * 0 + 200).exp()).mean()
+
+
+def nan_behind_the_output(draw: Draw) -> Patient:
+    """A loss that is finite, and whose slope is not."""
+    width = draw.whole(16, 64)
+    model = _mlp(draw, draw.whole(1, 6), width)
+    loss = draw.one(_root_of_zero, _arc_cosine_of_one, _power_of_zero, _branch_not_taken)
+    batch = classes(draw, draw.batch_size(2), width)
+    return Patient("a slope of the loss is infinite", model, batch, loss, NON_FINITE)
+
+
+def nan_selection(draw: Draw) -> Patient:
+    """A mean over nothing: no label counts, or nothing is selected."""
+    width = draw.whole(16, 64)
+    model = _mlp(draw, draw.whole(1, 6), width)
+    x, y = classes(draw, draw.batch_size(), width)
+    if draw.whole(0, 1):
+        batch, loss = (x, y * 0 - 100), F.cross_entropy
+    else:
+        batch, loss = (x, y * 0), lambda o, y: (o[y > 0] - 1).square().mean()
+    return Patient("a mean over nothing", model, batch, loss, NON_FINITE)
+
+
+def nan_range(draw: Draw) -> Patient:
+    """A number beyond its format: a square in float16, the exp of a log-variance."""
+    width = draw.whole(16, 64)
+    model = _mlp(draw, draw.whole(1, 4), width)
+    nn.init.constant_(model.get_submodule(list(dict(model.named_modules()))[-1]).bias, 300.0)
+    batch = classes(draw, draw.batch_size(), width)
+    loss = draw.one(
+        lambda o, y: o.half().square().float().mean(), lambda o, y: (o.exp() - o).mean()
+    )
+    return Patient("beyond the number format", model, batch, loss, NON_FINITE)
+
+
+class OneHead(nn.Module):
+    """One head, written by hand, over sequences of which some places are padding."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, 10)
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, -1)
+        scores = q @ k.transpose(1, 2) / x.shape[-1] ** 0.5
+        scores = scores.masked_fill(padding[:, None], -math.inf)
+        return self.out((scores.softmax(-1) @ v).mean(1))
+
+
+def _padded(draw: Draw, name: str, has: set, padded: bool) -> Patient:
+    width, length, size = draw.whole(8, 48), draw.whole(3, 12), draw.batch_size(2, 64)
+    x, y = classes(draw, size, length, width)
+    padding = torch.arange(length) >= torch.randint(1, length + 1, (size, 1))
+    if padded:
+        padding[draw.whole(0, size - 1)] = True
+    model = OneHead(width)
+    cu.initialize(model, "xavier", generator=draw.generator)
+    return Patient(name, model, ((x, padding), y), F.cross_entropy, frozenset(has))
+
+
+def nan_padding(draw: Draw) -> Patient:
+    return _padded(draw, "a sample that is all padding", {"non_finite"}, padded=True)
+
+
+def healthy_padding(draw: Draw) -> Patient:
+    return _padded(draw, "attention with padding", {"healthy"}, padded=False)
+
+
+def healthy_losses(draw: Draw) -> Patient:
+    """Losses that come near a singular point and are written so that it does no harm."""
+    width = draw.whole(48, 96)
+    model = _mlp(draw, draw.whole(3, 6), width)
+    x, y = classes(draw, draw.batch_size(4), width)
+    y[1::2] = -100
+    numbers = draw.normal(len(x), 10)
+    numbers[::2] = math.nan
+
+    def root(o: Tensor, y: Tensor) -> Tensor:
+        positive = torch.where(o > 0, o, torch.ones_like(o))
+        return torch.where(o > 0, positive.sqrt(), o).mean()
+
+    def known(o: Tensor, y: Tensor) -> Tensor:
+        return (o - y)[~y.isnan()].square().mean()
+
+    def excluded(o: Tensor, y: Tensor) -> Tensor:
+        mask = F.one_hot((y + 1) % 10, 10).bool()
+        return F.cross_entropy(o.masked_fill(mask, -math.inf), y)
+
+    batch, loss = draw.one(
+        ((x, y), F.cross_entropy),
+        ((x, y.clamp_min(0)), excluded),
+        ((x, numbers), known),
+        ((x, y), root),
+    )
+    return Patient("near a singular point", model, batch, loss, frozenset({"healthy"}))
 
 
 # ---------------------------------------------------------------- wrong wiring
@@ -904,7 +1018,17 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
     "dead": (dead_layer, dead_units, dead_conv, dead_output),
     "saturated": (saturated_biases, saturated_inputs, saturated_output),
     "zero_gradient": (flat_steps, flat_clamp, flat_loss, zero_pair),
-    "non_finite": (nan_log, nan_backward, nan_weight, nan_input, nan_overflow),
+    "non_finite": (
+        nan_log,
+        nan_backward,
+        nan_weight,
+        nan_input,
+        nan_overflow,
+        nan_behind_the_output,
+        nan_selection,
+        nan_range,
+        nan_padding,
+    ),
     "wired wrong": (double_softmax, detached, zeros, small_batch, unbalanced),
     "healthy": (
         healthy_he,
@@ -930,6 +1054,8 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         healthy_margin,
         healthy_sure_output,
         healthy_undone_output,
+        healthy_padding,
+        healthy_losses,
     ),
 }
 

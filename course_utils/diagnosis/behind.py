@@ -183,8 +183,8 @@ def _flat(behind: Behind, value: Tensor) -> Tensor | None:
     if behind.name == "softmax":
         slope = (value * (1 - value)).amax(saved_dimension(behind.node), keepdim=True)
         return (slope < _EDGE / 4).expand_as(value)
-    slope = slopes(behind.node)
-    return None if slope is None else slope < _EDGE * LARGEST_SLOPE[behind.name]
+    values = slopes(behind.node)
+    return None if values is None else values < _EDGE * LARGEST_SLOPE[behind.name]
 
 
 def _middle(behind: Behind, value: Tensor) -> Tensor:

@@ -108,15 +108,36 @@ def moment_of(node: Node) -> int:
     return node._sequence_nr()
 
 
+def saved_tensor(node: Node, name: str) -> Tensor | None:
+    """A tensor that the operation kept for its backward pass; None where it kept none."""
+    try:
+        value = getattr(node, f"_saved_{name}", None)
+    except RuntimeError:  # freed, or changed in place since
+        return None
+    return value if isinstance(value, Tensor) else None
+
+
+def saved_input(product: Node) -> Tensor | None:
+    """What a linear or convolution kept of its input to have the gradient of its weight.
+
+    None where it kept nothing (a frozen weight), or something that was changed in place since.
+    """
+    values = (saved_tensor(product, name) for name in ("mat1", "self", "input"))
+    return next((value for value in values if value is not None), None)
+
+
 def saved(node: Node, name: str, default: float) -> float:
     """A number that the operation kept for its backward pass, such as the slope of a LeakyReLU."""
     return float(getattr(node, f"_saved_{name}", default))
 
 
-def saved_tensor(node: Node, name: str) -> Tensor | None:
-    """A tensor that the operation kept for its backward pass; None where it kept none."""
-    value = getattr(node, f"_saved_{name}", None)
-    return value if isinstance(value, Tensor) else None
+def kept(node: Node, name: str) -> Any:
+    """What an operation kept for its backward pass under this name; None if it kept no such thing.
+
+    Raises:
+        RuntimeError: If the graph has been freed.
+    """
+    return getattr(node, f"_saved_{name}", None)
 
 
 def saved_text(node: Node, name: str) -> str:
@@ -137,3 +158,21 @@ def saved_number(node: Node, name: str) -> float | None:
     if isinstance(value, Tensor):
         return float(value) if value.numel() == 1 else None
     return None if value is None else float(value)
+
+
+def saved_tensors(node: Node) -> dict[str, Tensor]:
+    """Floating tensors that the operation kept for its backward pass, by name.
+
+    Those that were written to since, or that hooks have packed away and cannot give back, are
+    left out.
+    """
+    tensors = {}
+    for name in dir(node):
+        if name.startswith("_saved_"):
+            try:
+                value = getattr(node, name)
+            except RuntimeError:
+                continue
+            if isinstance(value, Tensor) and value.is_floating_point():
+                tensors[name.removeprefix("_saved_")] = value.detach()
+    return tensors
