@@ -1,5 +1,6 @@
 """Weights in a model's own code, `h @ self.U`: products that no hook on a module sees."""
 
+import itertools
 import math
 
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from .graph import PRODUCTS, stem, walk
 from .layer_calls import BareWeight, LayerCall, rms
 
 _FORMED = ("T", "Transpose", "Permute", "View", "Reshape", "UnsafeView", "Unsqueeze", "Squeeze")
+_NEAR = 12  # nodes from the output of a layer to its product
 OFTEN = 4
 """A module called so often is watched as a whole: its calls are the steps of a recurrence."""
 
@@ -100,6 +102,29 @@ def _uses(leaf: Node, consumers: dict[Node, list[Node]]) -> list[tuple[Node, Nod
             elif stem(user) in _FORMED:
                 queue.append(user)
     return uses
+
+
+def unit_axis(call: LayerCall, weight: Tensor) -> int | None:
+    """The axis of a matrix along which its units lie: 1 in x @ W, 0 in x @ W.T and W @ x.
+
+    Args:
+        call: A layer in whose own code the product stands.
+        weight: The matrix.
+
+    Returns:
+        The axis; None where no product of two matrices with it is near.
+    """
+    if call.out_node is None or weight.dim() != 2:
+        return None
+    for product in itertools.islice(walk(call.out_node), _NEAR):
+        factors = product.next_functions if stem(product) in ("Mm", "Addmm") else ()
+        for place, (node, _) in enumerate(factors):
+            flips = 0
+            while node is not None and stem(node) in ("T", "Transpose", "Permute"):
+                flips, node = flips + 1, node.next_functions[0][0]
+            if getattr(node, "variable", None) is weight:
+                return int(place == len(factors) - 1) ^ flips % 2
+    return None
 
 
 def _watch(call: LayerCall, product: Node, source: Node) -> None:

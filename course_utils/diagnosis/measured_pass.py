@@ -16,17 +16,19 @@ from ..measuring import tensors_in, torch_internals
 from ..measuring.torch_internals import Node
 from ..recording import GradientRecord, record
 from .bare_weights import with_bare_products
-from .batch import Batch, Loss, as_scalar, evaluate, loss_of
+from .batch import Batch, Loss, as_scalar, evaluate
 from .graph import Path, activation_name, follow, reaches, slopes, walk
-from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms
+from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms, spread_over_batch
+from .post_norm import PostNorm, post_norm
 from .recurrence import Recurrence, through_recurrences
-from .running import explained, gradients
+from .running import explained, from_reentrant_checkpoint, gradients, run
 from .slope import Slope, fit_slope
+from .zero_start import is_zero, zero_factors
 
 LOOP = 4
 """A layer called so often in one pass, each time on what came of the last, is a recurrence."""
 
-_SMALLEST = 1e-37  # below it float32 has no digits left
+SMALLEST = 1e-37  # below it float32 has no digits left
 
 
 class TooFewValues(Exception):
@@ -129,6 +131,17 @@ class MeasuredPass:
         """Floating tensors of the output that carry a gradient."""
         return _with_gradient(self.output)
 
+    @property
+    def differentiates_input(self) -> bool:
+        """Whether the batch takes a gradient itself, as where the input is what is trained."""
+        asks = any(tensor.requires_grad for tensor in self.batch.tensors())
+        return asks and self.loss_value.requires_grad
+
+    @cached_property
+    def output_paths(self) -> list[Path]:
+        """What stands behind the last layers, for each output."""
+        return [follow(tensor.grad_fn, self.ends) for tensor in self.outputs]
+
     @cached_property
     def output_nodes(self) -> list[Node]:
         """Nodes of the graph below the output."""
@@ -174,13 +187,19 @@ class MeasuredPass:
         Inputs, not preactivations: before a batch norm the gradient is inversely proportional to
         the scale of the weights, which means nothing.
         """
-        calls = [call for call in self.trunk if not math.isnan(call.grad_in)]
+        calls = [
+            call
+            for call in self.trunk
+            if not math.isnan(call.grad_in) and not (call.grad_in == 0 and call in self.zero_calls)
+        ]
         slope = fit_slope(
             [call.grad_in * math.sqrt(math.prod(call.in_shape)) for call in calls],
             [self.places[call] for call in calls],
             [call.in_shape for call in calls],
             max((self.places[call] for call in self.trunk), default=0),
         )
+        if (self.zero_calls or self.zero_factors) and not self.cut_by_zero:  # 0 by construction
+            return replace(slope, underflow=False)
         sizes = [call.grad_in for call in calls]
         if math.isnan(slope.factor) and 0 in sizes and any(size > 0 for size in sizes):
             if not any(path.skip for path in self.paths.values()):  # one layer took it all away
@@ -218,13 +237,49 @@ class MeasuredPass:
                 values is None
                 or values.dim() < 2
                 or not values.numel()
-                or sizes.get(call.name, 1.0) < _SMALLEST
+                or sizes.get(call.name, 1.0) < SMALLEST
             ):
                 continue
             axis = 1 if isinstance(call.module, CONVOLUTIONS) else values.dim() - 1
             alive = values.transpose(0, axis).flatten(1).ne(0).any(1)
             units[call.name] = 1 - float(alive.double().mean()), alive.numel()
         return units
+
+    @cached_property
+    def grads_by_id(self) -> dict[int, Tensor | None]:
+        """Gradient over `scale` by id of the parameter."""
+        named = dict(self.model.named_parameters())
+        return {id(named[name]): grad for name, grad in self.grads.items()}
+
+    @cached_property
+    def post_norm(self) -> PostNorm:
+        """Blocks whose norm stands behind the addition."""
+        return post_norm(self.output_nodes)
+
+    @cached_property
+    def zero_calls(self) -> set[LayerCall]:
+        """Calls of layers all of whose weights are 0, which hand no gradient on."""
+        return {
+            call
+            for call in self.trunk
+            if isinstance(weight := getattr(call.module, "weight", None), Tensor)
+            and is_zero(weight)
+        }
+
+    @cached_property
+    def cut_by_zero(self) -> bool:
+        """Whether a layer of zero weights that is no output keeps the input from the output."""
+        last = {c for t in self.outputs for c in follow(t.grad_fn, self.ends).parents}
+        batches = [t for t in self.outputs if t.dim() > 1 and len(t) > 1]
+        constant = all(not spread_over_batch(t) > 8 * torch.finfo(t.dtype).eps for t in batches)
+        return bool(batches) and constant and not self.zero_calls <= last
+
+    @cached_property
+    def zero_factors(self) -> list[str]:
+        """Names of parameters that are 0, multiply something, and move at the first step."""
+        weights = {id(getattr(call.module, "weight", None)) for call in self.calls}
+        named = dict(self.model.named_parameters())
+        return zero_factors(named, self.grads, weights, self.output_nodes)
 
 
 def measure(
@@ -243,17 +298,22 @@ def measure(
     call_recorder = CallRecorder(model)
     try:
         with _counting_values(model) as norm_counts, record(model, evaluation=True) as recorder:
-            with explained("the forward pass of", model, batch):
-                output = model(*batch.args, **batch.kwargs)
-            with explained("the loss of", model, batch):
-                answer = evaluate(output, batch, loss)
-            value = as_scalar(answer, loss)
+            with recorder.paused():  # model and loss may differentiate by themselves
+                with explained("the forward pass of", model, batch):
+                    output = run(model, batch)
+                with explained("the loss of", model, batch):
+                    answer = evaluate(output, batch, loss)
+                value = as_scalar(answer, loss)
+                start, scale, own_gradient = _where_to_start(output, value)
             calls = with_bare_products(model, value.grad_fn, call_recorder.calls)
-            start, scale, own_gradient = _where_to_start(output, value, batch, loss)
+            call_recorder.armed = True
+            inputs = [t for t in batch.tensors() if t.requires_grad and t.is_leaf]
             grads: list[Tensor | None] = [None] * len(parameters)
             if start is not None:
                 seed = torch.ones_like(start, dtype=torch.float64) / scale
-                grads = gradients(start, list(parameters.values()), seed)
+                wanted = [*parameters.values(), *inputs]
+                with explained("the backward pass of", model, batch):
+                    grads = gradients(start, wanted, seed)[: len(parameters)]
             with warnings.catch_warnings():  # a model of bare parameters has no layer to record
                 warnings.filterwarnings("ignore", message="No layer ran")
                 recorder.step(loss=value.detach())
@@ -280,40 +340,37 @@ def measure(
     )
 
 
-def _where_to_start(
-    output: object, value: Tensor, batch: Batch, loss: Loss
-) -> tuple[Tensor | None, float, bool]:
+def _where_to_start(output: object, value: Tensor) -> tuple[Tensor | None, float, bool]:
     """What to go back from (None for nothing), the scale to divide by, and if it is the loss."""
-    if not value.requires_grad or not bool(value.isfinite()):
+    if not value.requires_grad or not bool(value.detach().isfinite()):
         return None, 1.0, True
-    outputs = _with_gradient(output)
-    scale = 1.0 if loss is None or not outputs else _output_gradient(output, batch, loss)
-    if 0 < scale < math.inf:
-        return value, scale, True
-    if scale == 0 and outputs:
+    outputs = [tensor for tensor in _with_gradient(output) if tensor is not value]
+    scale = _output_gradient(outputs, value)
+    if scale == 0:
         generator = torch.Generator().manual_seed(0)
         drawn = [torch.randn(t.shape, generator=generator).to(t) for t in outputs]
         total = outputs[0].new_zeros(())
         for tensor, numbers in zip(outputs, drawn, strict=True):
             total = total + (tensor * numbers).sum()
         return total, 1.0, False
-    return None, 1.0, True
+    return value, scale if math.isfinite(scale) else 1.0, True
 
 
-def _output_gradient(output: object, batch: Batch, loss: Loss) -> float:
-    """RMS of ∂L/∂(output), from a second evaluation of the loss at a copy of the output."""
-    leaves: list[Tensor] = []
-
-    def leaf(value: object) -> object:
-        if isinstance(value, Tensor) and value.requires_grad:
-            value = value.detach().clone().requires_grad_()
-            leaves.append(value)
-        return value
-
-    value = loss_of(torch_internals.tree_map(leaf, output), batch, loss)
-    if not leaves or not value.requires_grad:
+def _output_gradient(outputs: list[Tensor], value: Tensor) -> float:
+    """RMS of ∂L/∂(output), the largest of several; 1 where the loss uses none of them itself."""
+    if value.grad_fn is None:
         return 1.0
-    grads = torch.autograd.grad(value, leaves, allow_unused=True)
+    edges = {tensor: torch.autograd.graph.get_gradient_edge(tensor).node for tensor in outputs}
+    reached = set(walk(value.grad_fn, ends=set(edges.values())))
+    used = [tensor for tensor in outputs if edges[tensor] in reached]
+    if not used:
+        return 1.0
+    try:
+        grads = torch.autograd.grad(value.sum(), used, retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        if not from_reentrant_checkpoint(error):
+            raise
+        return 1.0
     sizes = [rms(grad.detach()) for grad in grads if grad is not None]
     return max(sizes, default=1.0) if all(map(math.isfinite, sizes)) else math.inf
 

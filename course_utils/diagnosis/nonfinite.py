@@ -14,7 +14,7 @@ from ..measuring import ROOT, is_layer, tensors_in
 from ..measuring.torch_internals import Node, OperationWatcher, moment_of, sequence_number
 from .batch import Batch, Loss, loss_of, split_batch
 from .graph import stem, walk
-from .running import borrowed, explained, gradients, runnable, to_training
+from .running import borrowed, explained, gradients, run, runnable, to_training, tried_outside
 
 
 class NonFiniteSource(NamedTuple):
@@ -66,7 +66,8 @@ def first_nonfinite(model: nn.Module, batch: object, loss: Loss = None) -> NonFi
     parts = split_batch(model, batch, loss)
     with borrowed(model):
         to_training(model)
-        origin = trace_nonfinite(model, parts, loss)
+        with tried_outside(model, parts, loss):
+            origin = trace_nonfinite(model, parts, loss)
     return None if origin is None else origin.source
 
 
@@ -117,7 +118,7 @@ def trace_nonfinite(model: nn.Module, batch: Batch, loss: Loss) -> Origin | None
             tracer.comes_from(place, what + path, tensor)
     try:
         with explained("the forward pass of", model, batch), tracer:
-            output = model(*batch.args, **batch.kwargs)
+            output = run(model, batch)
         if tracer.origin is not None:
             return tracer.origin
         tracer.stack.append("(loss)")

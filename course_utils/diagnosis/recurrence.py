@@ -1,5 +1,6 @@
 """How the gradient of a recurrence changes from step to step, measured and predicted."""
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,14 +11,22 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from .. import theory
+from ..measuring import torch_internals
+from ..measuring.torch_internals import outputs_of
 from ..recording import record_through_time
-from .graph import Path, activation_name, slopes
-from .layer_calls import LayerCall
+from .bare_weights import unit_axis
+from .graph import PRODUCTS, Path, activation_name, is_plumbing, reaches, slopes, stem, walk
+from .layer_calls import LayerCall, rms
+from .one_direction import one_direction
 from .slope import LIMIT, Slope, fit_slope
 
 LEAST_STEPS = 4
 LEAST_TO_PERSIST = 8
 """Of fewer steps no half is long enough to tell a growth that lasts from one that stops."""
+
+
+_NEAR = 6  # nodes from the output of a layer to its product
+_REMAINS = 0.05  # least share of the differences between inputs that a fixed point has left
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,11 @@ class Recurrence:
         steps: T.
         predicted: The factor that the weights and slopes predict; NaN where theory says nothing.
         said: Why, in a sentence.
+        part: Axis, start and stop of that part of the weights that the state meets, where the
+            layer reads something beside it.
+        activation: Name of the activation behind each step of a written-out recurrence.
+        shrinking: What the difference of successive states is multiplied by per step, where they
+            converge to something that depends on the input; else NaN.
     """
 
     name: str
@@ -42,6 +56,9 @@ class Recurrence:
     steps: int
     predicted: float
     said: str
+    part: tuple[int, int, int] | None = None
+    activation: str | None = None
+    shrinking: float = math.nan
 
     @property
     def persists(self) -> bool:
@@ -77,14 +94,23 @@ def through_recurrences(
     for call in calls:
         if not call.recurrent or not call.cotangents or call.module in loops:
             continue
-        if call.module.bidirectional or not isinstance(call.input, Tensor):
-            what = "is bidirectional" if call.module.bidirectional else "reads a packed sequence"
+        plain = one_direction(call)
+        if not plain:
             unseen.append(
-                f"{call.name} {what}: its gradient through time is not measured. Measure next: "
-                "cu.record_through_time on one direction with a plain tensor."
+                f"the gradient of {call.name} through time is not measured. Measure next: "
+                "cu.record_through_time on its input as a plain tensor."
             )
-        elif call.input.shape[_time_axis(call)] >= LEAST_STEPS:
-            measured.append(_fused(call, call.input.detach()))
+            continue
+        both = [
+            replace(_fused(one, one.input.detach()), module=call.module)
+            for one in plain
+            if one.input is not None and one.cotangents
+            if one.input.shape[_time_axis(one)] >= LEAST_STEPS
+        ]
+        if len(plain) == 2 and both:
+            both = [max(both, key=lambda one: abs(one.slope.log_total))]
+            both[0] = replace(both[0], said=f"{both[0].said} That is the worse of two directions.")
+        measured += both
     return measured + [_loop(steps, paths) for steps in loops.values()], unseen
 
 
@@ -158,8 +184,106 @@ def _loop(calls: Sequence[LayerCall], paths: Mapping[LayerCall, Path]) -> Recurr
     elif isinstance(module, nn.LSTMCell | nn.GRUCell):
         said = _by_gates(module, _kept_by_cell(calls), slope)
     else:
-        said = _by_path(calls, paths)
-    return Recurrence(calls[0].name, module, slope, lasting, len(calls), *said)
+        return _written_out(calls, paths, slope, lasting)
+    found = Recurrence(calls[0].name, module, slope, lasting, len(calls), *said)
+    return _or_converging(found, [call.output for call in calls])
+
+
+def _written_out(
+    calls: Sequence[LayerCall], paths: Mapping[LayerCall, Path], slope: Slope, lasting: float
+) -> Recurrence:
+    part = _part_of_the_state(calls)
+    name = next((activation_name(n) for n in paths[calls[-1]].activations), None)
+    found = Recurrence(
+        calls[0].name,
+        calls[0].module,
+        slope,
+        lasting,
+        len(calls),
+        *_by_path(calls, paths, part),
+        part=part,
+        activation=name,
+    )
+    return _or_converging(found, [_input_of(call) for call in calls])
+
+
+def _input_of(call: LayerCall) -> Tensor | None:
+    if call.out_node is None:
+        return None
+    nodes = itertools.islice(walk(call.out_node), _NEAR)
+    product = next((n for n in nodes if any(p in n.name() for p in PRODUCTS)), None)
+    return None if product is None else torch_internals.saved_input(product)
+
+
+def _part_of_the_state(calls: Sequence[LayerCall]) -> tuple[int, int, int] | None:
+    """Axis, start and stop of what a weight over cat(x, h) has of h; None if not known."""
+    call, before = calls[-1], calls[-2]
+    weight = getattr(call.module, "weight", None)
+    if call.in_node is None or stem(call.in_node) != "Cat":
+        return None
+    if not isinstance(weight, Tensor) or weight.dim() != 2:
+        return None
+    axis = 1
+    if not isinstance(call.module, nn.Module):
+        units = unit_axis(call, weight)
+        if units is None:
+            return None
+        axis = 1 - units
+    pieces = call.in_node.next_functions
+    widths = [
+        None if after is None else int(outputs_of(after)[place].shape[-1])
+        for after, place in pieces
+    ]
+    state = [i for i, (after, _) in enumerate(pieces) if reaches(after, before.out_node)]
+    if len(state) != 1:
+        return None
+    (here,) = state
+    width, total = widths[here], weight.shape[axis]
+    ahead, behind = widths[:here], widths[here + 1 :]
+    if width is None:
+        return None
+    if None not in ahead:
+        start = sum(w for w in ahead if w is not None)
+    elif None not in behind:
+        start = total - width - sum(w for w in behind if w is not None)
+    else:
+        return None
+    return axis, start, start + width
+
+
+# ---------------------------------------------------------------- states that converge
+
+
+def _or_converging(found: Recurrence, states: Sequence[Tensor | None]) -> Recurrence:
+    """The same, with what the states do, where the gradient vanishes through them."""
+    if found.verdict != "vanishing" or any(state is None for state in states):
+        return found
+    values = [_wide(state.detach()) for state in states if state is not None]
+    if len({value.shape for value in values}) > 1:
+        return found
+    return replace(found, shrinking=_shrinking(values))
+
+
+def _shrinking(states: Sequence[Tensor]) -> float:
+    """What the difference of successive states is multiplied by per step; NaN if it does not last.
+
+    NaN too if what they converge to is the same for every input: then nothing of it remains.
+    """
+    differences = [rms(b - a) for a, b in itertools.pairwise(states)]
+    middle = len(differences) // 2
+    size = rms(states[-1])
+    rounding = 16 * torch.finfo(states[0].dtype).eps * size
+    first, half, last = differences[0], differences[middle], differences[-1]
+    if not (first > 0 and half <= first / 4 and last <= max(half / 4, 1e-6 * size)):
+        return math.nan
+    spreads = [size] if len(states[-1]) < 2 else [rms(s - s.mean(0)) for s in states]
+    reference = [rms(s) for s in states] if len(states[-1]) < 2 else spreads
+    if not spreads[-1] > max(_REMAINS * max(reference), 1e-3 * size):
+        return math.nan
+    kept = [d for d in differences if d > max(rounding, 1e-6 * size)]
+    if len(kept) < 2:
+        return 0.0
+    return (kept[-1] / kept[0]) ** (1 / (len(kept) - 1))
 
 
 def _stacked(values: Iterable[Tensor | None]) -> Tensor:
@@ -196,15 +320,31 @@ def _by_slopes(weight: Tensor, squares: Tensor, activation: str) -> tuple[float,
     )
 
 
-def _by_path(calls: Sequence[LayerCall], paths: Mapping[LayerCall, Path]) -> tuple[float, str]:
-    """The same for a square linear layer in a loop, with the slopes that stand in the graph."""
+def _by_path(
+    calls: Sequence[LayerCall],
+    paths: Mapping[LayerCall, Path],
+    part: tuple[int, int, int] | None,
+) -> tuple[float, str]:
+    """The same for a linear layer in a loop, with the slopes that stand in the graph."""
     weight = getattr(calls[0].module, "weight", None)
+    if isinstance(weight, Tensor) and part is not None:
+        weight = weight.narrow(part[0], part[1], part[2] - part[1])
     again = "The same weights at every step"
     if not isinstance(weight, Tensor) or weight.dim() != 2 or weight.shape[0] != weight.shape[1]:
         return math.nan, (
             f"{again}: the factor is the spectral radius of what carries the state on, times the "
             "slope of the activation."
         )
+    last = paths.get(calls[-1])
+    if last and sum(parent.module is calls[0].module for parent in last.parents) > 1:
+        radius = theory.spectral_radius(weight.detach())
+        return math.nan, (
+            f"{again}, of spectral radius {radius:.3g}, and a way around them: a skip or a gate "
+            "carries the state on."
+        )
+    if last and not last.activations and all(map(is_plumbing, last.nodes)):
+        radius = theory.spectral_radius(weight.detach())
+        return radius, f"{again}, of spectral radius {radius:.3g}, with no activation between."
     nodes = [n for call in calls if call in paths for n in paths[call].activations[:1]]
     values = [value for value in map(slopes, nodes) if value is not None]
     if len(values) < len(calls) - 1 or any(value.shape[-1] != len(weight) for value in values):

@@ -272,6 +272,25 @@ def standardize(shape: tuple[int, ...]) -> str:
     return f"{said}model = nn.Sequential({norm}({shape[1]}, affine=False), model)"
 
 
+def pre_norm(*, stock: bool) -> str:
+    """The norm in front of each branch, where the layers are torch's own; and a warm-up."""
+    warm_up = (
+        "# or start again from fresh weights with the norm where it is, and warm up:\n"
+        "# torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / 4000))"
+    )
+    if not stock:
+        return f"# in each block: x + f(norm(x)) in place of norm(x + f(x))\n{warm_up}"
+    return (
+        "for part in model.modules():\n"
+        "    if isinstance(part, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)):\n"
+        "        part.norm_first = True\n"
+        "    elif isinstance(part, (nn.TransformerEncoder, nn.TransformerDecoder)):\n"
+        "        if part.norm is None:  # one norm behind the whole stack\n"
+        "            weight = part.layers[-1].norm1.weight\n"
+        "            part.norm = nn.LayerNorm(weight.shape).to(weight)\n" + warm_up
+    )
+
+
 def clip() -> str:
     """Norm clipping, between backward and the optimizer's step."""
     return (
@@ -301,19 +320,47 @@ def _orthogonal(rnn: nn.RNN) -> bool:
     return all(bool(((w @ w.T - eye).abs() < 1e-3).all()) for w in weights)
 
 
-def recurrent(module: object, name: str, kind: str, steps: int) -> str:
-    """For a gradient that vanishes or explodes through time."""
+def recurrent(
+    module: object,
+    name: str,
+    kind: str,
+    steps: int,
+    *,
+    part: tuple[int, int, int] | None = None,
+    activation: str | None = None,
+) -> str:
+    """For a gradient that vanishes or explodes through time.
+
+    Args:
+        module: A recurrent module, a cell, or the layer of a recurrence that is written out.
+        name: Its name.
+        kind: "vanishing" or "exploding".
+        steps: T.
+        part: Axis, start and stop of that part of the layer's weights that the state meets.
+        activation: Name of the activation behind each step that is written out.
+    """
     place = path("" if name == "(model)" else name)
     each = f'for name, weight in {place}.named_parameters():\n    if "weight_hh" in name:\n'
     first = clip() + "\n" if kind == "exploding" else ""
     if not isinstance(module, nn.RNNBase | nn.RNNCellBase):
         shape: tuple[int, ...] = getattr(getattr(module, "weight", None), "shape", ())
+        section = ""
+        if part is not None:
+            axis, start, stop = part
+            shape = (shape[1 - axis], stop - start)
+            section = f"[:, {start}:{stop}]" if axis else f"[{start}:{stop}]"
         if len(shape) != 2 or shape[0] != shape[1]:
             return first + (
                 "# start from recurrent weights of spectral radius 1, or use gates (nn.LSTMCell)"
             )
         weight = f"{place}.weight" if isinstance(module, nn.Module) else place
-        return f"{first}nn.init.orthogonal_({weight})  # recurrent weights with spectral radius 1"
+        init = "eye_" if activation == "relu" else "orthogonal_"
+        if section:
+            return (
+                f"{first}with torch.no_grad():  # the part of the weights that sees the state\n"
+                f"    nn.init.{init}({weight}{section})  # spectral radius 1"
+            )
+        return f"{first}nn.init.{init}({weight})  # recurrent weights with spectral radius 1"
     if getattr(module, "nonlinearity", None) == "relu":  # orthogonal weights would vanish
         eye = "nn.init.eye_(weight)  # Le, Jaitly and Hinton 2015; ReLU passes it unchanged"
         return f"{first}{each}        {eye}"

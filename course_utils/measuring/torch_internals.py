@@ -80,6 +80,7 @@ def is_compiled(model: nn.Module) -> bool:
 LossModule = nn.modules.loss._Loss
 BatchNorms = nn.modules.batchnorm._BatchNorm
 RunningNorms = nn.modules.batchnorm._NormBase  # those and instance norms
+Dropouts = nn.modules.dropout._DropoutNd
 Pools = (nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd)
 
 
@@ -107,9 +108,62 @@ def moment_of(node: Node) -> int:
     return node._sequence_nr()
 
 
+def saved_tensor(node: Node, name: str) -> Tensor | None:
+    """A tensor that the operation kept for its backward pass; None where it kept none."""
+    try:
+        value = getattr(node, f"_saved_{name}", None)
+    except RuntimeError:  # freed, or changed in place since
+        return None
+    return value if isinstance(value, Tensor) else None
+
+
+def saved_input(product: Node) -> Tensor | None:
+    """What a linear or convolution kept of its input to have the gradient of its weight.
+
+    None where it kept nothing (a frozen weight), or something that was changed in place since.
+    """
+    values = (saved_tensor(product, name) for name in ("mat1", "self", "input"))
+    return next((value for value in values if value is not None), None)
+
+
 def saved(node: Node, name: str, default: float) -> float:
     """A number that the operation kept for its backward pass, such as the slope of a LeakyReLU."""
     return float(getattr(node, f"_saved_{name}", default))
+
+
+def kept(node: Node, name: str) -> Any:
+    """What an operation kept for its backward pass under this name; None if it kept no such thing.
+
+    Raises:
+        RuntimeError: If the graph has been freed.
+    """
+    return getattr(node, f"_saved_{name}", None)
+
+
+def saved_tensor(node: Node, name: str) -> Tensor | None:
+    """A tensor that the operation kept for its backward pass; None where it kept none."""
+    value = getattr(node, f"_saved_{name}", None)
+    return value if isinstance(value, Tensor) else None
+
+
+def saved_text(node: Node, name: str) -> str:
+    """A word that the operation kept, such as how a division rounds."""
+    value = getattr(node, f"_saved_{name}", "")
+    return value if isinstance(value, str) else ""
+
+
+def saved_dimension(node: Node) -> int:
+    """The dimension an operation runs along, negative where it counts from the end."""
+    dim = int(getattr(node, "_saved_dim", -1))
+    return dim - 2**64 if dim >= 2**63 else dim
+
+
+def saved_number(node: Node, name: str) -> float | None:
+    """A number, or a tensor of one, that the operation kept; None where it kept none."""
+    value = getattr(node, f"_saved_{name}", None)
+    if isinstance(value, Tensor):
+        return float(value) if value.numel() == 1 else None
+    return None if value is None else float(value)
 
 
 def saved_tensors(node: Node) -> dict[str, Tensor]:

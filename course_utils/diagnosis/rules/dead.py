@@ -20,7 +20,10 @@ SURE = 5.0
 
 
 @rule(
-    silences=("dead_units", "through_time", "over_depth", "small_batch_explodes", "shattered"),
+    silences=(
+        *("zero_gradient", "dead_units", "through_time", "over_depth", "small_batch_explodes"),
+        "shattered",
+    ),
 )
 def silent_layer(case: Case) -> Finding | None:
     """A layer without a single unit that is ever above 0."""
@@ -28,7 +31,7 @@ def silent_layer(case: Case) -> Finding | None:
     silent = [name for name, (share, _) in units.items() if share == 1]
     if not silent:
         return None
-    case.notes.append(
+    case.undecided.append(
         "a silent layer stops the gradient, so the layers below it cannot be judged. Measure "
         "again when it is mended."
     )

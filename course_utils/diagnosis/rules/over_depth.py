@@ -42,7 +42,7 @@ def over_depth(case: Case) -> Finding | None:
     measured_pass = case.measured_pass
     slope = measured_pass.depth_slope
     if slope.close:
-        case.notes.append(
+        case.undecided.append(
             "over the depth the gradient changes by a factor of "
             f"{math.exp(slope.log_total):.3g}, and the limit of {LIMIT:.0f}× lies within two "
             f"standard errors of that.{_lowest(measured_pass)} Measure again with a larger batch "
@@ -109,6 +109,10 @@ def _explanation(measured_pass: MeasuredPass, slope: Slope) -> Explanation | Non
     edges = [(c, paths[c]) for c in measured_pass.trunk if c in paths and paths[c].parents]
     chains = [edge for edge in edges if edge[1].chain]
     why = None
+    if slope.verdict == "vanishing" and slope.factor and measured_pass.post_norm.factors:
+        why = _post_norm(measured_pass, slope)
+    if why:
+        return why
     if edges and sum(path.skip for _, path in edges) >= len(edges) / 4:
         why = _residual(measured_pass, slope, edges)
     elif edges:
@@ -233,6 +237,24 @@ def _other_norm(measured_pass: MeasuredPass, slope: Slope, edges: Sequence[Edge]
         f"{factors.product:.3g}."
     )
     return Explanation(factors.product, cause, remedies.add_skips(measured_pass.model), 8)
+
+
+def _post_norm(measured_pass: MeasuredPass, slope: Slope) -> Explanation | None:
+    """1/√(1 + a²) per block for the skip alone, where that is at least half of what is lost."""
+    stack = measured_pass.post_norm
+    if not 0 < stack.through < 1 or 2 * math.log(stack.through) > slope.log_total:
+        return None
+    cause = (
+        f"{len(stack.factors)} blocks have their norm behind the addition (post-norm): "
+        "LayerNorm(x + f(x)) divides by √(1 + a²) on the way back, a being how large the branch "
+        f"is beside x, {stack.branch:.2g} here, so that the skips alone leave "
+        f"10^{math.log10(stack.through):.1f} of the gradient, and the branches do not give it "
+        "back. Long first steps make branches large; a warm-up of the learning rate prevents it."
+    )
+    layers = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+    stock = any(isinstance(module, layers) for module in measured_pass.model.modules())
+    remedy = remedies.pre_norm(stock=stock)
+    return Explanation(stack.through ** (1 / slope.span), cause, remedy, 12)
 
 
 def _residual(measured_pass: MeasuredPass, slope: Slope, edges: Sequence[Edge]) -> Explanation:

@@ -13,15 +13,32 @@ from .rule import Case, rule
 def through_time(case: Case) -> list[Finding]:
     """A gradient that the steps of a recurrence multiply by more than 100×, or divide by it."""
     recurrences, unseen = case.measured_pass.recurrences
-    case.notes.extend(unseen)
+    case.undecided.extend(unseen)
     for one in recurrences:
         if not one.verdict and one.slope.log_total > math.log(LIMIT) / 2:
-            case.notes.append(
+            case.undecided.append(
                 f"through the {one.steps} steps of {one.name} the gradient grows by a factor of "
                 f"{math.exp(one.slope.log_total):.3g}, most of it in one half of them. Measure "
                 "again with a sequence twice as long."
             )
-    return [_finding(one, one.verdict) for one in recurrences if one.verdict]
+        elif not math.isnan(one.shrinking):
+            case.notes.append(_converges(one))
+    return [
+        _finding(one, one.verdict)
+        for one in recurrences
+        if one.verdict and math.isnan(one.shrinking)
+    ]
+
+
+def _converges(one: Recurrence) -> str:
+    """A remark on a loop that vanishes because it has arrived."""
+    return (
+        f"{one.name} runs {one.steps} times in a row and its states converge: successive ones "
+        f"differ {one.shrinking:.3g} times as much at each iteration, and where they end depends "
+        "on the input. That is a contraction, as a fixed point needs (deep equilibrium, unrolled "
+        f"solver), so it is no fault that the gradient fades by {one.slope.factor:.3g} per "
+        "iteration. If the first steps have to be remembered, it is vanishing."
+    )
 
 
 def _finding(one: Recurrence, kind: str) -> Finding:
@@ -48,6 +65,8 @@ def _finding(one: Recurrence, kind: str) -> Finding:
         measured=slope.factor,
         predicted=one.predicted,
         cause=cause,
-        remedy=remedies.recurrent(one.module, one.name, kind, one.steps),
+        remedy=remedies.recurrent(
+            one.module, one.name, kind, one.steps, part=one.part, activation=one.activation
+        ),
         notebook=remedies.CHAPTERS[6 if kind == "exploding" else 3],
     )

@@ -2,7 +2,8 @@
 
 import math
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from .. import remedies
 from ..layer_calls import CONVOLUTIONS, rms
@@ -49,6 +50,8 @@ def unbalanced_update(case: Case) -> Finding | None:
         high = max(names, key=lambda name: ratios[name])
         spread = ratios[high] / ratios[low]
         scales = rms(named[low].detach()) / rms(named[high].detach())
+        if _just_left_zero(named[high], measured_pass.grads[high]):
+            continue
         if spread > LIMIT and max(scales, 1.0) ** 2 >= spread**0.5:
             pairs.append((spread, low, high))
     if not pairs:
@@ -69,3 +72,15 @@ def unbalanced_update(case: Case) -> Finding | None:
         + "\n# or a learning rate per layer, in optimizer.param_groups",
         notebook=remedies.CHAPTERS[5],
     )
+
+
+def _just_left_zero(weight: Tensor, grad: Tensor | None) -> bool:
+    """Whether weights are little more than the steps from zero to where they are.
+
+    The cosine to −∂L/∂W is near 1 then, and 0 ± 1/√n for weights that started at random.
+    """
+    if grad is None:
+        return False
+    w, g = weight.detach().flatten().double(), -grad.detach().flatten().double()
+    cosine = float(w @ g / (w.norm() * g.norm()).clamp_min(torch.finfo(w.dtype).tiny))
+    return cosine > max(0.15, 5 / math.sqrt(len(w)))
