@@ -1,11 +1,13 @@
 """How a batch is handed to a model and its loss."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
+
+from ..measuring import tensors_in
 
 TARGETS = ("labels", "label", "targets", "target", "y")
 """Keys of a dict batch that hold what the model should answer."""
@@ -22,16 +24,18 @@ class Batch:
         kwargs: What it is called with by name.
         target: What the loss gets as second argument.
         has_target: Whether there is one.
+        by_step: Whether the whole batch goes to the model's `training_step`, as Lightning does it.
     """
 
     args: tuple
     kwargs: dict = field(default_factory=dict)
     target: object = None
     has_target: bool = False
+    by_step: bool = False
 
     def tensors(self) -> list[Tensor]:
-        """Tensors among the model's arguments."""
-        return [v for v in (*self.args, *self.kwargs.values()) if isinstance(v, Tensor)]
+        """Tensors in the model's arguments, also in tuples, dicts and objects."""
+        return [t for _, t in tensors_in((self.args, self.kwargs), integers=True)]
 
 
 def split_batch(model: nn.Module, batch: Any, loss: Loss) -> Batch:
@@ -40,19 +44,27 @@ def split_batch(model: nn.Module, batch: Any, loss: Loss) -> Batch:
     (x, y): model(x), loss(output, y). (a, b, …, y): model(a, b, …). If x itself is a tuple or a
     dict, model(*x) or model(**x). A dict: those keys that the model's forward names, without the
     target ("labels", "target", "y", …); without a loss everything goes to the model, which then
-    computes its own. A tensor alone: model(x), loss(output).
+    computes its own. Another object, such as a batch of graphs: its attributes in the same way,
+    or, where forward names none of them, the object itself. A tensor alone: model(x),
+    loss(output). Without a loss and for a model with a `training_step`, the batch as it is.
 
     Raises:
         TypeError: If the batch is none of these.
     """
+    if loss is None and callable(getattr(model, "training_step", None)):
+        return Batch((batch,), by_step=True)
     if isinstance(batch, Tensor):
         return Batch((batch,))
-    keys = getattr(batch, "keys", None)  # a dict, or what a tokenizer returns
+    keys = getattr(batch, "keys", None)  # a dict, what a tokenizer returns, or a batch of graphs
     if keys is not None:
-        return _from_dict(model, {key: batch[key] for key in keys()}, loss)
+        names = keys() if callable(keys) else keys
+        return _from_names(model, batch, {key: batch[key] for key in names}, loss)
+    if not isinstance(batch, list | tuple) and any(tensors_in(batch, integers=True)):
+        return _from_names(model, batch, dict(vars(batch)), loss)
     if not isinstance(batch, list | tuple) or not batch:
         raise TypeError(
-            f"batch is a {type(batch).__name__}: expected (x, y), a dict of tensors, or x alone. "
+            f"batch is a {type(batch).__name__}: expected (x, y), a dict of tensors, an object "
+            "with tensors as attributes, or x alone. "
             "The first batch of a DataLoader is next(iter(loader))."
         )
     has_target = len(batch) > 1
@@ -64,16 +76,20 @@ def split_batch(model: nn.Module, batch: Any, loss: Loss) -> Batch:
     return Batch(tuple(inputs), {}, target, has_target)
 
 
-def _from_dict(model: nn.Module, batch: dict, loss: Loss) -> Batch:
-    target_key = next((key for key in TARGETS if key in batch), None) if loss else None
-    target = batch.get(target_key)
-    given = {key: value for key, value in batch.items() if key != target_key or not loss}
+def _from_names(model: nn.Module, batch: object, values: dict, loss: Loss) -> Batch:
+    """From a dict, or from an object with its attributes as `values`."""
+    target_key = next((key for key in TARGETS if key in values), None) if loss else None
+    target = values.get(target_key)
+    given = {key: value for key, value in values.items() if key != target_key or not loss}
     parameters = inspect.signature(model.forward).parameters.values()
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     known = {key: value for key, value in given.items() if open_ended or key in named}
-    args = () if known else tuple(given.values()) if len(given) == 1 else (given,)
-    return Batch(args, known, target, target_key is not None)
+    if known:
+        return Batch((), known, target, target_key is not None)
+    alike = isinstance(batch, Mapping)  # and no object that has more to it than its values
+    args = tuple(given.values()) if alike and len(given) == 1 else (given if alike else batch,)
+    return Batch(args, {}, target, target_key is not None)
 
 
 def check_loss(loss: Loss) -> None:
@@ -125,9 +141,9 @@ def as_scalar(value: object, loss: Loss) -> Tensor:
         return value
     if loss is None:
         raise ValueError(
-            "loss=None works for a model that returns its loss: as a scalar, as output.loss or as "
-            "the only scalar of a tuple. This one does not. Hand over a function of output and "
-            "target, for example loss=F.cross_entropy."
+            "loss=None works for a model that returns its loss: as a scalar, as output.loss, as "
+            "the only scalar of a tuple, or from training_step. This one does not. Hand over a "
+            "function of output and target, for example loss=F.cross_entropy."
         )
     shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
     raise ValueError(

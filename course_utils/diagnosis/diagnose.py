@@ -1,16 +1,21 @@
 """Ask one batch what is wrong with the gradient of a network."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 from .batch import Loss, check_loss, split_batch
+from .first_look import first_look
 from .measured_pass import TooFewValues, measure
+from .names import in_words, of_model
 from .report import KINDS, Diagnosis
 from .rules.batch_too_small_for_norm import small_batch, small_batch_explodes, too_few_for_norm
 from .rules.constant_output import constant_output
 from .rules.dead import dead_units, silent_layer
 from .rules.double_softmax import double_softmax
 from .rules.healthy import healthy
+from .rules.loss_mismatch import loss_mismatch
 from .rules.non_finite import non_finite
 from .rules.not_connected import loss_cut_off, not_connected
 from .rules.not_optimized import not_optimized
@@ -22,16 +27,18 @@ from .rules.shattered import shattered
 from .rules.symmetric import symmetric
 from .rules.through_time import through_time
 from .rules.unbalanced_update import unbalanced_update
+from .rules.undecided import undecided
 from .rules.update_size import update_size
 from .rules.warm_up import warm_up
 from .rules.zero_start import zero_start
-from .running import borrowed, runnable, to_training
+from .running import borrowed, runnable, to_training, tried_outside
 
 RULES = (
     non_finite,
     not_registered,
     loss_cut_off,
     not_connected,
+    loss_mismatch,
     double_softmax,
     too_few_for_norm,
     silent_layer,
@@ -48,6 +55,7 @@ RULES = (
     not_optimized,
     update_size,
     unbalanced_update,
+    undecided,
     healthy,
 )
 """In the order in which they are asked; what one explains another does not report again."""
@@ -84,7 +92,9 @@ def diagnose(
             and its updates are compared instead of the gradients.
 
     Returns:
-        A `Diagnosis`: findings with evidence, cause, remedy and the notebook to read.
+        A `Diagnosis`: what to look at first (the loss beside that of a model which ignores its
+        input, number formats, parameters, layout), findings with evidence, cause, remedy and the
+        notebook to read, notes, and what the evidence does not decide.
 
     Raises:
         TypeError: If `model`, `batch` or `loss` is of the wrong type.
@@ -110,10 +120,23 @@ def diagnose(
     with borrowed(model):
         to_training(model)
         try:
-            case = Case(measure(model, parts, loss, optimizer))
+            with tried_outside(model, parts, loss):
+                case = Case(measure(model, parts, loss, optimizer))
         except TooFewValues as error:
             return Diagnosis((small_batch(error.counts),), None)
         for rule in RULES:
             case.ask(rule)
-    order = sorted(case.findings, key=lambda finding: KINDS.index(finding.kind))
-    return Diagnosis(tuple(order), case.measured_pass.record, tuple(case.notes))
+        look = first_look(case.measured_pass)
+        described = of_model(model, {call.name: call.module for call in case.measured_pass.calls})
+        findings = [replace(f, where=in_words(f.layers, described)) for f in case.findings]
+    return Diagnosis(
+        findings=tuple(sorted(findings, key=lambda finding: KINDS.index(finding.kind))),
+        record=case.measured_pass.record,
+        notes=tuple(map(_sentence, case.notes)),
+        undecided=tuple(map(_sentence, case.undecided)),
+        first_look=look,
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,7 +1,7 @@
 """Read the autograd graph: what stands between two layers, whether written as modules or not."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -210,12 +210,14 @@ def transmitted(path: Path, generator: torch.Generator) -> float:
         return math.nan
 
 
-def walk(*starts: Node) -> Iterator[Node]:
-    """Every node from `starts` toward the input, each once."""
+def walk(*starts: Node, ends: Container[Node] = ()) -> Iterator[Node]:
+    """Every node from `starts` toward the input, each once, and none behind one of `ends`."""
     queue, seen = list(starts), set(starts)
     while queue:
         node = queue.pop()
         yield node
+        if node in ends:
+            continue
         for after, _ in node.next_functions:
             if after is not None and after not in seen:
                 seen.add(after)
@@ -245,6 +247,7 @@ def squashed_twice(loss_node: Node) -> tuple[Node, str] | None:
             inner = inner.next_functions[0][0]
         if inner is not None and inner.name().startswith(("SoftmaxBackward", "SafeSoftmax")):
             return inner, "softmax"
-        if inner is not None and inner.name().startswith("SigmoidBackward"):
+        binary = node.name().startswith("BinaryCrossEntropyWithLogits")
+        if binary and inner is not None and inner.name().startswith("SigmoidBackward"):
             return inner, "sigmoid"
     return None

@@ -129,10 +129,16 @@ class LayerCall:
 
 
 class CallRecorder:
-    """Hooks on every layer with weights, for one forward and backward pass."""
+    """Hooks on every layer with weights, for one forward and backward pass.
+
+    Attributes:
+        calls: What they have seen.
+        armed: Whether gradients that come by are those of the pass to be measured.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.calls: list[LayerCall] = []
+        self.armed = False
         self._handles: list[RemovableHandle] = []
         self._counts: dict[str, int] = {}
         for name, module in model.named_modules():
@@ -154,7 +160,7 @@ class CallRecorder:
                     call.input = args[0] if args else tensor
                     call.state = args[1] if len(args) > 1 else kwargs.get("hx")
                 if tensor.requires_grad:
-                    self._handles.append(tensor.register_hook(_writer(call, "grad_in")))
+                    self._handles.append(tensor.register_hook(self._writer(call, "grad_in")))
             open_calls.append(call)
 
         def after(module: nn.Module, args: tuple, output: object) -> None:
@@ -165,11 +171,11 @@ class CallRecorder:
                 call.out_node = first.grad_fn
                 call.output = first.detach() if call.stateful else None
                 if first.requires_grad:
-                    self._handles.append(first.register_hook(_writer(call, "grad_out")))
+                    self._handles.append(first.register_hook(self._writer(call, "grad_out")))
             if call.recurrent:
                 for path, tensor in outputs.items():
                     if tensor.requires_grad:
-                        tensor.register_hook(_keeper(call, path))
+                        tensor.register_hook(self._keeper(call, path))
             self.calls.append(call)
 
         self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
@@ -183,23 +189,21 @@ class CallRecorder:
         for call in self.calls:
             call.grad_in, call.grad_out = float(call.grad_in), float(call.grad_out)
 
+    def _writer(self, call: LayerCall, place: str) -> Callable[[Tensor | None], None]:
+        def hook(grad: Tensor | None) -> None:
+            if self.armed and grad is not None and place not in call.arrived:
+                call.arrived.add(place)
+                measure = rms_of if grad.device.type == "cpu" else rms_on_device
+                setattr(call, place, measure(grad.detach())[0])
 
-def _writer(call: LayerCall, place: str) -> Callable[[Tensor], None]:
-    def hook(grad: Tensor | None) -> None:
-        if grad is not None and place not in call.arrived:
-            call.arrived.add(place)
-            measure = rms_of if grad.device.type == "cpu" else rms_on_device
-            setattr(call, place, measure(grad.detach())[0])
+        return hook
 
-    return hook
+    def _keeper(self, call: LayerCall, path: str) -> Callable[[Tensor | None], None]:
+        def hook(grad: Tensor | None) -> None:
+            if self.armed and grad is not None:
+                call.cotangents.setdefault(path, grad.detach())
 
-
-def _keeper(call: LayerCall, path: str) -> Callable[[Tensor], None]:
-    def hook(grad: Tensor | None) -> None:
-        if grad is not None:
-            call.cotangents.setdefault(path, grad.detach())
-
-    return hook
+        return hook
 
 
 def spread_over_batch(output: Tensor) -> float:

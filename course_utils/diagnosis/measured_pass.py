@@ -16,12 +16,12 @@ from ..measuring import tensors_in, torch_internals
 from ..measuring.torch_internals import Node
 from ..recording import GradientRecord, record
 from .bare_weights import with_bare_products
-from .batch import Batch, Loss, as_scalar, evaluate, loss_of
+from .batch import Batch, Loss, as_scalar, evaluate
 from .graph import Path, activation_name, follow, reaches, slopes, walk
 from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms, spread_over_batch
 from .post_norm import PostNorm, post_norm
 from .recurrence import Recurrence, through_recurrences
-from .running import explained, gradients
+from .running import explained, from_reentrant_checkpoint, gradients, run
 from .slope import Slope, fit_slope
 from .zero_start import is_zero, zero_factors
 
@@ -130,6 +130,17 @@ class MeasuredPass:
     def outputs(self) -> list[Tensor]:
         """Floating tensors of the output that carry a gradient."""
         return _with_gradient(self.output)
+
+    @property
+    def differentiates_input(self) -> bool:
+        """Whether the batch takes a gradient itself, as where the input is what is trained."""
+        asks = any(tensor.requires_grad for tensor in self.batch.tensors())
+        return asks and self.loss_value.requires_grad
+
+    @cached_property
+    def output_paths(self) -> list[Path]:
+        """What stands behind the last layers, for each output."""
+        return [follow(tensor.grad_fn, self.ends) for tensor in self.outputs]
 
     @cached_property
     def output_nodes(self) -> list[Node]:
@@ -287,17 +298,22 @@ def measure(
     call_recorder = CallRecorder(model)
     try:
         with _counting_values(model) as norm_counts, record(model, evaluation=True) as recorder:
-            with explained("the forward pass of", model, batch):
-                output = model(*batch.args, **batch.kwargs)
-            with explained("the loss of", model, batch):
-                answer = evaluate(output, batch, loss)
-            value = as_scalar(answer, loss)
+            with recorder.paused():  # model and loss may differentiate by themselves
+                with explained("the forward pass of", model, batch):
+                    output = run(model, batch)
+                with explained("the loss of", model, batch):
+                    answer = evaluate(output, batch, loss)
+                value = as_scalar(answer, loss)
+                start, scale, own_gradient = _where_to_start(output, value)
             calls = with_bare_products(model, value.grad_fn, call_recorder.calls)
-            start, scale, own_gradient = _where_to_start(output, value, batch, loss)
+            call_recorder.armed = True
+            inputs = [t for t in batch.tensors() if t.requires_grad and t.is_leaf]
             grads: list[Tensor | None] = [None] * len(parameters)
             if start is not None:
                 seed = torch.ones_like(start, dtype=torch.float64) / scale
-                grads = gradients(start, list(parameters.values()), seed)
+                wanted = [*parameters.values(), *inputs]
+                with explained("the backward pass of", model, batch):
+                    grads = gradients(start, wanted, seed)[: len(parameters)]
             with warnings.catch_warnings():  # a model of bare parameters has no layer to record
                 warnings.filterwarnings("ignore", message="No layer ran")
                 recorder.step(loss=value.detach())
@@ -324,40 +340,37 @@ def measure(
     )
 
 
-def _where_to_start(
-    output: object, value: Tensor, batch: Batch, loss: Loss
-) -> tuple[Tensor | None, float, bool]:
+def _where_to_start(output: object, value: Tensor) -> tuple[Tensor | None, float, bool]:
     """What to go back from (None for nothing), the scale to divide by, and if it is the loss."""
-    if not value.requires_grad or not bool(value.isfinite()):
+    if not value.requires_grad or not bool(value.detach().isfinite()):
         return None, 1.0, True
-    outputs = _with_gradient(output)
-    scale = 1.0 if loss is None or not outputs else _output_gradient(output, batch, loss)
-    if 0 < scale < math.inf:
-        return value, scale, True
-    if scale == 0 and outputs:
+    outputs = [tensor for tensor in _with_gradient(output) if tensor is not value]
+    scale = _output_gradient(outputs, value)
+    if scale == 0:
         generator = torch.Generator().manual_seed(0)
         drawn = [torch.randn(t.shape, generator=generator).to(t) for t in outputs]
         total = outputs[0].new_zeros(())
         for tensor, numbers in zip(outputs, drawn, strict=True):
             total = total + (tensor * numbers).sum()
         return total, 1.0, False
-    return None, 1.0, True
+    return value, scale if math.isfinite(scale) else 1.0, True
 
 
-def _output_gradient(output: object, batch: Batch, loss: Loss) -> float:
-    """RMS of ∂L/∂(output), from a second evaluation of the loss at a copy of the output."""
-    leaves: list[Tensor] = []
-
-    def leaf(value: object) -> object:
-        if isinstance(value, Tensor) and value.requires_grad:
-            value = value.detach().clone().requires_grad_()
-            leaves.append(value)
-        return value
-
-    value = loss_of(torch_internals.tree_map(leaf, output), batch, loss)
-    if not leaves or not value.requires_grad:
+def _output_gradient(outputs: list[Tensor], value: Tensor) -> float:
+    """RMS of ∂L/∂(output), the largest of several; 1 where the loss uses none of them itself."""
+    if value.grad_fn is None:
         return 1.0
-    grads = torch.autograd.grad(value, leaves, allow_unused=True)
+    edges = {tensor: torch.autograd.graph.get_gradient_edge(tensor).node for tensor in outputs}
+    reached = set(walk(value.grad_fn, ends=set(edges.values())))
+    used = [tensor for tensor in outputs if edges[tensor] in reached]
+    if not used:
+        return 1.0
+    try:
+        grads = torch.autograd.grad(value.sum(), used, retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        if not from_reentrant_checkpoint(error):
+            raise
+        return 1.0
     sizes = [rms(grad.detach()) for grad in grads if grad is not None]
     return max(sizes, default=1.0) if all(map(math.isfinite, sizes)) else math.inf
 

@@ -11,7 +11,7 @@ from ..measuring import ROOT, is_layer, tensors_in
 from ..measuring.torch_internals import Node, OperationWatcher, moment_of, sequence_number
 from .batch import Batch, Loss, loss_of, split_batch
 from .graph import stem, walk
-from .running import borrowed, explained, gradients, runnable, to_training
+from .running import borrowed, explained, gradients, run, runnable, to_training, tried_outside
 
 
 class NonFiniteSource(NamedTuple):
@@ -63,7 +63,8 @@ def first_nonfinite(model: nn.Module, batch: object, loss: Loss = None) -> NonFi
     parts = split_batch(model, batch, loss)
     with borrowed(model):
         to_training(model)
-        return trace_nonfinite(model, parts, loss)
+        with tried_outside(model, parts, loss):
+            return trace_nonfinite(model, parts, loss)
 
 
 def trace_nonfinite(model: nn.Module, batch: Batch, loss: Loss) -> NonFiniteSource | None:
@@ -77,7 +78,7 @@ def trace_nonfinite(model: nn.Module, batch: Batch, loss: Loss) -> NonFiniteSour
             tracer.comes_from(place, tensor)
     try:
         with explained("the forward pass of", model, batch), tracer:
-            output = model(*batch.args, **batch.kwargs)
+            output = run(model, batch)
         if tracer.source is not None:
             return tracer.source
         tracer.stack.append("(loss)")

@@ -17,6 +17,7 @@ from ..recording import record_through_time
 from .bare_weights import unit_axis
 from .graph import PRODUCTS, Path, activation_name, is_plumbing, reaches, slopes, stem, walk
 from .layer_calls import LayerCall, rms
+from .one_direction import one_direction
 from .slope import LIMIT, Slope, fit_slope
 
 LEAST_STEPS = 4
@@ -93,14 +94,23 @@ def through_recurrences(
     for call in calls:
         if not call.recurrent or not call.cotangents or call.module in loops:
             continue
-        if call.module.bidirectional or not isinstance(call.input, Tensor):
-            what = "is bidirectional" if call.module.bidirectional else "reads a packed sequence"
+        plain = one_direction(call)
+        if not plain:
             unseen.append(
-                f"{call.name} {what}: its gradient through time is not measured. Measure next: "
-                "cu.record_through_time on one direction with a plain tensor."
+                f"the gradient of {call.name} through time is not measured. Measure next: "
+                "cu.record_through_time on its input as a plain tensor."
             )
-        elif call.input.shape[_time_axis(call)] >= LEAST_STEPS:
-            measured.append(_fused(call, call.input.detach()))
+            continue
+        both = [
+            replace(_fused(one, one.input.detach()), module=call.module)
+            for one in plain
+            if one.input is not None and one.cotangents
+            if one.input.shape[_time_axis(one)] >= LEAST_STEPS
+        ]
+        if len(plain) == 2 and both:
+            both = [max(both, key=lambda one: abs(one.slope.log_total))]
+            both[0] = replace(both[0], said=f"{both[0].said} That is the worse of two directions.")
+        measured += both
     return measured + [_loop(steps, paths) for steps in loops.values()], unseen
 
 

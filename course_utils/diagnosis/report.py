@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from ..arguments import one_of
 from ..measuring import to_json
 from ..recording import GradientRecord
+from .first_look import FirstLook
 
 KINDS = (
     "non_finite",
@@ -32,7 +33,6 @@ KINDS = (
 )
 """Every kind of finding, most urgent first."""
 
-_SHOWN = 6
 _CODE = "font-family:var(--jp-code-font-family,monospace);background:transparent"
 
 
@@ -53,6 +53,7 @@ class Finding:
         cause: Why, with the numbers that decide it.
         remedy: The smallest change that helps, as code on `model`; comments where it is a choice.
         notebook: The notebook that teaches it.
+        where: The layers in words, each with type and shape, many of a kind as a range.
     """
 
     kind: str
@@ -63,6 +64,7 @@ class Finding:
     cause: str = ""
     remedy: str = ""
     notebook: str = ""
+    where: str = ""
 
     def to_dict(self) -> dict:
         """Strings, lists and numbers that strict JSON can hold; NaN is None, Inf a string."""
@@ -70,7 +72,7 @@ class Finding:
         return asdict(self) | {"layers": list(self.layers)} | numbers
 
     def __str__(self) -> str:
-        lines = [f"{self.kind.upper()}: {self._where}"]
+        lines = [f"{self.kind.upper()}: {self._place}"]
         lines += [f"  measured   {self.evidence}"] if self.evidence else []
         lines += [f"  cause      {self.cause}"]
         if self.remedy:
@@ -81,26 +83,17 @@ class Finding:
     def _repr_html_(self) -> str:
         code = f"<pre style='{_CODE}'>{html.escape(self.remedy)}</pre>" if self.remedy else ""
         rows = {
-            "where": html.escape(self._where),
+            "where": html.escape(self._place),
             "measured": html.escape(self.evidence),
             "cause": html.escape(self.cause),
             "remedy": code,
             "read": html.escape(self.notebook),
         }
-        cells = "".join(
-            f"<tr><th style='text-align:left;vertical-align:top'>{name}</th>"
-            f"<td style='text-align:left'>{text}</td></tr>"
-            for name, text in rows.items()
-            if text
-        )
-        return f"<p><b>{self.kind}</b></p><table>{cells}</table>"
+        return f"<p><b>{self.kind}</b></p>{_table(rows)}"
 
     @property
-    def _where(self) -> str:
-        names = self.layers
-        if len(names) <= _SHOWN:
-            return ", ".join(names) or "the whole network"
-        return f"{names[0]}, {names[1]}, … {names[-2]}, {names[-1]} ({len(names)} layers)"
+    def _place(self) -> str:
+        return self.where or ", ".join(self.layers) or "the whole network"
 
     @property
     def remedy_runs(self) -> bool:
@@ -124,12 +117,17 @@ class Diagnosis:
     Attributes:
         findings: Most urgent first; one finding of kind "healthy" where nothing is wrong.
         record: The record of the pass it rests on; None where the model could not run through.
-        notes: What was not decided, and what to measure next.
+        notes: What is worth saying beside the verdict.
+        undecided: What was not decided, and what to measure next.
+        first_look: The loss, number formats, parameters and layout; None where the model could not
+            run through.
     """
 
     findings: tuple[Finding, ...]
     record: GradientRecord | None
     notes: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
+    first_look: FirstLook | None = None
 
     @property
     def kinds(self) -> set[str]:
@@ -138,11 +136,13 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing was found."""
+        """Whether nothing was found, and nothing is open."""
         return self.kinds == {"healthy"}
 
     def raise_if(self, *kinds: str) -> None:
-        """Raise if one of these kinds was found; without a kind, if anything was.
+        """Raise if one of these kinds was found; without a kind, if anything wrong was.
+
+        "undecided" is nothing wrong; name it to raise then too.
 
         Args:
             *kinds: Names in `KINDS`.
@@ -153,30 +153,51 @@ class Diagnosis:
         """
         for kind in kinds:
             one_of("kind", kind, KINDS)
-        wanted = set(kinds) or set(KINDS) - {"healthy"}
+        wanted = set(kinds) or set(KINDS) - {"undecided", "healthy"}
         found = [finding for finding in self.findings if finding.kind in wanted]
         if found:
             raise DiagnosisError("\n".join(str(finding) for finding in found))
 
     def to_dict(self) -> dict:
-        """Findings, kinds and notes for JSON; the record has its own `to_dict`."""
+        """Findings, kinds, notes and the first look for JSON; the record has its own `to_dict`."""
         return {
             "healthy": self.healthy,
             "kinds": [kind for kind in KINDS if kind in self.kinds],
             "findings": [finding.to_dict() for finding in self.findings],
             "notes": list(self.notes),
-        }
+            "undecided": list(self.undecided),
+        } | (self.first_look.to_dict() if self.first_look else {})
 
     def __str__(self) -> str:
-        parts = [str(finding) for finding in self.findings]
-        parts += [f"Not decided: {note}" for note in self.notes]
-        return "\n\n".join(parts)
+        rows = self.first_look.rows() if self.first_look else {}
+        look = "\n".join(f"{title:<12} {text}" for title, text in rows.items())
+        said = [f"{title}: {text}" for title, text in self._remarks()]
+        return "\n\n".join([*([look] if look else []), *map(str, self.findings), *said])
 
     def __repr__(self) -> str:
         kinds = ", ".join(kind for kind in KINDS if kind in self.kinds)
         return f"Diagnosis({kinds})"
 
     def _repr_html_(self) -> str:
-        parts = [finding._repr_html_() for finding in self.findings]
-        parts += [f"<p>Not decided: {html.escape(note)}</p>" for note in self.notes]
+        rows = self.first_look.rows() if self.first_look else {}
+        parts = [_table({title: html.escape(text) for title, text in rows.items()})] if rows else []
+        parts += [finding._repr_html_() for finding in self.findings]
+        parts += [f"<p>{title}: {html.escape(text)}</p>" for title, text in self._remarks()]
         return "".join(parts)
+
+    def _remarks(self) -> list[tuple[str, str]]:
+        """What stands below the findings; where nothing else was found the open questions do."""
+        open_questions = () if self.kinds == {"undecided"} else self.undecided
+        said = [("Note", note) for note in self.notes]
+        return said + [("Not decided", question) for question in open_questions]
+
+
+def _table(rows: dict[str, str]) -> str:
+    """Rows of a title and text that is HTML already."""
+    cells = "".join(
+        f"<tr><th style='text-align:left;vertical-align:top'>{title}</th>"
+        f"<td style='text-align:left'>{text}</td></tr>"
+        for title, text in rows.items()
+        if text
+    )
+    return f"<table>{cells}</table>"

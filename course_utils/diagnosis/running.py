@@ -3,19 +3,22 @@
 import contextlib
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..measuring import torch_internals
-from .batch import Batch
+from .batch import Batch, Loss, evaluate
 
 
 @contextlib.contextmanager
 def borrowed(model: nn.Module) -> Iterator[None]:
     """Inside the block the model may run in any mode; afterwards nothing of it has changed.
+
+    Wrappers that spread a model over processes or devices hand their call on to it alone, so that
+    a pass on one rank waits for nobody.
 
     Put back: training flags of every module, buffers (running statistics, and the very tensor
     objects), the momentum of batch norms, `.grad` of every parameter, and the random states of
@@ -37,7 +40,7 @@ def borrowed(model: nn.Module) -> Iterator[None]:
     norms = [m for m in modules if isinstance(m, torch_internals.RunningNorms)]
     momenta = [norm.momentum for norm in norms]
     grads = [(parameter, parameter.grad) for parameter in model.parameters()]
-    with _random_states(), torch.inference_mode(False), torch.enable_grad():
+    with _random_states(), _alone(modules), torch.inference_mode(False), torch.enable_grad():
         try:
             yield
         finally:
@@ -70,6 +73,13 @@ def runnable(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model) if lazy else model
 
 
+def run(model: nn.Module, batch: Batch) -> object:
+    """Call the model, or its `training_step`, with what the batch has for it."""
+    if batch.by_step:
+        return model.training_step(*batch.args, 0)  # type: ignore[operator]  # a LightningModule
+    return model(*batch.args, **batch.kwargs)
+
+
 @contextlib.contextmanager
 def explained(what: str, model: nn.Module, batch: Batch) -> Iterator[None]:
     """Let an error of the model pass as it is, with a note on what was being done."""
@@ -78,15 +88,42 @@ def explained(what: str, model: nn.Module, batch: Batch) -> Iterator[None]:
     except Exception as error:
         shapes = ", ".join(f"{tuple(t.shape)} {t.dtype} on {t.device}" for t in batch.tensors())
         error.add_note(
-            f"This error comes from {what} {type(model).__name__}, which diagnose() ran with "
-            f"{shapes or 'no tensor'}. The same call outside diagnose() raises it too: make one "
-            "training step run first."
+            f"This error comes from {what} {type(model).__name__}, which was run with "
+            f"{shapes or 'no tensor'}."
         )
         raise
 
 
+@contextlib.contextmanager
+def tried_outside(model: nn.Module, batch: Batch, loss: Loss) -> Iterator[None]:
+    """If model or loss raises in the block, note whether it does so too without any hook."""
+    try:
+        yield
+    except Exception as error:
+        if not getattr(error, "__notes__", ()):
+            raise  # not from `explained`
+        try:
+            value = evaluate(run(model, batch), batch, loss)
+            if isinstance(value, Tensor) and value.requires_grad:
+                gradients(value.sum(), list(model.parameters()))
+        except Exception as own:
+            same = type(own) is type(error)
+            said = "raises it too" if same else f"raises {type(own).__name__} ({own})"
+            error.add_note(
+                f"Tried again without anything that this package puts on a model: the call {said}. "
+                "Make one training step run first."
+            )
+        else:
+            error.add_note(
+                "Tried again without anything that this package puts on a model: the call runs. So "
+                "the model does not bear the hooks by which it is watched, and its own training "
+                "step may be in order."
+            )
+        raise
+
+
 def gradients(
-    value: Tensor, parameters: list[nn.Parameter], seed: Tensor | None = None
+    value: Tensor, parameters: Sequence[Tensor], seed: Tensor | None = None
 ) -> list[Tensor | None]:
     """Gradient of `value` at each parameter, None where none arrives; the graph stays.
 
@@ -122,6 +159,24 @@ def gradients(
 def from_reentrant_checkpoint(error: RuntimeError) -> bool:
     """Whether torch says that a reentrant checkpoint has no autograd.grad."""
     return "heckpoint" in str(error)
+
+
+@contextlib.contextmanager
+def _alone(modules: list[nn.Module]) -> Iterator[None]:
+    """Inside the block DistributedDataParallel and DataParallel only call their module."""
+    distributed = [m for m in modules if isinstance(m, nn.parallel.DistributedDataParallel)]
+    parallel = [(m, m.device_ids) for m in modules if isinstance(m, nn.DataParallel)]
+    try:
+        for wrapper in distributed:
+            wrapper.__dict__["forward"] = wrapper.module.__call__
+        for replicated, devices in parallel:
+            replicated.device_ids = devices[:1]
+        yield
+    finally:
+        for wrapper in distributed:
+            wrapper.__dict__.pop("forward", None)
+        for replicated, devices in parallel:
+            replicated.device_ids = devices
 
 
 @contextlib.contextmanager

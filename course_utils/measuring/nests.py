@@ -1,28 +1,39 @@
-"""The tensors in a nest of tuples, lists, dicts and dataclasses."""
+"""The tensors in a nest of tuples, lists, dicts and plain objects."""
 
 from collections.abc import Iterator
+from types import ModuleType
 
 from torch import Tensor, nn
 
 
-def tensors_in(output: object, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every floating or complex tensor in a nest of tuples, lists, dicts and dataclasses.
+def tensors_in(
+    output: object, path: str = "", *, integers: bool = False
+) -> Iterator[tuple[str, Tensor]]:
+    """Every floating or complex tensor in a nest of tuples, lists, dicts and plain objects.
+
+    Args:
+        output: The nest. Of an object that is no container its attributes are looked at, one deep:
+            a dataclass, a namespace, a distribution, a batch of graphs.
+        path: Where it stands.
+        integers: Tensors of integers and booleans too.
 
     Yields:
         Pairs of path and tensor: "" for a bare tensor, "[1][0]" in tuples, "[logits]" in dicts.
     """
     if isinstance(output, Tensor):
-        if output.is_floating_point() or output.is_complex():
+        if integers or output.is_floating_point() or output.is_complex():
             yield path, output
     elif isinstance(output, dict):
         for key, value in output.items():
-            yield from tensors_in(value, f"{path}[{key}]")
+            yield from tensors_in(value, f"{path}[{key}]", integers=integers)
     elif isinstance(output, nn.utils.rnn.PackedSequence):
         yield from tensors_in(output.data, f"{path}[data]")
     elif isinstance(output, list | tuple):
         names = getattr(output, "_fields", range(len(output)))
         for key, value in zip(names, output, strict=True):
-            yield from tensors_in(value, f"{path}[{key}]")
-    elif hasattr(output, "__dataclass_fields__") and not isinstance(output, type):
-        for key in output.__dataclass_fields__:
-            yield from tensors_in(getattr(output, key), f"{path}[{key}]")
+            yield from tensors_in(value, f"{path}[{key}]", integers=integers)
+    elif hasattr(output, "__dict__") and not isinstance(output, type | nn.Module | ModuleType):
+        whole = hasattr(output, "__dataclass_fields__")
+        for key, value in vars(output).items():
+            if whole or isinstance(value, Tensor | dict | list | tuple):
+                yield from tensors_in(value, f"{path}[{key}]", integers=integers)

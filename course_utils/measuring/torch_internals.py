@@ -128,3 +128,12 @@ def saved_input(product: Node) -> Tensor | None:
 def saved(node: Node, name: str, default: float) -> float:
     """A number that the operation kept for its backward pass, such as the slope of a LeakyReLU."""
     return float(getattr(node, f"_saved_{name}", default))
+
+
+def kept(node: Node, name: str) -> Any:
+    """What an operation kept for its backward pass under this name; None if it kept no such thing.
+
+    Raises:
+        RuntimeError: If the graph has been freed.
+    """
+    return getattr(node, f"_saved_{name}", None)

@@ -58,6 +58,7 @@ class OpenStep:
     ) -> None:
         self.step = step
         self.closed = False
+        self.paused = False
         self.on_device = False
         self.outputs: list[tuple[tuple[str, int], list]] = []
         self.forward_passes = 0
@@ -129,6 +130,8 @@ class OpenStep:
             numbers: Of the output.
             task: The pass, as torch numbers it.
         """
+        if self.paused:
+            return False
         if self.closed:
             self.warn(
                 "A backward pass reached outputs of a step that was closed before, so its "

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -191,6 +191,19 @@ class Recorder:
                 self._rows, self._parameter_names, self._types, self._weighted, self._later
             )
         return self._built
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside this block a backward pass leaves no trace in the record; outputs do."""
+        row = self._watch.row
+        before = row.paused if row else False
+        try:
+            if row:
+                row.paused = True
+            yield
+        finally:
+            if row:
+                row.paused = before
 
     def step(self, loss: Tensor | float | None = None) -> None:
         """Close this step's row.

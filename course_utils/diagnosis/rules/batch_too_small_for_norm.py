@@ -18,7 +18,7 @@ def too_few_for_norm(case: Case) -> Finding | None:
     counts = case.measured_pass.norm_counts
     if min((count for _, count in counts), default=_MANY) >= FEWEST:
         return None
-    case.notes.append(
+    case.undecided.append(
         "with so few values per norm the gradient says nothing about depth or scale. Measure "
         "again with a batch of 16 or more."
     )

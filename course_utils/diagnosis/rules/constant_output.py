@@ -1,7 +1,6 @@
 """Outputs that are the same for every input, to the rounding of the number format."""
 
 import torch
-from torch import Tensor
 
 from .. import remedies
 from ..layer_calls import spread_over_batch
@@ -12,16 +11,14 @@ from .rule import Case, rule
 @rule()
 def constant_output(case: Case) -> Finding | None:
     """A network that gives the same answer to everything."""
-    output = case.measured_pass.output
+    answers = [t for t in case.measured_pass.outputs if t.dim() >= 2 and len(t) >= 2]
     inputs = [t for t in case.measured_pass.batch.tensors() if t.dim() and t.is_floating_point()]
-    if not case.well_so_far or not isinstance(output, Tensor) or not inputs:
-        return None
-    if output.dim() < 2 or len(output) < 2 or not output.is_floating_point():
+    if not case.well_so_far or not answers or not inputs:
         return None
     if not spread_over_batch(inputs[0]) > 0:
         return None
-    zero, spread = bool((output == 0).all()), spread_over_batch(output)
-    if not (zero or spread <= 8 * torch.finfo(output.dtype).eps):
+    spreads = [spread_over_batch(t) if bool((t != 0).any()) else 0.0 for t in answers]
+    if not all(s <= 8 * torch.finfo(t.dtype).eps for t, s in zip(answers, spreads, strict=True)):
         return None
     if case.measured_pass.own_gradient and case.measured_pass.zero_factors:
         return None  # it starts at zero on purpose and moves
@@ -31,7 +28,7 @@ def constant_output(case: Case) -> Finding | None:
         kind="constant_output",
         layers=("(model)",),
         quantity="spread of the output over the batch, as a share of its RMS",
-        measured=0.0 if zero else spread,
+        measured=max(spreads),
         cause=(
             f"{alike} weight matrices hold one number everywhere: all units of a layer compute the "
             "same, and stay equal while they train."

@@ -28,7 +28,7 @@ def silent_layer(case: Case) -> Finding | None:
     silent = [name for name, (share, _) in units.items() if share == 1]
     if not silent:
         return None
-    case.notes.append(
+    case.undecided.append(
         "a silent layer stops the gradient, so the layers below it cannot be judged. Measure "
         "again when it is mended."
     )

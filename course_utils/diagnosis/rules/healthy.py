@@ -11,7 +11,7 @@ from .rule import Case, rule
 @rule()
 def healthy(case: Case) -> Finding | None:
     """A network of which no other rule has found anything."""
-    if case.findings:
+    if case.findings:  # "undecided" among them
         return None
     slope, (recurrences, _) = case.measured_pass.depth_slope, case.measured_pass.recurrences
     layers = [call.name for call in case.measured_pass.trunk] + [one.name for one in recurrences]
@@ -19,10 +19,9 @@ def healthy(case: Case) -> Finding | None:
     through_time = " ".join(map(_in_order, measured))
     quantity, factor, predicted = "factor of ∂L/∂h per layer", slope.factor, 1.0
     if not math.isnan(slope.factor):
-        within = "not surely by more than" if slope.verdict else "within"
         cause = (
             f"Over {slope.span} layers the gradient changes by a factor of "
-            f"{math.exp(slope.log_total):.3g}, {within} {LIMIT:.0f}×; no NaN, no dead or saturated "
+            f"{math.exp(slope.log_total):.3g}, within {LIMIT:.0f}×; no NaN, no dead or saturated "
             f"layer, everything connected. {through_time}"
         )
     elif measured:

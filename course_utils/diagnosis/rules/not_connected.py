@@ -15,6 +15,12 @@ def loss_cut_off(case: Case) -> Finding | None:
     if case.measured_pass.loss_value.requires_grad and any(g is not None for g in grads.values()):
         return None
     trainable = any(p.requires_grad for p in case.measured_pass.model.parameters())
+    if not trainable and case.measured_pass.differentiates_input:
+        case.notes.append(
+            "every parameter is frozen, and the gradient goes to the input of the model, which is "
+            "what this step can train."
+        )
+        return None
     return Finding(
         kind="not_connected",
         layers=tuple(grads),
@@ -48,6 +54,16 @@ def not_connected(case: Case) -> Finding | None:
         empty = [name for name in empty if id(parameters[name]) in measured_pass.held]
     if not empty:
         return None
+    if measured_pass.differentiates_input:  # the derivative by the input holds no last bias
+        biases = [name for name in empty if _shift(measured_pass, name)]
+        if biases:
+            case.notes.append(
+                f"{', '.join(biases[:4])} got no gradient: the loss sees the derivative by the "
+                "input alone, and a constant that is added has none."
+            )
+        empty = [name for name in empty if name not in biases]
+        if not empty:
+            return None
     waiting = _waiting(measured_pass, set(empty))
     for place, idle in waiting.items():
         case.notes.append(
@@ -79,6 +95,13 @@ def not_connected(case: Case) -> Finding | None:
         "\n# if another batch or another loss trains it, leave it as it is",
         notebook=remedies.CHAPTERS[2],
     )
+
+
+def _shift(measured_pass: MeasuredPass, name: str) -> bool:
+    """Whether a parameter is the bias of a layer whose weight gets a gradient."""
+    place, _, last = name.rpartition(".")
+    weight = f"{place}.weight" if place else "weight"
+    return last == "bias" and measured_pass.grads.get(weight) is not None
 
 
 def _waiting(measured_pass: MeasuredPass, empty: set[str]) -> dict[str, list[str]]:

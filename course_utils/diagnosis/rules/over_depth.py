@@ -42,7 +42,7 @@ def over_depth(case: Case) -> Finding | None:
     measured_pass = case.measured_pass
     slope = measured_pass.depth_slope
     if slope.close:
-        case.notes.append(
+        case.undecided.append(
             "over the depth the gradient changes by a factor of "
             f"{math.exp(slope.log_total):.3g}, and the limit of {LIMIT:.0f}× lies within two "
             f"standard errors of that.{_lowest(measured_pass)} Measure again with a larger batch "

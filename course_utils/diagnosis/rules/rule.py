@@ -18,13 +18,15 @@ class Case:
         measured_pass: What was measured: model, batch, loss, optimizer, output, gradients, record
             and graph.
         findings: What the rules before this one have found.
-        notes: What could not be decided, and what to measure next.
+        notes: What is worth saying beside the verdict.
+        undecided: What the evidence does not decide, and what to measure next.
         silenced: Names of the rules that are not asked any more.
     """
 
     measured_pass: MeasuredPass
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
     silenced: set[str] = field(default_factory=set)
 
     @property
@@ -49,7 +51,8 @@ class Rule:
 
     Attributes:
         look: A function of the `Case` that returns a finding, or None; a list where one network
-            can have several. What it cannot decide it adds to `case.notes`.
+            can have several. What it cannot
+            decide it adds to `case.undecided`.
         silences: Names of later rules that a finding of this one explains, or `EVERYTHING`.
     """
 

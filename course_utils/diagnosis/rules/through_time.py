@@ -13,10 +13,10 @@ from .rule import Case, rule
 def through_time(case: Case) -> list[Finding]:
     """A gradient that the steps of a recurrence multiply by more than 100×, or divide by it."""
     recurrences, unseen = case.measured_pass.recurrences
-    case.notes.extend(unseen)
+    case.undecided.extend(unseen)
     for one in recurrences:
         if not one.verdict and one.slope.log_total > math.log(LIMIT) / 2:
-            case.notes.append(
+            case.undecided.append(
                 f"through the {one.steps} steps of {one.name} the gradient grows by a factor of "
                 f"{math.exp(one.slope.log_total):.3g}, most of it in one half of them. Measure "
                 "again with a sequence twice as long."

@@ -138,7 +138,9 @@ def test_where_the_limit_lies_within_two_errors_nothing_is_decided(total):
     found = diagnose(model, (x, y))
     assert passed(model, (x, y)).depth_slope.close
     assert not found.kinds & {"vanishing", "exploding"}
-    assert any("two standard errors" in note for note in found.notes)
+    assert found.kinds in ({"undecided"}, {"unbalanced_update"}) and not found.healthy
+    assert any("two standard errors" in question for question in found.undecided)
+    assert "healthy" not in str(found)
 
 
 def test_a_post_norm_encoder_without_its_skips_is_not_healthy():
@@ -194,6 +196,6 @@ def test_a_bent_profile_that_is_not_decided_names_its_lowest_layer():
     found = diagnose(unet, (x, (x > 0).float()), F.binary_cross_entropy_with_logits)
     sizes = dict(zip(found.record.layers, found.record.grad_rms[0].tolist(), strict=True))
     assert min(sizes, key=sizes.get) == "pool#2"  # what "middle.0" reads
-    (note,) = found.notes
+    (note,) = found.undecided
     share = sizes["pool#2"] / sizes["up1.3"]  # "up1.3" makes what the head reads
     assert f"{share:.2g} of what head gets, at middle.0" in note

@@ -222,13 +222,13 @@ def test_a_growth_must_last_to_count_below_the_limit(sizes, verdict):
     assert one.verdict == verdict
 
 
-def test_a_growth_that_stops_is_a_note_with_what_to_measure_next():
+def test_a_growth_that_stops_is_undecided_with_what_to_measure_next():
     g = cu.seeded(7)
     q = torch.linalg.qr(torch.randn(64, 64, generator=g))[0]
     x, y = 0.007 * torch.randn(32, 50, 2, generator=g), data()[1]
     found = diagnose(Unrolled("fused", 1.2 * q, "tanh"), (x, y))
-    assert found.healthy
-    assert any("twice as long" in note for note in found.notes)
+    assert found.kinds == {"undecided"}
+    assert any("twice as long" in question for question in found.undecided)
 
 
 def test_a_healthy_recurrence_is_reported_with_its_figure():
@@ -285,10 +285,17 @@ def test_the_remedy_of_a_written_out_recurrence_runs(how):
 
 
 def test_what_cannot_be_measured_through_time_is_said():
-    lstm = nn.LSTM(4, 8, bidirectional=True, batch_first=True)
-    found = diagnose(reads(lstm, 16), (torch.randn(6, 30, 4), data(6)[1]))
-    assert any("bidirectional" in note for note in found.notes)
-    assert "bidirectional" in str(found) and "bidirectional" in found._repr_html_()
+    class Unbatched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(4, 8, bidirectional=True), nn.Linear(16, 1)
+
+        def forward(self, x):
+            return self.head(self.lstm(x[:, 0])[0])
+
+    found = diagnose(Unbatched(), (torch.randn(30, 1, 4), torch.zeros(30, 1)), F.mse_loss)
+    assert any("lstm through time is not measured" in question for question in found.undecided)
+    assert "is not measured" in str(found) and "is not measured" in found._repr_html_()
 
 
 @pytest.mark.parametrize("scale", [0.8, 1.1, 1.3])

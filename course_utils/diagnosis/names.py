@@ -1,0 +1,88 @@
+"""Names of layers as a report says them: with type and shape, and many of a kind as a range."""
+
+import re
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from ..measuring import ROOT
+from .layer_calls import CONVOLUTIONS
+
+_FEWEST = 3  # names alike that become a range
+
+
+def describe(module: object) -> str:
+    """Type and shape of a layer, "Linear 64→10" or "Conv2d 3→8, 3×3".
+
+    >>> describe(nn.Linear(64, 10)), describe(nn.ReLU())
+    ('Linear 64→10', 'ReLU')
+    """
+    kind = type(module).__name__.removeprefix("Parametrized")
+    weight = getattr(module, "weight", None)
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return f"{kind} {module.input_size}→{module.hidden_size}"
+    if not isinstance(weight, Tensor) or isinstance(weight, nn.UninitializedParameter):
+        return kind
+    shape = tuple(weight.shape)
+    if not isinstance(module, nn.Module):  # a weight in a model's own code
+        return f"weight {_times(shape)}"
+    if isinstance(module, CONVOLUTIONS):
+        return f"{kind} {module.in_channels}→{module.out_channels}, {_times(shape[2:])}"
+    if len(shape) == 2 and not isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return f"{kind} {shape[1]}→{shape[0]}"
+    return f"{kind} {_times(shape)}"
+
+
+def _times(shape: Iterable[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def in_words(names: Iterable[str], described: Callable[[str], str]) -> str:
+    """Layers in a line: each with type and shape, and those that differ in one number as a range.
+
+    Args:
+        names: Of layers, input side first.
+        described: Type and shape of one, or "".
+
+    >>> in_words(["0", "head", *(f"blocks.{i}.up" for i in range(9))], lambda name: "Linear 4→4")
+    '0, head (Linear 4→4), blocks.0.up … blocks.8.up (9 × Linear 4→4)'
+    """
+    groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for name in names:
+        found = re.search(r"\d+", name)
+        mask = name if found is None else f"{name[: found.start()]}\0{name[found.end() :]}"
+        place = int(found.group()) if found else 0
+        groups.setdefault((mask, described(name)), []).append((place, name))
+    parts: list[tuple[str, str]] = []
+    for (_, what), members in groups.items():
+        steps = {b - a for (a, _), (b, _) in pairwise(members)}
+        if len(members) < _FEWEST:
+            parts += [(name, what) for _, name in members]
+            continue
+        step = steps.pop() if len(steps) == 1 else 0
+        every = "" if step == 1 else f", in steps of {step}" if step else ", not all between"
+        count = f"{len(members)} × {what}" if what else f"{len(members)} layers"
+        parts.append((f"{members[0][1]} … {members[-1][1]}", f"{count}{every}"))
+    said: list[str] = []
+    for i, (name, what) in enumerate(parts):
+        last = i + 1 == len(parts) or parts[i + 1][1] != what
+        said.append(f"{name} ({what})" if what and last else name)
+    return ", ".join(said)
+
+
+def of_model(model: nn.Module, parts: dict[str, object]) -> Callable[[str], str]:
+    """Type and shape by name of a layer, of a call of it ("fc#2") or of an output ("lstm[0]").
+
+    Args:
+        model: The model.
+        parts: Layers that are no modules, by name.
+    """
+    modules = dict(model.named_modules())
+
+    def described(name: str) -> str:
+        plain = re.split(r"[#\[]", name)[0]
+        module = modules.get("" if name == ROOT else plain) or parts.get(plain)
+        return "" if module is None else describe(module)
+
+    return described

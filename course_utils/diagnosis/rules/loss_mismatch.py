@@ -1,0 +1,621 @@
+"""A loss that gets something else than it expects, and what that costs."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...measuring.torch_internals import Node, kept, outputs_of
+from .. import remedies
+from ..blind_loss import blind_loss, is_log_probability
+from ..graph import PRODUCTS, stem, walk
+from ..loss_terms import Term, known_loss, signed
+from ..measured_pass import MeasuredPass
+from ..report import Finding
+from .rule import Case, rule
+
+COSTS = 0.05
+"""A floor below this share of what a constant gets is no mismatch: labels are often smoothed."""
+
+_MOVES = (
+    *("View", "UnsafeView", "Reshape", "ReshapeAlias", "Unsqueeze", "Squeeze", "Transpose"),
+    *("Permute", "T", "Clone", "ToCopy", "Alias", "Expand", "Select", "Slice", "Index", "Split"),
+    *("Unbind", "Chunk"),
+)
+_REACH = {
+    "Sigmoid": (0.0, 1.0),
+    "Hardsigmoid": (0.0, 1.0),
+    "Tanh": (-1.0, 1.0),
+    "Softmax": (0.0, 1.0),
+    "LogSoftmax": (-math.inf, 0.0),
+    "LogSigmoid": (-math.inf, 0.0),
+    "Relu": (0.0, math.inf),
+    "Threshold": (0.0, math.inf),
+    "Softplus": (0.0, math.inf),
+    "Exp": (0.0, math.inf),
+}
+_LOGS = ("LogSoftmax", "Log", "Logsumexp", "LogSigmoid", "Softplus", "Log1p", "Log2")
+_MODULES = {
+    "Sigmoid": nn.Sigmoid,
+    "Hardsigmoid": nn.Hardsigmoid,
+    "Tanh": nn.Tanh,
+    "Softmax": nn.Softmax,
+    "LogSoftmax": nn.LogSoftmax,
+    "LogSigmoid": nn.LogSigmoid,
+    "Relu": nn.ReLU,
+    "Softplus": nn.Softplus,
+    "Hardtanh": nn.Hardtanh,
+}
+
+
+@dataclass
+class Mismatch:
+    """What a loss expects and got.
+
+    Attributes:
+        cause: A sentence.
+        remedy: Code, or comments.
+        quantity: What is measured.
+        measured: The figure that it costs.
+        predicted: The figure that one would have expected.
+        layers: The activation at the output, if it is a module.
+    """
+
+    cause: str
+    remedy: str
+    quantity: str = "is the loss"
+    measured: float = math.nan
+    predicted: float = math.nan
+    layers: tuple[str, ...] = ("(model)",)
+
+
+@rule(silences=("double_softmax", "constant_output", "zero_gradient"))
+def loss_mismatch(case: Case) -> Finding | None:
+    """Probabilities for log-probabilities, shapes that broadcast, targets out of reach."""
+    measured_pass = case.measured_pass
+    root = measured_pass.loss_value.grad_fn
+    if root is None or not bool(measured_pass.loss_value.isfinite()):
+        return None
+    found = next(_looked_for(measured_pass, list(walk(root))), None)
+    if found is None:
+        return None
+    return Finding(
+        kind="loss_mismatch",
+        layers=found.layers,
+        quantity=found.quantity,
+        measured=found.measured,
+        predicted=found.predicted,
+        cause=found.cause,
+        remedy=found.remedy,
+        notebook=remedies.CHAPTERS[2],
+    )
+
+
+def _looked_for(measured_pass: MeasuredPass, nodes: list[Node]) -> Iterator[Mismatch]:
+    """All mismatches, the surest first."""
+    for look in (_shapes, _in_loss, _class_axis):
+        for node in nodes:
+            found = look(measured_pass, node)
+            if found is not None:
+                yield found
+
+
+def _in_loss(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
+    """What a known loss read."""
+    name = stem(node)
+    if name == "KlDiv":
+        return _kl(measured_pass, node)
+    if name == "SoftMarginLoss":
+        return _soft_margin(node)
+    if name == "LogSoftmax":
+        return _cross_entropy(measured_pass, node)
+    term = known_loss(measured_pass, node)
+    if term is None or term.target is None:
+        return None
+    if term.kind == "nll":
+        return _nll(measured_pass, term)
+    if term.kind in ("bce", "bce_with_logits"):
+        return _binary(measured_pass, term)
+    return _out_of_reach(measured_pass, term)
+
+
+# ------------------------------------------------------------------ classes
+
+
+def _nll(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
+    """Something else than log-probabilities in a negative log-likelihood."""
+    got, dim, target = term.got, term.dim, term.target
+    assert target is not None
+    if is_log_probability(got, dim):
+        return None
+    other = next((d for d in range(got.dim()) if d != dim and is_log_probability(got, d)), None)
+    names, place = _modules_of(measured_pass, nn.LogSoftmax), _source_of(term.node)
+    if other is not None and got.shape[other] > 1:
+        sums = got.exp().sum(dim)
+        return Mismatch(
+            f"The loss expects log-probabilities whose exponentials add up to 1 over the "
+            f"{got.shape[dim]} classes (dim={dim}); they do so over dim={other}, the "
+            f"{'batch' if other == 0 else 'other axis'} of {got.shape[other]}, and over the "
+            f"classes to {float(sums.min()):.3g} … {float(sums.max()):.3g}: each sample competes "
+            "with the others and not its classes with each other.",
+            f"{remedies.path(names[-1])} = nn.LogSoftmax(dim={dim})"
+            if names
+            else f"# in model.forward: log_softmax(..., dim={dim})",
+            layers=_last(names),
+        )
+    if not bool((got > 0).any()) or _log_on_the_way(measured_pass, term.node):
+        return None
+    value = measured_pass.loss_value.detach()
+    share = got.sum(dim)
+    if bool((got >= 0).all()) and bool(((share - 1).abs() < 1e-2).all()):
+        clipped = got.clamp_min(torch.finfo(got.dtype).tiny).log()
+        options = {"ignore_index": signed(kept(term.node, "ignore_index"))}
+        honest = float(F.nll_loss(clipped, target, **options))
+        names = _modules_of(measured_pass, nn.Softmax)
+        return Mismatch(
+            "The loss expects log-probabilities and gets probabilities (softmax without log): "
+            f"what it returns lies between −1 and 0, here {float(value):.3g}, where the "
+            f"log-likelihood of the same answers costs {honest:.3g} and "
+            f"{got.shape[dim]} classes alike ln {got.shape[dim]} = {math.log(got.shape[dim]):.3g}. "
+            "Its gradient does not grow where the answer is wrong.",
+            f"{remedies.path(names[-1])} = nn.LogSoftmax(dim={dim})"
+            if names
+            else f"# in model.forward: log_softmax(..., dim={dim}) in place of softmax",
+            quantity="is the loss, of log-probabilities it would be the predicted one",
+            measured=float(value),
+            predicted=honest,
+            layers=_last(names),
+        )
+    exponential = place is not None and stem(place) == "Exp"
+    what = "exponentials" if exponential else "raw numbers (logits)"
+    honest = float(
+        F.cross_entropy(
+            got.log() if exponential else got,
+            target,
+            ignore_index=signed(kept(term.node, "ignore_index")),
+        )
+    )
+    return Mismatch(
+        f"The loss expects log-probabilities and gets {what}, up to {float(got.max()):.3g} where "
+        "no logarithm of a probability is above 0. Nothing holds it from below: it is minus the "
+        "output of the true class, and falls without end by making all outputs larger. With "
+        f"log_softmax these outputs cost {honest:.3g}.",
+        (
+            "# in model.forward: return the logits, without exp; and then\n"
+            if exponential
+            else "# or F.cross_entropy in place of F.nll_loss\n"
+        )
+        + f"model = nn.Sequential(model, nn.LogSoftmax(dim={dim}))",
+        quantity="is the loss, of log-probabilities it would be the predicted one",
+        measured=float(value),
+        predicted=honest,
+    )
+
+
+def _cross_entropy(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
+    """Logits that cannot be far apart, or a single one, or targets below 0."""
+    result = kept(node, "result")
+    dim = signed(kept(node, "dim")) % max(result.dim(), 1)
+    classes, source = result.shape[dim], _source_of(node)
+    if classes == 1 and _at_output(measured_pass, node):
+        return Mismatch(
+            "The softmax runs over one class, whose probability is 1 whatever the model says: the "
+            "loss is 0 for every answer and has no gradient. One output per class, or "
+            "binary_cross_entropy_with_logits for one.",
+            "# F.binary_cross_entropy_with_logits(output, target.float()), or a last layer with "
+            "one output per class",
+            quantity="is the number of classes of the loss",
+            measured=1.0,
+        )
+    if source is None or not _at_output(measured_pass, node):
+        return None
+    low, high, name, scaled = reach(source)
+    if name == "Softmax" or not high - low < math.inf:
+        return None
+    floor = math.log1p((classes - 1) * math.exp(low - high))
+    if floor < 2 * COSTS * math.log(classes):
+        return None
+    names = _modules_of(measured_pass, _MODULES.get(name, nn.Identity))
+    return Mismatch(
+        f"The loss expects logits of any size and gets the output of a {name.lower()}, between "
+        f"{low:.3g} and {high:.3g}: with {classes} classes it cannot fall below "
+        f"ln(1 + {classes - 1}·e^−{high - low:.3g}) = {floor:.3f}, where ln {classes} = "
+        f"{math.log(classes):.3f} is that of {classes} classes alike. The loss applies softmax "
+        "itself.",
+        _without(names, name),
+        quantity="is the least the loss can be",
+        measured=floor,
+        predicted=0.0,
+        layers=_last(names),
+    )
+
+
+def _class_axis(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
+    """Logits that a view has put in rows across the axis of the classes."""
+    if stem(node) != "LogSoftmax" or not _at_output(measured_pass, node):
+        return None
+    dim = signed(kept(node, "dim"))
+    source = node.next_functions[0][0]
+    while source is not None and stem(source) in ("Clone", "ToCopy", "Alias"):
+        source = source.next_functions[0][0]
+    if source is None or stem(source) not in ("View", "UnsafeView", "Reshape", "ReshapeAlias"):
+        return None
+    after = tuple(outputs_of(source)[0].shape)
+    before = tuple(int(n) for n in kept(source, "self_sym_sizes") or ())
+    dim %= max(len(after), 1)
+    if not before or math.prod(before) != math.prod(after):
+        return None
+    classes, stride = after[dim], math.prod(after[dim + 1 :])
+    lines = [i for i, n in enumerate(before) if n == classes and i > 0]
+    if not lines or _is_an_axis(before, classes, stride):
+        return None
+    return Mismatch(
+        f"The loss takes {classes} classes along dim={dim} of {after}, a view of {before}: it "
+        f"mixes the axis of the classes, dim={lines[0]}, with others, so that a row of the "
+        "softmax holds numbers of different classes and places.",
+        f"# in the loss: output.movedim({lines[0]}, {dim if len(after) == len(before) else -1})"
+        + (" before it" if len(after) == len(before) else ".flatten(0, -2)")
+        + ", in place of a view",
+        quantity="is the axis along which the classes lie",
+        measured=float(lines[0]),
+    )
+
+
+def _is_an_axis(shape: tuple[int, ...], size: int, stride: int) -> bool:
+    """Whether so many entries at this distance are one axis, or several beside each other."""
+    for start in range(len(shape)):
+        for end in range(start + 1, len(shape) + 1):
+            if math.prod(shape[start:end]) == size and math.prod(shape[end:]) == stride:
+                return True
+    return False
+
+
+# ------------------------------------------------------------------ zeros and ones, and others
+
+
+def _binary(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
+    """Targets that are no probabilities, and answers that cannot reach them."""
+    target, source = term.target, _source_of(term.node)
+    assert target is not None
+    low, high = float(target.min()), float(target.max())
+    if low < -1e-3 or high > 1 + 1e-3:
+        return Mismatch(
+            f"The loss expects targets between 0 and 1 and gets {low:.3g} … {high:.3g}: outside, "
+            "it falls without end.",
+            "# in the data: "
+            + (
+                "target = (target + 1) / 2"
+                if (low, high) == (-1, 1)
+                else f"target = (target - {low:.3g}) / {high - low:.3g}"
+            ),
+            quantity="is the loss",
+            measured=float(measured_pass.loss_value.detach()),
+        )
+    if source is None:
+        return None
+    if term.kind == "bce":
+        raw = any(product in source.name() for product in PRODUCTS)
+        if not raw and stem(source) not in ("Relu", "Tanh"):
+            return None
+        return Mismatch(
+            "The loss expects probabilities and gets "
+            + ("logits" if raw else f"the output of a {stem(source).lower()}")
+            + f", here {float(term.got.min()):.3g} … {float(term.got.max()):.3g} by luck: outside "
+            "of 0 … 1 binary_cross_entropy is not defined.",
+            "# or F.binary_cross_entropy_with_logits in place of F.binary_cross_entropy\n"
+            "model = nn.Sequential(model, nn.Sigmoid())",
+        )
+    low, high, name, _ = reach(source)
+    if name in ("", "Sigmoid", "Softmax"):
+        return None
+    ones = float(target.double().mean())
+    floor = ones * math.log1p(math.exp(-high)) + (1 - ones) * math.log1p(math.exp(low))
+    if floor < 2 * COSTS * math.log(2):
+        return None
+    names = _modules_of(measured_pass, _MODULES.get(name, nn.Identity))
+    return Mismatch(
+        f"The loss expects logits of any sign and gets the output of a {name.lower()}, between "
+        f"{low:.3g} and {high:.3g}: with {ones:.0%} ones it cannot fall below {floor:.3f}, where "
+        "a coin gets ln 2 = 0.693.",
+        _without(names, name),
+        quantity="is the least the loss can be",
+        measured=floor,
+        predicted=0.0,
+        layers=_last(names),
+    )
+
+
+def _out_of_reach(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
+    """Targets of a regression that the activation at the output cannot reach."""
+    target, source = term.target, _source_of(term.node)
+    if source is None or target is None or not _at_output(measured_pass, term.node):
+        return None
+    if stem(source) == "Sub":  # by hand
+        source = next((after for after, _ in source.next_functions if after is not None), None)
+    low, high, name, scaled = reach(_onward(source))
+    if not name:
+        return None
+    target = target.double()
+    nearest = target.clamp(low, high)
+    missed = float(term.of(target - nearest).mean())
+    beyond = float(((target < low) | (target > high)).double().mean())
+    if not missed > 0:
+        return None
+    constant = float(term.of(target - target.mean()).mean())
+    if missed < COSTS * constant:
+        return None
+    names = _modules_of(measured_pass, _MODULES.get(name, nn.Identity))
+    reaches = f"between {low:.3g} and {high:.3g}" if high < math.inf else f"not below {low:.3g}"
+    negative = "negative, below 0" if (low, high) == (0, math.inf) else "beyond"
+    return Mismatch(
+        f"The output ends in a {name.lower()}, {reaches}; the targets lie between "
+        f"{float(target.min()):.3g} and {float(target.max()):.3g}, {beyond:.0%} of them {negative}."
+        f" The loss per target cannot fall below {missed:.3g}; their mean, a constant, would get "
+        f"{constant:.3g}.",
+        _without(names, name)
+        + (
+            "\n# or targets in its range: "
+            + (
+                f"target = (target - {float(target.min()):.3g}) / "
+                f"{float(target.max() - target.min()):.3g}" + (" * 2 - 1" if low < 0 else "")
+            )
+        ),
+        quantity="is the least the loss per target can be",
+        measured=missed,
+        predicted=0.0,
+        layers=_last(names),
+    )
+
+
+def _kl(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
+    """kl_div takes log-probabilities and, unless told, probabilities as targets."""
+    got, target = kept(node, "self").detach(), kept(node, "target").detach()
+    if bool((got > 1e-3).any()):
+        return Mismatch(
+            "kl_div expects the logarithm of the model's probabilities first and gets numbers up "
+            f"to {float(got.max()):.3g}"
+            + (
+                ", probabilities"
+                if bool((got >= 0).all()) and bool(((got.sum(-1) - 1).abs() < 1e-2).all())
+                else ""
+            )
+            + ": no logarithm of a probability is above 0, and nothing holds the loss from below.",
+            "# F.kl_div(output.log_softmax(-1), target), with the logits as output; for a softmax "
+            "at the output: nn.LogSoftmax",
+            measured=float(measured_pass.loss_value.detach()),
+        )
+    if not kept(node, "log_target") and bool((target < -1e-3).any()):
+        return Mismatch(
+            f"kl_div expects probabilities as targets and gets numbers down to "
+            f"{float(target.min()):.3g}: their logarithms need log_target=True, and logits a "
+            "softmax.",
+            "# F.kl_div(log_probabilities, target, log_target=True), or target.softmax(-1)",
+            measured=float(measured_pass.loss_value.detach()),
+        )
+    return None
+
+
+def _soft_margin(node: Node) -> Mismatch | None:
+    """soft_margin_loss takes −1 and 1."""
+    target = kept(node, "target").detach()
+    zeros = float((target == 0).double().mean())
+    if zeros == 0:
+        return None
+    return Mismatch(
+        f"soft_margin_loss expects targets of −1 and 1; {zeros:.0%} of them are 0, cost ln 2 = "
+        "0.693 whatever the model says, and give no gradient.",
+        "# target = 2 * target - 1",
+        quantity="is the least the loss can be",
+        measured=zeros * math.log(2),
+        predicted=0.0,
+    )
+
+
+# ------------------------------------------------------------------ shapes
+
+
+def _shapes(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
+    """Output and target that were repeated to fit each other."""
+    name = stem(node)
+    if name not in ("MseLoss", "SmoothL1Loss", "HuberLoss", "Sub", "Add", "Mul", "Div"):
+        return None
+    made_by = [after for after, _ in node.next_functions]
+    if len(made_by) != 2 or sum(after is not None for after in made_by) != 1:
+        return None
+    direct = next(after for after in made_by if after is not None)
+    if stem(direct) == "Expand":
+        direct = direct.next_functions[0][0]
+    output = next((o for o in measured_pass.outputs if o.grad_fn is direct), None)
+    if output is None or direct is None or output is measured_pass.loss_value:
+        return None
+    ours = tuple(output.shape)
+    if name.endswith("Loss"):
+        both = tuple(kept(node, "self").shape)
+        theirs = _shape_before(kept(node, "target"))
+    else:
+        both, theirs = tuple(outputs_of(node)[0].shape), ()
+    given = measured_pass.batch.target
+    if isinstance(given, Tensor) and _broadcast(ours, tuple(given.shape)) == both:
+        theirs = tuple(given.shape)
+    if not theirs or math.prod(both) == math.prod(ours) == math.prod(theirs):
+        return None
+    kind = _fit(ours, theirs, both)
+    if kind is None or (kind != "pairs" and not name.endswith("Loss") and name != "Sub"):
+        return None
+    value, (n, m) = float(measured_pass.loss_value.detach()), (math.prod(ours), math.prod(theirs))
+    cost = _cost(measured_pass)
+    if kind == "pairs":
+        says = (
+            f"every output is compared with every target, {n} × {m} pairs. The best answer is "
+            "then the same for all inputs"
+        )
+    elif kind == "output":
+        says = (
+            f"each output stands for {m // n} different targets, and the best it can be is their "
+            "mean"
+        )
+    else:
+        says = f"all {n} outputs are compared with the same {m} target" + "s" * (m > 1)
+    return Mismatch(
+        f"The loss expects output and target of one shape and gets {ours} and {theirs}, which "
+        f"broadcast to {both}: {says}{cost}.",
+        _same_shape(ours, theirs, kind),
+        quantity="is the loss",
+        measured=value,
+    )
+
+
+def _cost(measured_pass: MeasuredPass) -> str:
+    known = blind_loss(measured_pass)
+    return "" if known is None else f", and a constant gets {known[0]:.3g}, the {known[1]}"
+
+
+def _fit(ours: tuple[int, ...], theirs: tuple[int, ...], both: tuple[int, ...]) -> str | None:
+    """Which side was repeated: "pairs" for both, "output", "target"; None where it may be meant."""
+    n, m, all_of = math.prod(ours), math.prod(theirs), math.prod(both)
+    if n == 1 or not ours:
+        return None
+    if all_of > max(n, m):
+        return "pairs" if m > 1 else None
+    same_batch = len(ours) == len(theirs) and ours[0] == theirs[0]
+    if all_of > n:
+        return "output" if same_batch else None
+    alone = len(ours) == len(theirs) and theirs[0] == 1 < ours[0]
+    return "target" if all_of > m and alone else None
+
+
+def _shape_before(value: Tensor) -> tuple[int, ...]:
+    """The shape of a tensor before it was expanded."""
+    sizes = [1 if s == 0 else n for n, s in zip(value.shape, value.stride(), strict=True)]
+    while sizes and sizes[0] == 1 and value.shape[value.dim() - len(sizes)] > 1:
+        sizes.pop(0)
+    return tuple(sizes)
+
+
+def _broadcast(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...] | None:
+    try:
+        return tuple(torch.broadcast_shapes(first, second))
+    except RuntimeError:
+        return None
+
+
+def _same_shape(ours: tuple[int, ...], theirs: tuple[int, ...], kind: str) -> str:
+    if kind == "pairs" and len(ours) == 2 and ours[1] == 1 and theirs == ours[:1]:
+        return (
+            "# or in the loss: output.squeeze(1), or target.unsqueeze(1)\n"
+            "model = nn.Sequential(model, nn.Flatten(0))"
+        )
+    if kind == "pairs" and len(theirs) == 2 and theirs[1] == 1 and ours == theirs[:1]:
+        return (
+            "# or in the loss: output.unsqueeze(1), or target.squeeze(1)\n"
+            "model = nn.Sequential(model, nn.Unflatten(0, (-1, 1)))"
+        )
+    if kind == "output":
+        return f"# a last layer whose output has the shape of the targets, {theirs}"
+    if kind == "target":
+        return f"# one target per sample: {(ours[0], *theirs[1:])}"
+    return "# in the loss: output.reshape(target.shape), if that puts each beside its own target"
+
+
+# ------------------------------------------------------------------ the graph
+
+
+def reach(node: Node | None) -> tuple[float, float, str, bool]:
+    """Between which numbers an activation at this node lies: low, high, its name, if scaled.
+
+    The name is "" where there is none.
+    """
+    factor = 1.0
+    while node is not None:
+        name = stem(node)
+        if name in _REACH or name == "Hardtanh":
+            low, high = _REACH.get(name, (0.0, 0.0))
+            if name == "Hardtanh":
+                low, high = float(kept(node, "min_val")), float(kept(node, "max_val"))
+            ends = sorted((low * factor, high * factor))
+            return ends[0], ends[1], name, factor != 1
+        if name == "Neg":
+            factor = -factor
+        elif name in ("Mul", "Div"):
+            constant = _constant(node)
+            if not constant:
+                break
+            factor = factor / constant if name == "Div" else factor * constant
+        elif name not in _MOVES:
+            break
+        node = node.next_functions[0][0] or (
+            node.next_functions[1][0] if len(node.next_functions) > 1 else None
+        )
+    return -math.inf, math.inf, "", False
+
+
+def _constant(node: Node) -> float | None:
+    """The number that a product or quotient has as its other side."""
+    made_by = [after for after, _ in node.next_functions if after is not None]
+    other = kept(node, "other")
+    if len(made_by) != 1 or not isinstance(other, Tensor) or other.numel() != 1:
+        return None
+    return float(other.detach())
+
+
+def _onward(node: Node | None) -> Node | None:
+    """Past what only moves numbers."""
+    while node is not None and stem(node) in _MOVES:
+        node = node.next_functions[0][0]
+    return node
+
+
+def _source_of(node: Node) -> Node | None:
+    """What made the input of a loss, past what only moves numbers."""
+    return _onward(node.next_functions[0][0])
+
+
+def _at_output(measured_pass: MeasuredPass, node: Node) -> bool:
+    """Whether a node reads the model's output, or is the last to read a layer in a loss."""
+    queue, seen, ends = [node], {node}, {o.grad_fn for o in measured_pass.outputs}
+    own_loss = measured_pass.loss is None
+    while queue and len(seen) < 40:
+        this = queue.pop()
+        if this in ends:
+            return True
+        if this in measured_pass.ends:
+            return own_loss
+        for after, _ in this.next_functions:
+            if after is not None and after not in seen:
+                seen.add(after)
+                queue.append(after)
+    return False
+
+
+def _log_on_the_way(measured_pass: MeasuredPass, node: Node) -> bool:
+    """Whether a logarithm stands between a loss and the layers before it."""
+    queue, seen = [node], {node}
+    while queue and len(seen) < 60:
+        this = queue.pop()
+        if stem(this) in _LOGS:
+            return True
+        if this in measured_pass.ends:
+            continue
+        for after, _ in this.next_functions:
+            if after is not None and after not in seen:
+                seen.add(after)
+                queue.append(after)
+    return False
+
+
+def _modules_of(measured_pass: MeasuredPass, kind: type[nn.Module]) -> list[str]:
+    """Names of modules of a kind, the last of which is taken for the one at the output."""
+    return [name for name, module in measured_pass.model.named_modules() if type(module) is kind]
+
+
+def _last(names: list[str]) -> tuple[str, ...]:
+    return (names[-1] or "(model)",) if names else ("(model)",)
+
+
+def _without(names: list[str], name: str) -> str:
+    if names and names[-1]:
+        return f"{remedies.path(names[-1])} = nn.Identity()"
+    return f"# in model.forward: return what goes into the last {name.lower()}(...)"
