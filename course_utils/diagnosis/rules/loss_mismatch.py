@@ -154,6 +154,18 @@ def _nll(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
             else f"# in model.forward: log_softmax(..., dim={dim})",
             layers=_last(names),
         )
+    if place is not None and stem(place) == "LogSoftmax":
+        ran, shape = signed(kept(place, "dim")), tuple(outputs_of(place)[0].shape)
+        return Mismatch(
+            f"The log_softmax at the output runs over dim={ran} of {shape}, and the loss takes "
+            f"{got.shape[dim]} classes from another axis: the probabilities of one answer add up "
+            f"to {float(got.exp().sum(dim).min()):.3g} … {float(got.exp().sum(dim).max()):.3g} "
+            "in place of 1.",
+            f"{remedies.path(names[-1])} = nn.LogSoftmax(dim=-1)"
+            if names and shape[-1] == got.shape[dim]
+            else f"# the axis of the {got.shape[dim]} classes as dim of log_softmax",
+            layers=_last(names),
+        )
     if not bool((got > 0).any()) or _log_on_the_way(measured_pass, term.node):
         return None
     value = measured_pass.loss_value.detach()

@@ -91,22 +91,22 @@ def _inputs(measured_pass: MeasuredPass) -> Found | None:
         if data is None or not isinstance(call.module, _READERS) or not data.numel():
             continue
         size = rms(data)
-        weight = _rms_of_weights(call)
-        if not 0 < size < math.inf or not 0 < weight < math.inf or len(data) < 2:
+        gain = _gain(call)
+        if not 0 < size < math.inf or not 0 < gain < math.inf or len(data) < 2:
             continue
         if SMALL < size < LARGE or _is_normed(measured_pass, call):
             continue
-        made_by = size * weight * math.sqrt(call.fan_in)  # RMS of what it adds up to, unless even
+        made_by = size * gain
         if 10 * SMALL < made_by < FITS:
             continue  # weights that fit this scale
         return _input_found(measured_pass, call, data, size)
     return None
 
 
-def _rms_of_weights(call: LayerCall) -> float:
-    """RMS of the weights that the input meets."""
+def _gain(call: LayerCall) -> float:
+    """What independent inputs of mean 0 are multiplied by, in RMS; NaN without weights."""
     weights = [p for n, p in call.module.named_parameters() if n.startswith("weight")]
-    return rms(weights[0].detach()) if weights else math.nan
+    return rms(weights[0].detach()) * math.sqrt(weights[0][0].numel()) if weights else math.nan
 
 
 def _is_normed(measured_pass: MeasuredPass, call: LayerCall) -> bool:
