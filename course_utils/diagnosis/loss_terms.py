@@ -74,10 +74,10 @@ class Term:
     def value(self) -> float:
         """Its share of the loss: ∂L/∂term × term."""
         assert self.weight is not None
-        found = self._returned()
+        found = self.returned()
         return float(torch.where(self.weight == 0, 0, self.weight * found).double().sum())
 
-    def _returned(self) -> Tensor:
+    def returned(self) -> Tensor:
         """What the node returned."""
         got, target, node = self.got, self.target, self.node
         if self.kind == "log_prob":

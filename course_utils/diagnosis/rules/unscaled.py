@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ...measuring.torch_internals import Node, RunningNorms, kept
 from .. import remedies
 from ..blind_loss import blind_loss, blind_terms
-from ..graph import stem, walk
+from ..graph import stem
 from ..layer_calls import CONVOLUTIONS, LayerCall, rms
 from ..loss_terms import Term, known_loss
 from ..measured_pass import MeasuredPass
@@ -203,10 +203,7 @@ def _targets(measured_pass: MeasuredPass) -> Found | None:
 
 def _regressions(measured_pass: MeasuredPass) -> list[Term]:
     """Known losses of numbers within the loss."""
-    root = measured_pass.loss_value.grad_fn
-    if root is None:
-        return []
-    terms = (known_loss(measured_pass, node) for node in walk(root))
+    terms = (known_loss(measured_pass, node) for node in measured_pass.loss_nodes)
     numbers = ("mse", "l1", "huber", "smooth_l1")
     return [term for term in terms if term is not None and term.kind in numbers]
 
