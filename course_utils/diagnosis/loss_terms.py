@@ -287,10 +287,15 @@ def _by_hand(measured_pass: MeasuredPass, node: Node, kind: str) -> Term | None:
     if first is not None and second is not None:
         return None
     given = [t for _, t in tensors_in(measured_pass.batch.target) if t.is_floating_point()]
+    if made_by is not None and stem(made_by) == "Expand":
+        made_by = made_by.next_functions[0][0]
     for output in measured_pass.outputs:
-        if output.numel() != difference.numel():
+        if output.numel() == difference.numel():
+            got = output.detach().reshape(difference.shape)
+        elif output.grad_fn is made_by and output.numel() < difference.numel():
+            got = output.detach().expand(difference.shape)
+        else:
             continue
-        got = output.detach().reshape(difference.shape)
         target = got - sign * difference
         same = [t for t in given if t.numel() == target.numel()]
         if output.grad_fn is made_by or any(_alike(target, t, got) for t in same):
