@@ -10,6 +10,7 @@ from ..graph import follow, norm_kind, stem
 from ..layer_calls import rms
 from ..measured_pass import MeasuredPass
 from ..report import Finding
+from ..taken import unrecorded
 from .rule import Case, rule
 
 _NOTHING = 1e-3
@@ -37,9 +38,10 @@ def taken_by_norm(case: Case) -> Finding | None:
             generator = torch.Generator().manual_seed(0)
             drawn = torch.randn(tensor.shape, generator=generator).to(tensor)
             edge = GradientEdge(call.out_node, 0)
-            (free,) = torch.autograd.grad(
-                tensor, [edge], drawn, retain_graph=True, allow_unused=True
-            )
+            with unrecorded():
+                (free,) = torch.autograd.grad(
+                    tensor, [edge], drawn, retain_graph=True, allow_unused=True
+                )
             size = 0.0 if free is None else rms(free)
             share = call.grad_out / size if size > 0 else math.nan
             if share < _NOTHING:
