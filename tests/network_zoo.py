@@ -847,6 +847,150 @@ def healthy_gpt(draw: Draw) -> Patient:
     return Patient("small GPT, tied", model, batch, F.cross_entropy, frozenset({"healthy"}))
 
 
+# ---------------------------------------------------------------- exactly 0
+
+
+class Between(nn.Module):
+    """Two parts of a network with a function between."""
+
+    def __init__(self, first: nn.Module, function: Callable, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.function, self.second = first, function, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.function(self.first(x)))
+
+
+def _between(draw: Draw, function: Callable) -> tuple[nn.Module, int]:
+    width = draw.whole(16, 64)
+    first = cu.mlp(draw.whole(1, 3), width, inputs=width, outputs=width, generator=draw.generator)
+    return Between(first, function, _mlp(draw, draw.whole(1, 3), width)), width
+
+
+def flat_steps(draw: Draw) -> Patient:
+    function = draw.one(torch.round, torch.floor, torch.ceil, torch.sign, torch.trunc)
+    model, width = _between(draw, function)
+    return _patient("a step function between", model, draw, (width,), {"zero_gradient"}, least=4)
+
+
+def flat_clamp(draw: Draw) -> Patient:
+    far = draw.real(30, 300)
+    model, width = _between(draw, lambda h: (h + far).clamp(-1, 1))
+    return _patient("a clamp out of reach", model, draw, (width,), {"zero_gradient"}, least=8)
+
+
+def flat_loss(draw: Draw) -> Patient:
+    width, far = draw.whole(16, 64), draw.real(50, 500)
+    model = _mlp(draw, draw.whole(2, 6), width)
+    loss = draw.one(
+        lambda o: F.relu(o - far).mean(), lambda o: o.round().sum(), lambda o: (0.0 * o).mean()
+    )
+    x = draw.normal(draw.batch_size(4), width)
+    return Patient("a flat loss", model, x, loss, frozenset({"zero_gradient"}))
+
+
+class LowRank(nn.Module):
+    """A frozen network with a trained product of two thin matrices beside its first layer."""
+
+    def __init__(self, base: nn.Module, width: int, rank: int, draw: Draw) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.a, self.b = (
+            nn.Linear(width, rank, bias=False),
+            nn.Linear(rank, width, bias=False),
+        )
+        with torch.no_grad():
+            self.a.weight.copy_(draw.normal(rank, width) / math.sqrt(width))
+        nn.init.zeros_(self.b.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x + self.b(self.a(x)))
+
+
+def zero_pair(draw: Draw) -> Patient:
+    width = draw.whole(16, 64)
+    model = LowRank(_mlp(draw, draw.whole(1, 4), width), width, draw.whole(1, 8), draw)
+    nn.init.zeros_(model.a.weight)
+    return _patient("both factors zero", model, draw, (width,), {"zero_gradient"})
+
+
+def healthy_low_rank(draw: Draw) -> Patient:
+    width = draw.whole(16, 64)
+    model = LowRank(_mlp(draw, 1, width), width, draw.whole(1, 8), draw)
+    return _patient("one factor zero", model, draw, (width,), {"healthy"})
+
+
+def healthy_straight_through(draw: Draw) -> Patient:
+    model, width = _between(draw, lambda h: h + (h.round() - h).detach())
+    return _patient("straight-through rounding", model, draw, (width,), {"healthy"})
+
+
+def healthy_margin(draw: Draw) -> Patient:
+    """All margins kept, by far, because the labels are what the network says."""
+    width, margin = draw.whole(16, 64), draw.real(1e-4, 1e-3)
+    model = _mlp(draw, draw.whole(2, 6), width)
+    x = draw.normal(draw.batch_size(16), width)
+    with torch.no_grad():
+        y = model(x)
+
+    def loss(o: Tensor, y: Tensor) -> Tensor:
+        return F.relu(margin - o * y).clamp_min(0).mul((y.abs() > 0.1).to(o)).mean()
+
+    return Patient("a margin that is kept", model, (x, y), loss, frozenset({"healthy"}))
+
+
+# ---------------------------------------------------------------- behind the last layer
+
+
+def _with_output(draw: Draw, function: Callable, gain: float, bias: float) -> tuple:
+    width = draw.whole(16, 64)
+    layers = _mlp(draw, draw.whole(2, 5), width)
+    last = [module for module in layers.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight.mul_(gain)
+        last.bias.add_(bias)
+    x = draw.normal(draw.batch_size(32), width)
+    return Between(layers, function, nn.Identity()), x
+
+
+def saturated_output(draw: Draw) -> Patient:
+    model, x = _with_output(draw, torch.sigmoid, draw.real(100, 1000), 0)
+    y = (torch.rand(len(x), 10, generator=draw.generator) > 0.5).float()
+    return Patient(
+        "sigmoid at the output, sure and wrong",
+        model,
+        (x, y),
+        draw.one(F.mse_loss, F.l1_loss),
+        frozenset({"saturated"}),
+        frozenset({"unscaled"}),
+    )
+
+
+def dead_output(draw: Draw) -> Patient:
+    model, x = _with_output(draw, torch.relu, 0.1, -draw.real(3, 30))
+    y = torch.rand(len(x), 10, generator=draw.generator)
+    return Patient("ReLU at the output, all 0", model, (x, y), F.mse_loss, frozenset({"dead"}))
+
+
+def healthy_sure_output(draw: Draw) -> Patient:
+    """As sure, and right."""
+    model, x = _with_output(draw, torch.sigmoid, draw.real(100, 1000), 0)
+    with torch.no_grad():
+        y = model(x).round()
+    loss = draw.one(F.mse_loss, F.binary_cross_entropy)
+    may = frozenset({"unscaled"})
+    return Patient("sigmoid, sure and right", model, (x, y), loss, frozenset(), may | {"healthy"})
+
+
+def healthy_undone_output(draw: Draw) -> Patient:
+    model, x = _with_output(draw, torch.sigmoid, 1, draw.real(4, 9) * draw.one(-1, 1))
+    y = (torch.rand(len(x), 10, generator=draw.generator) > 0.5).float()
+    may = frozenset({"unscaled", "healthy"})
+    return Patient(
+        "cross-entropy undoes it", model, (x, y), F.binary_cross_entropy, frozenset(), may
+    )
+
+
 FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
     "vanishing": (
         vanishing_sigmoid,
@@ -871,8 +1015,9 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         exploding_products,
     ),
     "shattered": (exploding_batch_norm,),
-    "dead": (dead_layer, dead_units, dead_conv),
-    "saturated": (saturated_biases, saturated_inputs),
+    "dead": (dead_layer, dead_units, dead_conv, dead_output),
+    "saturated": (saturated_biases, saturated_inputs, saturated_output),
+    "zero_gradient": (flat_steps, flat_clamp, flat_loss, zero_pair),
     "non_finite": (
         nan_log,
         nan_backward,
@@ -904,6 +1049,11 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         healthy_twins,
         healthy_critic,
         healthy_gpt,
+        healthy_low_rank,
+        healthy_straight_through,
+        healthy_margin,
+        healthy_sure_output,
+        healthy_undone_output,
         healthy_padding,
         healthy_losses,
     ),

@@ -29,6 +29,7 @@ from .rules.symmetric import symmetric
 from .rules.through_time import through_time
 from .rules.unbalanced_update import unbalanced_update
 from .rules.undecided import undecided
+from .rules.unscaled import unscaled
 from .rules.update_size import update_size
 from .rules.warm_up import warm_up
 from .rules.zero_gradient import zero_gradient
@@ -54,6 +55,7 @@ RULES = (
     small_batch_explodes,
     shattered,
     saturated,
+    unscaled,
     constant_output,
     zero_start,
     warm_up,
