@@ -83,6 +83,7 @@ def fit_slope(
     if len(x) < 2:
         return Slope(math.nan, math.nan, span, underflow)
     y, depth = np.log(values[keep]), round(float(x.max() - x.min()))
+    places_kept = len(set(x))
     shapes = [group for group, kept in zip(groups or [0] * len(keep), keep, strict=True) if kept]
     coarser = [len(s) > 2 if isinstance(s, tuple) else s for s in shapes]
     for labels in (shapes, coarser, [0] * len(shapes)):
@@ -94,6 +95,6 @@ def fit_slope(
         y[members] -= y[members].mean()
         x[members] -= x[members].mean()
     slope, error = line_slope(x, y, levels=len(set(labels)))
-    if math.isnan(error) and not math.isnan(slope):
+    if (math.isnan(error) or places_kept == 2) and not math.isnan(slope):
         span = depth  # a line through two points says nothing beyond them
     return Slope(math.exp(-slope), error, span, underflow)
