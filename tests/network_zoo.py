@@ -403,6 +403,9 @@ def saturated_inputs(draw: Draw) -> Patient:
 # ---------------------------------------------------------------- NaN, Inf
 
 
+NON_FINITE = frozenset({"non_finite"})
+
+
 class Log(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.log()
@@ -450,6 +453,117 @@ def nan_overflow(draw: Draw) -> Patient:
     model = _mlp(draw, draw.whole(55, 70), width, init="normal", std=1.0)
     has = {"non_finite", "exploding"}
     return _patient("N(0,1) weights until overflow", model, draw, (width,), has)
+
+
+def _root_of_zero(o: Tensor, y: Tensor) -> Tensor:
+    return (o - o.detach()).pow(2).sum(1).sqrt().mean() + o.pow(2).mean()
+
+
+def _arc_cosine_of_one(o: Tensor, y: Tensor) -> Tensor:
+    return torch.acos(1 - (o - o.detach()).pow(2).sum(1)).mean()
+
+
+def _power_of_zero(o: Tensor, y: Tensor) -> Tensor:
+    return ((o - o.detach()).abs() ** 0.3).mean()
+
+
+def _branch_not_taken(o: Tensor, y: Tensor) -> Tensor:
+    return torch.where(o.detach() < 1e9, o, (o * 0 + 200).exp()).mean()
+
+
+def nan_behind_the_output(draw: Draw) -> Patient:
+    """A loss that is finite, and whose slope is not."""
+    width = draw.whole(16, 64)
+    model = _mlp(draw, draw.whole(1, 6), width)
+    loss = draw.one(_root_of_zero, _arc_cosine_of_one, _power_of_zero, _branch_not_taken)
+    batch = classes(draw, draw.batch_size(2), width)
+    return Patient("a slope of the loss is infinite", model, batch, loss, NON_FINITE)
+
+
+def nan_selection(draw: Draw) -> Patient:
+    """A mean over nothing: no label counts, or nothing is selected."""
+    width = draw.whole(16, 64)
+    model = _mlp(draw, draw.whole(1, 6), width)
+    x, y = classes(draw, draw.batch_size(), width)
+    if draw.whole(0, 1):
+        batch, loss = (x, y * 0 - 100), F.cross_entropy
+    else:
+        batch, loss = (x, y * 0), lambda o, y: (o[y > 0] - 1).square().mean()
+    return Patient("a mean over nothing", model, batch, loss, NON_FINITE)
+
+
+def nan_range(draw: Draw) -> Patient:
+    """A number beyond its format: a square in float16, the exp of a log-variance."""
+    width = draw.whole(16, 64)
+    model = _mlp(draw, draw.whole(1, 4), width)
+    nn.init.constant_(model.get_submodule(list(dict(model.named_modules()))[-1]).bias, 300.0)
+    batch = classes(draw, draw.batch_size(), width)
+    loss = draw.one(
+        lambda o, y: o.half().square().float().mean(), lambda o, y: (o.exp() - o).mean()
+    )
+    return Patient("beyond the number format", model, batch, loss, NON_FINITE)
+
+
+class OneHead(nn.Module):
+    """One head, written by hand, over sequences of which some places are padding."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, 10)
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, -1)
+        scores = q @ k.transpose(1, 2) / x.shape[-1] ** 0.5
+        scores = scores.masked_fill(padding[:, None], -math.inf)
+        return self.out((scores.softmax(-1) @ v).mean(1))
+
+
+def _padded(draw: Draw, name: str, has: set, padded: bool) -> Patient:
+    width, length, size = draw.whole(8, 48), draw.whole(3, 12), draw.batch_size(2, 64)
+    x, y = classes(draw, size, length, width)
+    padding = torch.arange(length) >= torch.randint(1, length + 1, (size, 1))
+    if padded:
+        padding[draw.whole(0, size - 1)] = True
+    model = OneHead(width)
+    cu.initialize(model, "xavier", generator=draw.generator)
+    return Patient(name, model, ((x, padding), y), F.cross_entropy, frozenset(has))
+
+
+def nan_padding(draw: Draw) -> Patient:
+    return _padded(draw, "a sample that is all padding", {"non_finite"}, padded=True)
+
+
+def healthy_padding(draw: Draw) -> Patient:
+    return _padded(draw, "attention with padding", {"healthy"}, padded=False)
+
+
+def healthy_losses(draw: Draw) -> Patient:
+    """Losses that come near a singular point and are written so that it does no harm."""
+    width = draw.whole(48, 96)
+    model = _mlp(draw, draw.whole(3, 6), width)
+    x, y = classes(draw, draw.batch_size(4), width)
+    y[1::2] = -100
+    numbers = draw.normal(len(x), 10)
+    numbers[::2] = math.nan
+
+    def root(o: Tensor, y: Tensor) -> Tensor:
+        positive = torch.where(o > 0, o, torch.ones_like(o))
+        return torch.where(o > 0, positive.sqrt(), o).mean()
+
+    def known(o: Tensor, y: Tensor) -> Tensor:
+        return (o - y)[~y.isnan()].square().mean()
+
+    def excluded(o: Tensor, y: Tensor) -> Tensor:
+        mask = F.one_hot((y + 1) % 10, 10).bool()
+        return F.cross_entropy(o.masked_fill(mask, -math.inf), y)
+
+    batch, loss = draw.one(
+        ((x, y), F.cross_entropy),
+        ((x, y.clamp_min(0)), excluded),
+        ((x, numbers), known),
+        ((x, y), root),
+    )
+    return Patient("near a singular point", model, batch, loss, frozenset({"healthy"}))
 
 
 # ---------------------------------------------------------------- wrong wiring
@@ -822,7 +936,7 @@ def healthy_zero_output(draw: Draw) -> Patient:
     return _patient("zero output layer", model, draw, (width,), {"healthy"})
 
 
-class LowRank(nn.Module):
+class Adapted(nn.Module):
     """A frozen layer with two thin ones beside it, of which the second starts at zero."""
 
     def __init__(self, width: int, outputs: int, rank: int) -> None:
@@ -835,14 +949,14 @@ class LowRank(nn.Module):
         return self.base(x) + self.b(self.a(x))
 
 
-def healthy_low_rank(draw: Draw) -> Patient:
+def healthy_adapted(draw: Draw) -> Patient:
     width, rank = draw.whole(24, 96), draw.whole(1, 8)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(draw.whole(0, 10**6))
-        layers = [LowRank(width, width, rank) for _ in range(draw.whole(1, 2))]
+        layers = [Adapted(width, width, rank) for _ in range(draw.whole(1, 2))]
         act = draw.one(nn.Sigmoid, nn.ReLU, nn.Tanh)
         body = [module for layer in layers for module in (layer, act())]
-        model = nn.Sequential(*body, LowRank(width, 10, rank))
+        model = nn.Sequential(*body, Adapted(width, 10, rank))
     return _patient("LoRA", model, draw, (width,), {"healthy"}, {"undecided"})
 
 
@@ -939,6 +1053,150 @@ def healthy_post_norm(draw: Draw) -> Patient:
     return _patient("post-norm blocks, fresh", model, draw, (width,), {"healthy"})
 
 
+# ---------------------------------------------------------------- exactly 0
+
+
+class Between(nn.Module):
+    """Two parts of a network with a function between."""
+
+    def __init__(self, first: nn.Module, function: Callable, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.function, self.second = first, function, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.function(self.first(x)))
+
+
+def _between(draw: Draw, function: Callable) -> tuple[nn.Module, int]:
+    width = draw.whole(16, 64)
+    first = cu.mlp(draw.whole(1, 3), width, inputs=width, outputs=width, generator=draw.generator)
+    return Between(first, function, _mlp(draw, draw.whole(1, 3), width)), width
+
+
+def flat_steps(draw: Draw) -> Patient:
+    function = draw.one(torch.round, torch.floor, torch.ceil, torch.sign, torch.trunc)
+    model, width = _between(draw, function)
+    return _patient("a step function between", model, draw, (width,), {"zero_gradient"}, least=4)
+
+
+def flat_clamp(draw: Draw) -> Patient:
+    far = draw.real(30, 300)
+    model, width = _between(draw, lambda h: (h + far).clamp(-1, 1))
+    return _patient("a clamp out of reach", model, draw, (width,), {"zero_gradient"}, least=8)
+
+
+def flat_loss(draw: Draw) -> Patient:
+    width, far = draw.whole(16, 64), draw.real(50, 500)
+    model = _mlp(draw, draw.whole(2, 6), width)
+    loss = draw.one(
+        lambda o: F.relu(o - far).mean(), lambda o: o.round().sum(), lambda o: (0.0 * o).mean()
+    )
+    x = draw.normal(draw.batch_size(4), width)
+    return Patient("a flat loss", model, x, loss, frozenset({"zero_gradient"}))
+
+
+class LowRank(nn.Module):
+    """A frozen network with a trained product of two thin matrices beside its first layer."""
+
+    def __init__(self, base: nn.Module, width: int, rank: int, draw: Draw) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.a, self.b = (
+            nn.Linear(width, rank, bias=False),
+            nn.Linear(rank, width, bias=False),
+        )
+        with torch.no_grad():
+            self.a.weight.copy_(draw.normal(rank, width) / math.sqrt(width))
+        nn.init.zeros_(self.b.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x + self.b(self.a(x)))
+
+
+def zero_pair(draw: Draw) -> Patient:
+    width = draw.whole(16, 64)
+    model = LowRank(_mlp(draw, draw.whole(1, 4), width), width, draw.whole(1, 8), draw)
+    nn.init.zeros_(model.a.weight)
+    return _patient("both factors zero", model, draw, (width,), {"zero_gradient"})
+
+
+def healthy_low_rank(draw: Draw) -> Patient:
+    width = draw.whole(16, 64)
+    model = LowRank(_mlp(draw, 1, width), width, draw.whole(1, 8), draw)
+    return _patient("one factor zero", model, draw, (width,), {"healthy"})
+
+
+def healthy_straight_through(draw: Draw) -> Patient:
+    model, width = _between(draw, lambda h: h + (h.round() - h).detach())
+    return _patient("straight-through rounding", model, draw, (width,), {"healthy"})
+
+
+def healthy_margin(draw: Draw) -> Patient:
+    """All margins kept, by far, because the labels are what the network says."""
+    width, margin = draw.whole(16, 64), draw.real(1e-4, 1e-3)
+    model = _mlp(draw, draw.whole(2, 6), width)
+    x = draw.normal(draw.batch_size(16), width)
+    with torch.no_grad():
+        y = model(x)
+
+    def loss(o: Tensor, y: Tensor) -> Tensor:
+        return F.relu(margin - o * y).clamp_min(0).mul((y.abs() > 0.1).to(o)).mean()
+
+    return Patient("a margin that is kept", model, (x, y), loss, frozenset({"healthy"}))
+
+
+# ---------------------------------------------------------------- behind the last layer
+
+
+def _with_output(draw: Draw, function: Callable, gain: float, bias: float) -> tuple:
+    width = draw.whole(16, 64)
+    layers = _mlp(draw, draw.whole(2, 5), width)
+    last = [module for module in layers.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight.mul_(gain)
+        last.bias.add_(bias)
+    x = draw.normal(draw.batch_size(32), width)
+    return Between(layers, function, nn.Identity()), x
+
+
+def saturated_output(draw: Draw) -> Patient:
+    model, x = _with_output(draw, torch.sigmoid, draw.real(100, 1000), 0)
+    y = (torch.rand(len(x), 10, generator=draw.generator) > 0.5).float()
+    return Patient(
+        "sigmoid at the output, sure and wrong",
+        model,
+        (x, y),
+        draw.one(F.mse_loss, F.l1_loss),
+        frozenset({"saturated"}),
+        frozenset({"unscaled"}),
+    )
+
+
+def dead_output(draw: Draw) -> Patient:
+    model, x = _with_output(draw, torch.relu, 0.1, -draw.real(3, 30))
+    y = torch.rand(len(x), 10, generator=draw.generator)
+    return Patient("ReLU at the output, all 0", model, (x, y), F.mse_loss, frozenset({"dead"}))
+
+
+def healthy_sure_output(draw: Draw) -> Patient:
+    """As sure, and right."""
+    model, x = _with_output(draw, torch.sigmoid, draw.real(100, 1000), 0)
+    with torch.no_grad():
+        y = model(x).round()
+    loss = draw.one(F.mse_loss, F.binary_cross_entropy)
+    may = frozenset({"unscaled"})
+    return Patient("sigmoid, sure and right", model, (x, y), loss, frozenset(), may | {"healthy"})
+
+
+def healthy_undone_output(draw: Draw) -> Patient:
+    model, x = _with_output(draw, torch.sigmoid, 1, draw.real(4, 9) * draw.one(-1, 1))
+    y = (torch.rand(len(x), 10, generator=draw.generator) > 0.5).float()
+    may = frozenset({"unscaled", "healthy"})
+    return Patient(
+        "cross-entropy undoes it", model, (x, y), F.binary_cross_entropy, frozenset(), may
+    )
+
+
 FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
     "vanishing": (
         vanishing_sigmoid,
@@ -964,9 +1222,20 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         exploding_products,
     ),
     "shattered": (exploding_batch_norm,),
-    "dead": (dead_layer, dead_units, dead_conv),
-    "saturated": (saturated_biases, saturated_inputs),
-    "non_finite": (nan_log, nan_backward, nan_weight, nan_input, nan_overflow),
+    "dead": (dead_layer, dead_units, dead_conv, dead_output),
+    "saturated": (saturated_biases, saturated_inputs, saturated_output),
+    "zero_gradient": (flat_steps, flat_clamp, flat_loss, zero_pair),
+    "non_finite": (
+        nan_log,
+        nan_backward,
+        nan_weight,
+        nan_input,
+        nan_overflow,
+        nan_behind_the_output,
+        nan_selection,
+        nan_range,
+        nan_padding,
+    ),
     "wired wrong": (double_softmax, detached, zeros, small_batch, unbalanced),
     "healthy": (
         healthy_he,
@@ -990,10 +1259,17 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         healthy_incoming,
         healthy_zero_branches,
         healthy_zero_output,
-        healthy_low_rank,
+        healthy_adapted,
         healthy_fixed_point,
         healthy_over_both,
         healthy_post_norm,
+        healthy_low_rank,
+        healthy_straight_through,
+        healthy_margin,
+        healthy_sure_output,
+        healthy_undone_output,
+        healthy_padding,
+        healthy_losses,
     ),
     "symmetric": (symmetric_constant, symmetric_layer, symmetric_pairs),
 }

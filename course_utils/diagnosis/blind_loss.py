@@ -30,13 +30,10 @@ def blind_loss(measured_pass: MeasuredPass) -> tuple[float, str] | None:
         knows (a cross-entropy, the negative log-likelihood of log-probabilities, binary
         cross-entropy, squared, absolute, Huber and smooth L1 errors, and weighted sums of them).
     """
-    terms = loss_terms(measured_pass)
-    if terms is None:
+    answers = blind_terms(measured_pass)
+    if answers is None:
         return None
-    answers = [_blind(term) for term in terms]
-    known = [answer for answer in answers if answer is not None]
-    if len(known) < len(answers):
-        return None
+    known = [answer for _, answer in answers]
     value = sum(value for value, _, _ in known)
     times: dict[str, float] = {}
     for _, weight, words in known:
@@ -44,6 +41,17 @@ def blind_loss(measured_pass: MeasuredPass) -> tuple[float, str] | None:
     if not 0 < value < math.inf or len(times) > 3:
         return None
     return value, " and ".join(_weighted(weight, words) for words, weight in times.items())
+
+
+def blind_terms(measured_pass: MeasuredPass) -> list[tuple[Term, tuple[float, float, str]]] | None:
+    """For each known loss within the loss its share of `blind_loss`, its weight and the words."""
+    known = []
+    for term in loss_terms(measured_pass) or ():
+        answer = _blind(term)
+        if answer is None:
+            return None
+        known.append((term, answer))
+    return known or None
 
 
 def _weighted(weight: float, words: str) -> str:

@@ -20,6 +20,7 @@ from .rules.non_finite import non_finite
 from .rules.not_connected import loss_cut_off, not_connected
 from .rules.not_optimized import not_optimized
 from .rules.not_registered import not_registered
+from .rules.output_activation import dead_output, saturated_output
 from .rules.over_depth import over_depth
 from .rules.rule import Case
 from .rules.saturated import saturated
@@ -28,8 +29,10 @@ from .rules.symmetric import symmetric
 from .rules.through_time import through_time
 from .rules.unbalanced_update import unbalanced_update
 from .rules.undecided import undecided
+from .rules.unscaled import unscaled
 from .rules.update_size import update_size
 from .rules.warm_up import warm_up
+from .rules.zero_gradient import zero_gradient
 from .rules.zero_start import zero_start
 from .running import borrowed, runnable, to_training, tried_outside
 
@@ -42,6 +45,9 @@ RULES = (
     double_softmax,
     too_few_for_norm,
     silent_layer,
+    dead_output,
+    saturated_output,
+    zero_gradient,
     dead_units,
     symmetric,
     through_time,
@@ -49,6 +55,7 @@ RULES = (
     small_batch_explodes,
     shattered,
     saturated,
+    unscaled,
     constant_output,
     zero_start,
     warm_up,

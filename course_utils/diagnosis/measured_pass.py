@@ -29,7 +29,7 @@ from .zero_start import is_zero, zero_factors
 LOOP = 4
 """A layer called so often in one pass, each time on what came of the last, is a recurrence."""
 
-_SMALLEST = 1e-37  # below it float32 has no digits left
+SMALLEST = 1e-37  # below it float32 has no digits left
 
 
 class TooFewValues(Exception):
@@ -199,9 +199,9 @@ class MeasuredPass:
         slope = fit_slope(norms, places, [call.in_shape for call in calls], span)
         if slope.close and any(path.skip for path in self.paths.values()):
             # a branch may be small, which tells nothing about the skip
-            apart = in_branches(self.paths, self.places, self.output_nodes)
-            levels = [((call in apart, *call.in_shape[:1]), *call.in_shape[1:]) for call in calls]
-            finer = fit_slope(norms, places, levels, span)
+            inside = in_branches(self.paths, self.places, self.output_nodes)
+            shapes, apart = [call.in_shape for call in calls], [call in inside for call in calls]
+            finer = fit_slope(norms, places, shapes, span, apart)
             slope = slope if math.isnan(finer.factor) or finer.close else finer
         if (self.zero_calls or self.zero_factors) and not self.cut_by_zero:  # 0 by construction
             return replace(slope, underflow=False)
@@ -242,7 +242,7 @@ class MeasuredPass:
                 values is None
                 or values.dim() < 2
                 or not values.numel()
-                or sizes.get(call.name, 1.0) < _SMALLEST
+                or sizes.get(call.name, 1.0) < SMALLEST
             ):
                 continue
             axis = 1 if isinstance(call.module, CONVOLUTIONS) else values.dim() - 1
@@ -309,7 +309,8 @@ def measure(
                 with explained("the loss of", model, batch):
                     answer = evaluate(output, batch, loss)
                 value = as_scalar(answer, loss)
-                start, scale, own_gradient = _where_to_start(output, value)
+                with explained("the backward pass of", model, batch):
+                    start, scale, own_gradient = _where_to_start(output, value)
             calls = with_bare_products(model, value.grad_fn, call_recorder.calls)
             call_recorder.armed = True
             inputs = [t for t in batch.tensors() if t.requires_grad and t.is_leaf]

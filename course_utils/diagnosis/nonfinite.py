@@ -1,6 +1,9 @@
 """Who made the first NaN or Inf: the operation and its layer, not those that pass it on."""
 
-from collections.abc import Callable
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -64,32 +67,80 @@ def first_nonfinite(model: nn.Module, batch: object, loss: Loss = None) -> NonFi
     with borrowed(model):
         to_training(model)
         with tried_outside(model, parts, loss):
-            return trace_nonfinite(model, parts, loss)
+            origin = trace_nonfinite(model, parts, loss)
+    return None if origin is None else origin.source
 
 
-def trace_nonfinite(model: nn.Module, batch: Batch, loss: Loss) -> NonFiniteSource | None:
+@dataclass(eq=False)
+class Origin:
+    """Where the first NaN or Inf was made, with what the operation was given.
+
+    Attributes:
+        source: The place.
+        function: The operation of the forward pass; None for data, parameters and the backward
+            pass.
+        args: What it was called with.
+        kwargs: What it was called with by name.
+        out: What came out of it; for data and parameters, these.
+        written: Whether it is Inf that was written, such as the mask of an attention.
+        held: Whether an operand that came from elsewhere was not finite already.
+        readers: Operations that read it while it was not finite; "ratio" where both sides of a
+            division were.
+        labels: What the one of them that looks labels up was called with.
+        node: The operation of the backward pass.
+        arriving: ∂L/∂(output) that this got.
+        leaving: What it made of it.
+        behind: Operations between it and the loss, nearest first.
+        data: The tensors of the batch that are not finite, by name.
+    """
+
+    source: NonFiniteSource
+    function: Callable | None = None
+    args: tuple = ()
+    kwargs: dict = field(default_factory=dict)
+    out: Tensor | None = None
+    written: bool = False
+    held: bool = False
+    readers: list[str] = field(default_factory=list)
+    labels: tuple | None = None
+    node: Node | None = None
+    arriving: Tensor | None = None
+    leaving: Tensor | None = None
+    behind: list[str] = field(default_factory=list)
+    data: dict[str, Tensor] = field(default_factory=dict)
+
+
+def trace_nonfinite(model: nn.Module, batch: Batch, loss: Loss) -> Origin | None:
     """The same for a borrowed model in training mode and a batch that has been split."""
     tracer = _Tracer(model)
-    for place, values in (
-        ("(input)", [*batch.args, *batch.kwargs.values()]),
-        ("(target)", [batch.target]),
-    ):
-        for _, tensor in tensors_in(values):
-            tracer.comes_from(place, tensor)
+    for place, what, values in _named(batch):
+        for path, tensor in tensors_in(values):
+            tracer.comes_from(place, what + path, tensor)
     try:
         with explained("the forward pass of", model, batch), tracer:
             output = run(model, batch)
-        if tracer.source is not None:
-            return tracer.source
+        if tracer.origin is not None:
+            return tracer.origin
         tracer.stack.append("(loss)")
         with explained("the loss of", model, batch), tracer:
             value = loss_of(output, batch, loss)
-        tracer.check(value)
+        tracer.check(value, last=True)
     finally:
         tracer.close()
-    if tracer.source is not None or value.grad_fn is None:
-        return tracer.source
-    return _trace_backward(model, value, value.grad_fn, tracer.spans)
+    if tracer.origin is None and value.grad_fn is not None:
+        tracer.origin = _trace_backward(model, value, value.grad_fn, tracer.spans)
+    if tracer.origin is not None:
+        tracer.origin.data |= tracer.data
+    return tracer.origin
+
+
+def _named(batch: Batch) -> Iterator[tuple[str, str, object]]:
+    """Place, name and values of each part of a batch."""
+    for i, value in enumerate(batch.args):
+        yield "(input)", "the input" if len(batch.args) == 1 else f"input {i + 1}", value
+    for key, value in batch.kwargs.items():
+        yield "(input)", f"the input {key!r}", value
+    yield "(target)", "the target", batch.target
 
 
 Span = tuple[int, int, str]
@@ -98,27 +149,52 @@ Span = tuple[int, int, str]
 
 def _trace_backward(
     model: nn.Module, value: Tensor, root: Node, spans: list[Span]
-) -> NonFiniteSource | None:
-    sources: list[NonFiniteSource] = []
+) -> Origin | None:
+    origins: list[Origin] = []
+    nodes = list(walk(root))
 
     def watch(node: Node) -> RemovableHandle:
         def hook(grads_in: tuple, grads_out: tuple) -> None:
-            if sources:
+            if origins:
                 return
             bad = [g for g in grads_in if g is not None and not bool(g.isfinite().all())]
             if bad and all(g is None or bool(g.isfinite().all()) for g in grads_out):
                 layer, operation = _owner(node, spans), _plain_name(stem(node))
-                sources.append(NonFiniteSource(layer, "backward", operation, _value(bad[0])))
+                source = NonFiniteSource(layer, "backward", operation, _value(bad[0]))
+                arriving = next((g for g in grads_out if g is not None), None)
+                origins.append(Origin(source, node=node, arriving=arriving, leaving=bad[0]))
 
         return node.register_hook(hook)
 
-    handles = [watch(node) for node in walk(root) if "AccumulateGrad" not in node.name()]
+    handles = [watch(node) for node in nodes if "AccumulateGrad" not in node.name()]
     try:
         gradients(value.sum(), list(model.parameters()))
     finally:
         for handle in handles:
             handle.remove()
-    return sources[0] if sources else None
+    if not origins:
+        return None
+    assert origins[0].node is not None
+    origins[0].behind = _behind(origins[0].node, nodes)
+    return origins[0]
+
+
+def _behind(node: Node, nodes: list[Node]) -> list[str]:
+    """Names of the operations on the way from `node` to the loss, nearest first."""
+    users: dict[Node, list[Node]] = {}
+    for user in nodes:
+        for after, _ in user.next_functions:
+            if after is not None:
+                users.setdefault(after, []).append(user)
+    names: list[str] = []
+    queue, seen = [node], {node}
+    while queue and len(names) < 20:
+        for user in users.get(queue.pop(0), []):
+            if user not in seen:
+                seen.add(user)
+                queue.append(user)
+                names.append(_plain_name(stem(user)))
+    return names
 
 
 class _Tracer(OperationWatcher):
@@ -126,24 +202,34 @@ class _Tracer(OperationWatcher):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.source: NonFiniteSource | None = None
+        self.origin: Origin | None = None
         self.stack: list[str] = [ROOT]
         self.spans: list[Span] = []
-        self._origin: dict[int, tuple[Tensor, NonFiniteSource]] = {}
-        self._broken = {
-            id(tensor): name
-            for name, tensor in [*model.named_parameters(), *model.named_buffers()]
-            if tensor.is_floating_point() and not bool(tensor.detach().isfinite().all())
-        }
+        self.data: dict[str, Tensor] = {}
+        self._origins: dict[int, tuple[Tensor, Origin]] = {}
+        self._memory: dict[int, Origin] = {}
+        buffers = {id(tensor) for tensor in model.buffers()}
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if tensor.is_floating_point() and not bool(tensor.detach().isfinite().all()):
+                source = NonFiniteSource(
+                    name.rpartition(".")[0] or ROOT,
+                    "forward",
+                    f"parameter {name}",
+                    _value(tensor),
+                )
+                mask = id(tensor) in buffers and _only_masks(tensor)
+                self._note(tensor, Origin(source, out=tensor, written=mask))
         self._handles: list[RemovableHandle] = []
         for name, module in model.named_modules():
             self._watch(name or ROOT, module)
 
-    def comes_from(self, place: str, tensor: Tensor) -> None:
+    def comes_from(self, place: str, what: str, tensor: Tensor) -> None:
         """Note a tensor of the batch that is not finite; a mask of −Inf may be, on purpose."""
         if not bool(tensor.isfinite().all()):
             source = NonFiniteSource(place, "forward", "data", _value(tensor))
-            self._origin[id(tensor)] = tensor, source
+            self.data[what] = tensor
+            origin = Origin(source, out=tensor, written=_only_masks(tensor), data={what: tensor})
+            self._note(tensor, origin)
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -167,48 +253,105 @@ class _Tracer(OperationWatcher):
         self._handles.append(module.register_forward_pre_hook(before))
         self._handles.append(module.register_forward_hook(after))
 
-    def check(self, output: object) -> None:
-        """See whether what a layer hands on is finite, and whose doing it is if not."""
-        if self.source is not None:
+    def check(self, output: object, *, last: bool = False) -> None:
+        """See whether what a layer hands on is finite, and whose doing it is if not.
+
+        −Inf alone may be a mask, and is let through until the loss, which is `last`.
+        """
+        if self.origin is not None:
             return
         for _, tensor in tensors_in(output):
             plain = tensor.detach()
-            if not bool(torch.isfinite(plain).all()):
-                entry = self._origin.get(id(tensor))
-                here = NonFiniteSource(self.stack[-1], "forward", "unknown", _value(plain))
-                self.source = entry[1] if entry else here
-                return
+            if bool(torch.isfinite(plain).all()) or (_only_masks(plain) and not last):
+                continue
+            here = NonFiniteSource(self.stack[-1], "forward", "unknown", _value(plain))
+            self.origin = self._known(tensor) or Origin(here, out=plain)
+            return
 
     def __torch_dispatch__(
         self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
     ) -> object:
-        result = function(*args, **(kwargs or {}))
-        if self.source is not None:
+        given, named = args, kwargs or {}
+        if self.origin is None and function._schema.is_mutable:  # type: ignore[attr-defined]
+            given = tuple(a.clone() if isinstance(a, Tensor) else a for a in args)
+        result = function(*args, **named)
+        if self.origin is not None or "empty" in function.__name__:
             return result
         for _, out in tensors_in(result):
             if out.is_meta or bool(torch.isfinite(out).all()):
                 continue
-            self._origin[id(out)] = out, self._source(function, args, kwargs or {}, out)
+            self._note(out, self._origin_of(function, (args, given), named, out))
         return result
 
-    def _source(
-        self, function: Callable, args: tuple, kwargs: dict, out: Tensor
-    ) -> NonFiniteSource:
-        """The source of a bad input, else this operation.
+    def _note(self, tensor: Tensor, origin: Origin) -> None:
+        self._origins[id(tensor)] = tensor, origin
+        self._memory[_address(tensor)] = origin
 
-        A softmax that makes NaN from a row of −Inf is the producer, not the mask behind it.
+    def _known(self, tensor: Tensor) -> Origin | None:
+        """Whose doing a tensor is; one that was written to through a view goes by its memory."""
+        entry = self._origins.get(id(tensor))
+        return entry[1] if entry else self._memory.get(_address(tensor))
+
+    def _origin_of(
+        self, function: Callable, args: tuple[tuple, tuple], kwargs: dict, out: Tensor
+    ) -> Origin:
+        """The origin of a bad input, else this operation.
+
+        What makes NaN of Inf that was written on purpose, as a softmax does of a row of −Inf, is
+        the producer, not the mask behind it.
         """
-        own = "softmax" in function.__name__ or "attention" in function.__name__
-        for _, tensor in tensors_in([*args, *kwargs.values()]):
-            name = self._broken.get(id(tensor))
-            if name is not None:
-                layer = name.rpartition(".")[0] or ROOT
-                return NonFiniteSource(layer, "forward", f"parameter {name}", _value(tensor))
-            entry = self._origin.get(id(tensor))
-            if entry is not None and (not own or bool(tensor.isnan().any())):
-                return entry[1]
-        operation = _plain_name(function.__name__.split(".")[0])
-        return NonFiniteSource(self.stack[-1], "forward", operation, _value(out))
+        name = _plain_name(function.__name__.split(".")[0])
+        tensors = list(zip(*map(_floating, args), strict=True))
+        bad = [tensor for tensor, given in tensors if not bool(torch.isfinite(given).all())]
+        bad += [t for _, t in tensors_in(kwargs) if not bool(torch.isfinite(t).all())]
+        here = NonFiniteSource(self.stack[-1], "forward", name, _value(out))
+        own = Origin(here, function, args[1], kwargs, out)
+        own.written = _only_masks(out) and _writes(name, [*args[1], *kwargs.values()])
+        blamed: Origin | None = None
+        for tensor in bad:
+            origin = self._known(tensor)
+            if origin is None:
+                origin = Origin(here, function, args[1], kwargs, tensor, held=True)
+                origin.written = _only_masks(tensor)
+                self._note(tensor, origin)
+            if name.startswith("nll_loss"):
+                origin.labels = args[1]
+            origin.readers.append("ratio" if name == "div" and len(bad) > 1 else name)
+            on_purpose = origin.written or origin.source.operation.startswith("log")
+            makes = not origin.written and not (_attends(name, tensor) and on_purpose)
+            if blamed is None and (makes or not bool(out.isnan().any()) or _multiplies(name)):
+                blamed = origin
+        return blamed or own
+
+
+def _floating(args: tuple) -> list[Tensor]:
+    return [tensor for _, tensor in tensors_in(list(args))]
+
+
+def _attends(name: str, tensor: Tensor) -> bool:
+    """Whether this is a softmax that gets −Inf, and nothing worse."""
+    return ("softmax" in name or "attention" in name) and _only_masks(tensor)
+
+
+def _multiplies(name: str) -> bool:
+    """Whether an operation is a product of matrices, which spreads an Inf."""
+    return name.endswith(("mm", "mv", "dot", "convolution", "linear"))
+
+
+def _only_masks(tensor: Tensor) -> bool:
+    """Whether what is not finite is −Inf throughout."""
+    plain = tensor.detach()
+    return not plain.is_complex() and not bool((plain.isnan() | plain.isposinf()).any())
+
+
+def _writes(name: str, args: list) -> bool:
+    """Whether an operation puts an Inf there that stands in the code."""
+    return name == "lift_fresh" or any(isinstance(a, float) and math.isinf(a) for a in args)
+
+
+def _address(tensor: Tensor) -> int:
+    """Where the memory of a tensor begins; views of it have the same."""
+    return tensor.untyped_storage().data_ptr() or -id(tensor)
 
 
 def _owner(node: Node, spans: list[Span]) -> str:
@@ -223,4 +366,10 @@ def _value(tensor: Tensor) -> str:
 
 
 def _plain_name(name: str) -> str:
-    return name.strip("_").lower()
+    """The name of an operation as one writes it.
+
+    >>> [_plain_name(name) for name in ("_log_softmax", "nll_loss_forward", "LinalgSvd")]
+    ['log_softmax', 'nll_loss', 'linalg_svd']
+    """
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip("_")).lower()
+    return {"to_copy": "to", "rsub": "sub"}.get(words, words.removesuffix("_forward"))

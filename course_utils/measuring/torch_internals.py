@@ -80,6 +80,7 @@ def is_compiled(model: nn.Module) -> bool:
 LossModule = nn.modules.loss._Loss
 BatchNorms = nn.modules.batchnorm._BatchNorm
 RunningNorms = nn.modules.batchnorm._NormBase  # those and instance norms
+Dropouts = nn.modules.dropout._DropoutNd
 Pools = (nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd)
 
 
@@ -137,3 +138,41 @@ def kept(node: Node, name: str) -> Any:
         RuntimeError: If the graph has been freed.
     """
     return getattr(node, f"_saved_{name}", None)
+
+
+def saved_text(node: Node, name: str) -> str:
+    """A word that the operation kept, such as how a division rounds."""
+    value = getattr(node, f"_saved_{name}", "")
+    return value if isinstance(value, str) else ""
+
+
+def saved_dimension(node: Node) -> int:
+    """The dimension an operation runs along, negative where it counts from the end."""
+    dim = int(getattr(node, "_saved_dim", -1))
+    return dim - 2**64 if dim >= 2**63 else dim
+
+
+def saved_number(node: Node, name: str) -> float | None:
+    """A number, or a tensor of one, that the operation kept; None where it kept none."""
+    value = getattr(node, f"_saved_{name}", None)
+    if isinstance(value, Tensor):
+        return float(value) if value.numel() == 1 else None
+    return None if value is None else float(value)
+
+
+def saved_tensors(node: Node) -> dict[str, Tensor]:
+    """Floating tensors that the operation kept for its backward pass, by name.
+
+    Those that were written to since, or that hooks have packed away and cannot give back, are
+    left out.
+    """
+    tensors = {}
+    for name in dir(node):
+        if name.startswith("_saved_"):
+            try:
+                value = getattr(node, name)
+            except RuntimeError:
+                continue
+            if isinstance(value, Tensor) and value.is_floating_point():
+                tensors[name.removeprefix("_saved_")] = value.detach()
+    return tensors

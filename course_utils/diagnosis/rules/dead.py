@@ -20,7 +20,10 @@ SURE = 5.0
 
 
 @rule(
-    silences=("dead_units", "through_time", "over_depth", "small_batch_explodes", "shattered"),
+    silences=(
+        *("zero_gradient", "dead_units", "through_time", "over_depth", "small_batch_explodes"),
+        "shattered",
+    ),
 )
 def silent_layer(case: Case) -> Finding | None:
     """A layer without a single unit that is ever above 0."""

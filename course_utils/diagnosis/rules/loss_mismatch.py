@@ -17,8 +17,11 @@ from ..measured_pass import MeasuredPass
 from ..report import Finding
 from .rule import Case, rule
 
-COSTS = 0.05
+COSTS = 0.1
 """A floor below this share of what a constant gets is no mismatch: labels are often smoothed."""
+
+BEYOND = 0.25
+"""The same for targets that an activation cannot reach: some outliers may be cut on purpose."""
 
 _MOVES = (
     *("View", "UnsafeView", "Reshape", "ReshapeAlias", "Unsqueeze", "Squeeze", "Transpose"),
@@ -79,8 +82,13 @@ def loss_mismatch(case: Case) -> Finding | None:
     root = measured_pass.loss_value.grad_fn
     if root is None or not bool(measured_pass.loss_value.isfinite()):
         return None
+    if not any(p.requires_grad for p in measured_pass.model.parameters()):
+        return None
     found = next(_looked_for(measured_pass, list(walk(root))), None)
     if found is None:
+        over_batch = _softmax_over_the_batch(measured_pass)
+        if over_batch:
+            getattr(case, "undecided", case.notes).append(over_batch)
         return None
     return Finding(
         kind="loss_mismatch",
@@ -106,7 +114,7 @@ def _looked_for(measured_pass: MeasuredPass, nodes: list[Node]) -> Iterator[Mism
 def _in_loss(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
     """What a known loss read."""
     name = stem(node)
-    if name == "KlDiv":
+    if name in ("Sub", "Mul"):
         return _kl(measured_pass, node)
     if name == "SoftMarginLoss":
         return _soft_margin(node)
@@ -152,8 +160,8 @@ def _nll(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
     share = got.sum(dim)
     if bool((got >= 0).all()) and bool(((share - 1).abs() < 1e-2).all()):
         clipped = got.clamp_min(torch.finfo(got.dtype).tiny).log()
-        options = {"ignore_index": signed(kept(term.node, "ignore_index"))}
-        honest = float(F.nll_loss(clipped, target, **options))
+        ignored = signed(kept(term.node, "ignore_index"))
+        honest = float(F.nll_loss(clipped, target, ignore_index=ignored))
         names = _modules_of(measured_pass, nn.Softmax)
         return Mismatch(
             "The loss expects log-probabilities and gets probabilities (softmax without log): "
@@ -196,27 +204,17 @@ def _nll(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
 
 
 def _cross_entropy(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
-    """Logits that cannot be far apart, or a single one, or targets below 0."""
+    """Logits that cannot be far apart."""
     result = kept(node, "result")
     dim = signed(kept(node, "dim")) % max(result.dim(), 1)
     classes, source = result.shape[dim], _source_of(node)
-    if classes == 1 and _at_output(measured_pass, node):
-        return Mismatch(
-            "The softmax runs over one class, whose probability is 1 whatever the model says: the "
-            "loss is 0 for every answer and has no gradient. One output per class, or "
-            "binary_cross_entropy_with_logits for one.",
-            "# F.binary_cross_entropy_with_logits(output, target.float()), or a last layer with "
-            "one output per class",
-            quantity="is the number of classes of the loss",
-            measured=1.0,
-        )
-    if source is None or not _at_output(measured_pass, node):
+    if source is None or classes < 2 or not _at_output(measured_pass, node):
         return None
-    low, high, name, scaled = reach(source)
+    low, high, name = reach(source)
     if name == "Softmax" or not high - low < math.inf:
         return None
     floor = math.log1p((classes - 1) * math.exp(low - high))
-    if floor < 2 * COSTS * math.log(classes):
+    if floor < COSTS * math.log(classes):
         return None
     names = _modules_of(measured_pass, _MODULES.get(name, nn.Identity))
     return Mismatch(
@@ -231,6 +229,22 @@ def _cross_entropy(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
         predicted=0.0,
         layers=_last(names),
     )
+
+
+def _softmax_over_the_batch(measured_pass: MeasuredPass) -> str:
+    """A sentence on a softmax at the output that runs over the samples; empty without one."""
+    batch = {len(t) for t in measured_pass.batch.tensors() if t.dim()}
+    for output in measured_pass.outputs:
+        node = output.grad_fn
+        if output.dim() != 2 or batch != {len(output)} or len(output) < 2 or node is None:
+            continue
+        if stem(node) in ("Softmax", "LogSoftmax") and kept(node, "dim") == 0:
+            return (
+                f"the softmax at the output runs over dim=0, the {len(output)} samples of the "
+                "batch, so that each sample's answer depends on the others. If the "
+                f"{output.shape[1]} outputs of a sample are its classes, it must be dim=1."
+            )
+    return ""
 
 
 def _class_axis(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
@@ -308,12 +322,12 @@ def _binary(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
             "# or F.binary_cross_entropy_with_logits in place of F.binary_cross_entropy\n"
             "model = nn.Sequential(model, nn.Sigmoid())",
         )
-    low, high, name, _ = reach(source)
+    low, high, name = reach(source)
     if name in ("", "Sigmoid", "Softmax"):
         return None
     ones = float(target.double().mean())
     floor = ones * math.log1p(math.exp(-high)) + (1 - ones) * math.log1p(math.exp(low))
-    if floor < 2 * COSTS * math.log(2):
+    if floor < COSTS * math.log(2):
         return None
     names = _modules_of(measured_pass, _MODULES.get(name, nn.Identity))
     return Mismatch(
@@ -335,7 +349,7 @@ def _out_of_reach(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
         return None
     if stem(source) == "Sub":  # by hand
         source = next((after for after, _ in source.next_functions if after is not None), None)
-    low, high, name, scaled = reach(_onward(source))
+    low, high, name = reach(_onward(source))
     if not name:
         return None
     target = target.double()
@@ -345,7 +359,7 @@ def _out_of_reach(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
     if not missed > 0:
         return None
     constant = float(term.of(target - target.mean()).mean())
-    if missed < COSTS * constant:
+    if missed < BEYOND * constant:
         return None
     names = _modules_of(measured_pass, _MODULES.get(name, nn.Identity))
     reaches = f"between {low:.3g} and {high:.3g}" if high < math.inf else f"not below {low:.3g}"
@@ -371,31 +385,40 @@ def _out_of_reach(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
 
 
 def _kl(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
-    """kl_div takes log-probabilities and, unless told, probabilities as targets."""
-    got, target = kept(node, "self").detach(), kept(node, "target").detach()
-    if bool((got > 1e-3).any()):
-        return Mismatch(
-            "kl_div expects the logarithm of the model's probabilities first and gets numbers up "
-            f"to {float(got.max()):.3g}"
-            + (
-                ", probabilities"
-                if bool((got >= 0).all()) and bool(((got.sum(-1) - 1).abs() < 1e-2).all())
-                else ""
-            )
-            + ": no logarithm of a probability is above 0, and nothing holds the loss from below.",
-            "# F.kl_div(output.log_softmax(-1), target), with the logits as output; for a softmax "
-            "at the output: nn.LogSoftmax",
-            measured=float(measured_pass.loss_value.detach()),
-        )
-    if not kept(node, "log_target") and bool((target < -1e-3).any()):
-        return Mismatch(
-            f"kl_div expects probabilities as targets and gets numbers down to "
-            f"{float(target.min()):.3g}: their logarithms need log_target=True, and logits a "
-            "softmax.",
-            "# F.kl_div(log_probabilities, target, log_target=True), or target.softmax(-1)",
-            measured=float(measured_pass.loss_value.detach()),
-        )
-    return None
+    """kl_div of probabilities or logits: t ln t − p t, or with log_target e^t (t − p)."""
+    inner = next((after for after, _ in node.next_functions if after is not None), None)
+    if inner is None or not _at_output(measured_pass, node):
+        return None
+    if stem(node) == "Sub" and stem(inner) == "Mul" and node.next_functions[0][0] is None:
+        target = kept(inner, "self") if kept(inner, "other") is None else kept(inner, "other")
+        read = _onward(next((a for a, _ in inner.next_functions if a is not None), None))
+    elif stem(node) == "Mul" and stem(inner) == "Sub" and inner.next_functions[0][0] is None:
+        target = kept(node, "self") if kept(node, "other") is None else kept(node, "other")
+        read = _onward(next((a for a, _ in inner.next_functions if a is not None), None))
+    else:
+        return None
+    if not isinstance(target, Tensor) or target.dim() < 2 or read is None:
+        return None
+    if not bool((target >= 0).all()) or not bool(((target.sum(-1) - 1).abs() < 1e-2).all()):
+        return None
+    raw = any(product in read.name() for product in PRODUCTS)
+    if tuple(target.shape) != tuple(outputs_of(node)[0].shape):
+        return None
+    if not raw and reach(read)[2] not in ("Softmax", "Sigmoid", "Exp"):
+        return None
+    names = _modules_of(measured_pass, nn.Softmax)
+    return Mismatch(
+        "A Kullback–Leibler divergence expects the logarithm of the model's probabilities and gets "
+        + ("logits" if raw else f"the output of a {stem(read).lower()}, without the log")
+        + ": it is then linear in them, and no longer least where both distributions are equal.",
+        f"{remedies.path(names[-1])} = nn.LogSoftmax(dim=-1)"
+        if names and not raw
+        else "model = nn.Sequential(model, nn.LogSoftmax(dim=-1))"
+        if raw
+        else "# in the loss: log_softmax(logits, dim=-1) in place of probabilities",
+        measured=float(measured_pass.loss_value.detach()),
+        layers=_last(names) if not raw else ("(model)",),
+    )
 
 
 def _soft_margin(node: Node) -> Mismatch | None:
@@ -427,9 +450,9 @@ def _shapes(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
         return None
     direct = next(after for after in made_by if after is not None)
     if stem(direct) == "Expand":
-        direct = direct.next_functions[0][0]
+        direct = direct.next_functions[0][0] or direct
     output = next((o for o in measured_pass.outputs if o.grad_fn is direct), None)
-    if output is None or direct is None or output is measured_pass.loss_value:
+    if output is None or output is measured_pass.loss_value:
         return None
     ours = tuple(output.shape)
     if name.endswith("Loss"):
@@ -523,8 +546,8 @@ def _same_shape(ours: tuple[int, ...], theirs: tuple[int, ...], kind: str) -> st
 # ------------------------------------------------------------------ the graph
 
 
-def reach(node: Node | None) -> tuple[float, float, str, bool]:
-    """Between which numbers an activation at this node lies: low, high, its name, if scaled.
+def reach(node: Node | None) -> tuple[float, float, str]:
+    """Between which numbers an activation at this node lies: low, high, its name.
 
     The name is "" where there is none.
     """
@@ -536,7 +559,7 @@ def reach(node: Node | None) -> tuple[float, float, str, bool]:
             if name == "Hardtanh":
                 low, high = float(kept(node, "min_val")), float(kept(node, "max_val"))
             ends = sorted((low * factor, high * factor))
-            return ends[0], ends[1], name, factor != 1
+            return ends[0], ends[1], name
         if name == "Neg":
             factor = -factor
         elif name in ("Mul", "Div"):
@@ -549,7 +572,7 @@ def reach(node: Node | None) -> tuple[float, float, str, bool]:
         node = node.next_functions[0][0] or (
             node.next_functions[1][0] if len(node.next_functions) > 1 else None
         )
-    return -math.inf, math.inf, "", False
+    return -math.inf, math.inf, ""
 
 
 def _constant(node: Node) -> float | None:

@@ -1,13 +1,20 @@
 """NaN or Inf in the pass: who made the first one."""
 
+import itertools
+import math
+
 from torch import nn
 
 from .. import remedies
 from ..measured_pass import MeasuredPass
-from ..nonfinite import NonFiniteSource, trace_nonfinite
+from ..nonfinite import NonFiniteSource, Origin, trace_nonfinite
 from ..report import Finding
 from ..slope import Slope, fit_slope
+from ..why_nonfinite import reason
 from .rule import EVERYTHING, Case, rule
+
+_TRIES = 3
+"""A dropout or a sample that made the NaN is drawn anew in the trace, and can miss it."""
 
 
 @rule(silences=EVERYTHING)
@@ -16,26 +23,61 @@ def non_finite(case: Case) -> list[Finding]:
     measured_pass = case.measured_pass
     where = measured_pass.record.first_nonfinite
     bad_loss = not bool(measured_pass.loss_value.detach().isfinite())
-    if where is None and not bad_loss:
+    lost = _gradient_lost(measured_pass)
+    if where is None and not bad_loss and not lost:
         return []
-    if where is not None and not bad_loss and where.pass_name == "forward":
+    if where is not None and not bad_loss and where.pass_name == "forward" and not lost:
         if where.layer != "(loss)" and _gradients_finite(measured_pass):
             return []  # an Inf on purpose, such as a mask, that goes no further
-    source = trace_nonfinite(measured_pass.model, measured_pass.batch, measured_pass.loss)
-    if source is None:
+    origin = None
+    for _ in range(_TRIES if where or bad_loss else 1):
+        origin = origin or trace_nonfinite(
+            measured_pass.model, measured_pass.batch, measured_pass.loss
+        )
+    if origin is None:
+        if where is None and not bad_loss:
+            return []  # the graph is cut, and nothing in it is broken
         layer, pass_name, _ = where or ("(loss)", "forward", 0)
-        source = NonFiniteSource(layer, pass_name, "unknown", "NaN or Inf")
-    grown = _forward_growth(measured_pass)
-    remedy, why = _mend(source, grown)
+        origin = Origin(NonFiniteSource(layer, pass_name, "unknown", "NaN or Inf"))
+    source, found = origin.source, reason(origin)
+    grown = _forward_growth(measured_pass) if found.overflow or not found.why else None
+    why = " It is an overflow after growth from layer to layer." if grown else ""
     finding = Finding(
         kind="non_finite",
         layers=(source.layer,),
-        cause=f"The first {source.value} arises in {source.layer}, {source.pass_name} pass, by "
-        f"{source.operation}. {why}",
-        remedy=remedy,
+        cause=f"{_told(origin)} {found.why}".rstrip() + why,
+        remedy=remedies.kaiming("relu") if grown else found.remedy,
         notebook=remedies.CHAPTERS[6],
     )
     return [finding, _overflow(measured_pass, grown)] if grown else [finding]
+
+
+def _told(origin: Origin) -> str:
+    """The place in words."""
+    source = origin.source
+    place = f"in {source.layer}, {source.pass_name} pass"
+    if source.operation == "data":
+        return f"The first {source.value} comes in by the batch, {source.layer}."
+    if source.operation.startswith("parameter"):
+        return f"The first {source.value} was there before the pass, and is read {place}."
+    if origin.held:
+        return f"The first {source.value} stands in a constant that is read {place}."
+    return f"The first {source.value} arises {place}, by {source.operation}."
+
+
+def _gradient_lost(measured_pass: MeasuredPass) -> bool:
+    """Whether no parameter got a gradient, or one got one that is not finite.
+
+    No gradient at all is what is left where ∂L/∂(output) was not finite, and also where the graph
+    is cut, which the trace then tells apart. Sums see a NaN or Inf in one pass over the numbers.
+    """
+    if not measured_pass.loss_value.requires_grad:
+        return False
+    grads = [grad for grad in measured_pass.grads.values() if grad is not None]
+    if not grads:
+        return any(p.requires_grad for p in measured_pass.model.parameters())
+    suspects = [grad for grad in grads if not bool(grad.sum().isfinite())]
+    return any(not bool(grad.isfinite().all()) for grad in suspects)
 
 
 def _gradients_finite(measured_pass: MeasuredPass) -> bool:
@@ -46,13 +88,20 @@ def _gradients_finite(measured_pass: MeasuredPass) -> bool:
 
 
 def _forward_growth(measured_pass: MeasuredPass) -> Slope | None:
-    """Slope of the outputs' RMS where it grows by more than 100×, while it is still finite."""
+    """Slope of the outputs' RMS where it grows by more than 100×, while it is still finite.
+
+    Not where one layer alone makes most of it: that is a large bias, and no growth with depth.
+    """
     names = {call.name for call in measured_pass.trunk}
     record = measured_pass.record
     rows = [i for i, name in enumerate(record.layers) if name in names]
-    slope = fit_slope(record.output_rms[0, rows].tolist())
+    sizes = record.output_rms[0, rows].tolist()
+    slope = fit_slope(sizes)
+    logs = [math.log(size) for size in sizes if 0 < size < math.inf]
+    steps = [after - before for before, after in itertools.pairwise(logs)]
     # What falls toward the input has grown on the way from it.
-    return slope if len(rows) > 2 and slope.verdict == "vanishing" else None
+    grows = len(rows) > 2 and slope.verdict == "vanishing"
+    return slope if grows and sum(steps) - max(steps, default=0.0) > math.log(10) else None
 
 
 def _overflow(measured_pass: MeasuredPass, grown: Slope) -> Finding:
@@ -71,32 +120,3 @@ def _overflow(measured_pass: MeasuredPass, grown: Slope) -> Finding:
         remedy=remedies.initialize(names[0] if names else "relu"),
         notebook=remedies.CHAPTERS[5],
     )
-
-
-def _mend(source: NonFiniteSource, grown: Slope | None) -> tuple[str, str]:
-    """The remedy for one operation, and why it makes NaN or Inf."""
-    operation = source.operation
-    inside = {"(model)": "model.forward", "(loss)": "the loss"}.get(source.layer, source.layer)
-    if source.layer in ("(input)", "(target)"):
-        return "# find out how it came into the data; until then: torch.nan_to_num(batch)", (
-            "The batch itself holds it; the network is not to blame."
-        )
-    if operation.startswith("parameter"):
-        return "# start again from the last good checkpoint, with norm clipping", (
-            "The weights already held it: an earlier step was too long, or its gradient not finite."
-        )
-    if grown:
-        return remedies.kaiming("relu"), "It is an overflow after growth from layer to layer."
-    if operation in ("log", "log2", "log10", "xlogy"):
-        return f"# in {inside}: torch.log(z.clamp_min(1e-12)); for log(softmax) F.log_softmax", (
-            "log of 0 is −Inf and of a negative number NaN."
-        )
-    if "sqrt" in operation or operation in ("pow", "linalg_vector_norm", "norm"):
-        return f"# in {inside}: torch.sqrt(z + 1e-12)", "The slope of √x at 0 is infinite."
-    if operation == "exp":
-        return "# subtract the largest exponent first: torch.logsumexp, F.softmax, F.log_softmax", (
-            "exp of more than 88 overflows float32."
-        )
-    if "div" in operation or operation == "reciprocal":
-        return f"# in {inside}: z / (y + 1e-12)", "It divides by 0."
-    return "# run the step under `with torch.autograd.detect_anomaly():`, which shows the line", ""

@@ -1,0 +1,360 @@
+"""Parameters whose gradient is exactly 0, and the operation that takes it."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ...measuring import torch_internals
+from ...measuring.torch_internals import saved_tensor
+from .. import remedies
+from ..batch import loss_of
+from ..graph import LARGEST_SLOPE, activation_name, follow, stem, walk
+from ..layer_calls import rms
+from ..measured_pass import SMALLEST, MeasuredPass
+from ..report import Finding
+from ..taken import Taker, is_zero, takers
+from .rule import Case, rule
+
+_FEW = 8
+"""Entries that can all lie in the flat part of a clamp by chance."""
+
+
+@rule(
+    silences=("through_time", "over_depth", "small_batch_explodes", "shattered", "constant_output")
+)
+def zero_gradient(case: Case) -> list[Finding] | None:
+    """Parameters that the loss depends on and that it gives exactly 0."""
+    measured_pass = case.measured_pass
+    value, grads = measured_pass.loss_value, measured_pass.grads
+    if value.grad_fn is None or not bool(value.isfinite()):
+        return None
+    if measured_pass.own_gradient and not any(
+        grad is not None and is_zero(grad) for grad in grads.values()
+    ):
+        return None
+    parameters = {n: p for n, p in measured_pass.model.named_parameters() if p.requires_grad}
+    seed = 1 / measured_pass.scale if measured_pass.own_gradient else 1.0
+    own, found = takers(value, seed, list(parameters.values()))
+    real = dict(zip(parameters, own, strict=True))
+    weights = [n for n, p in parameters.items() if p.dim() > 1] or list(parameters)
+    nothing = all(is_zero(real[name]) for name in weights)
+    done = nothing and _at_its_least(measured_pass, found)
+    groups: dict[tuple[str, str], tuple[list[str], list[Taker]]] = {}
+    for name, parameter in parameters.items():
+        ways = [taker for taker in found if id(parameter) in taker.parameters]
+        if real[name] is None or not ways or not is_zero(real[name]):
+            continue
+        sick = [_sick(case, taker, nothing, done) for taker in ways]
+        if all(sick):
+            names, nodes = groups.setdefault((ways[0].why, ways[0].operation), ([], []))
+            names.append(name)
+            nodes += [taker for taker in ways if taker not in nodes]
+    if not groups and done:
+        case.notes.append(
+            f"the loss is {float(value.detach()):.3g} and its gradient is exactly 0 on this "
+            "batch: it is at its least here, and other outputs have a larger loss."
+        )
+    return [
+        _finding(measured_pass, names, nodes, len(parameters)) for names, nodes in groups.values()
+    ]
+
+
+def _sick(case: Case, taker: Taker, nothing: bool, done: bool) -> bool:
+    """Whether what takes the gradient here does so for good."""
+    measured_pass = case.measured_pass
+    inside = taker.node in set(measured_pass.output_nodes)
+    if taker.why == "step":
+        return True
+    if taker.why == "single":
+        return nothing or not inside
+    if taker.why == "stuck":
+        return not _all_zero(measured_pass.model)
+    if taker.why == "clamp":
+        if _said_by_saturated(measured_pass, taker):
+            return False
+        if nothing:
+            return not done and not _faded(measured_pass, taker)
+        chance = taker.reach < _FEW and not _on_a_parameter(taker)
+        return inside and not chance and not _faded(measured_pass, taker)
+    if taker.why == "product":
+        return (nothing and not done) or _drops_all(measured_pass.model)
+    return taker.why == "other" and nothing and not done
+
+
+def _all_zero(model: nn.Module) -> bool:
+    """Whether no weight matrix has a number in it: the rule on constant outputs says that."""
+    return not any(bool(p.any()) for p in model.parameters() if p.dim() > 1)
+
+
+def _on_a_parameter(taker: Taker) -> bool:
+    """Whether the operation works on a parameter, and no input of the batch is in it."""
+    below = list(walk(taker.node))
+    return sum("AccumulateGrad" in node.name() for node in below) == 1 and len(below) <= 4
+
+
+def _said_by_saturated(measured_pass: MeasuredPass, taker: Taker) -> bool:
+    """Whether it is an activation between layers that counts as saturated."""
+    between = any(node is taker.node for _, node in measured_pass.activations)
+    return between and activation_name(taker.node) in LARGEST_SLOPE
+
+
+def _faded(measured_pass: MeasuredPass, taker: Taker) -> bool:
+    """Whether it reads 0 because the signal is below the smallest numbers: that is vanishing."""
+    record = measured_pass.record
+    sizes = dict(zip(record.layers, record.output_rms[0].tolist(), strict=True))
+    parents = follow(taker.node, measured_pass.ends).parents
+    return any(sizes.get(call.name, 1.0) < SMALLEST for call in parents)
+
+
+def _drops_all(model: nn.Module) -> bool:
+    return any(isinstance(m, torch_internals.Dropouts) and m.p == 1 for m in model.modules())
+
+
+# ------------------------------------------------- is the loss at its least?
+
+
+def _at_its_least(measured_pass: MeasuredPass, found: list[Taker]) -> bool:
+    """Whether other outputs have a larger loss, so that nothing is left to learn.
+
+    Asked of the outputs in another order, of their negatives, and of small steps to either side:
+    a margin that is kept by the right answers is violated by wrong ones; one that no output can
+    reach is not, and a step function stays flat.
+    """
+    if measured_pass.loss is None:
+        return False
+    generator = torch.Generator().manual_seed(0)
+    size = max((rms(t.detach()) for t in measured_pass.outputs), default=0.0) or 1.0
+
+    def shuffled(t: Tensor) -> Tensor:
+        return t[torch.randperm(len(t), generator=generator).to(t.device)] if t.dim() else t
+
+    try:
+        here = float(measured_pass.loss_value.detach())
+        larger = [_elsewhere(measured_pass, turn) > here for turn in (shuffled, torch.neg)]
+        if any(larger):
+            return True
+        steps = []
+        for _ in range(4):
+            noise = torch.randn(2**16, generator=generator) * 0.01 * size
+            steps += [_elsewhere(measured_pass, partial(_moved, noise=n)) for n in (noise, -noise)]
+        return all(step > here for step in steps)
+    except Exception:  # a loss of strangers, on outputs it was not made for
+        return False
+
+
+def _moved(value: Tensor, noise: Tensor) -> Tensor:
+    """A tensor plus noise, repeated where there is too little of it."""
+    times = math.ceil(value.numel() / len(noise))
+    return value + noise.repeat(times)[: value.numel()].reshape(value.shape).to(value)
+
+
+def _elsewhere(measured_pass: MeasuredPass, turn: Callable[[Tensor], Tensor]) -> float:
+    """The loss of changed outputs."""
+
+    def changed(value: object) -> object:
+        if isinstance(value, Tensor) and value.requires_grad:
+            return turn(value.detach()).requires_grad_()
+        return value
+
+    output = torch_internals.tree_map(changed, measured_pass.output)
+    return float(loss_of(output, measured_pass.batch, measured_pass.loss).detach())
+
+
+# ---------------------------------------------------------------- what is said
+
+
+def _finding(
+    measured_pass: MeasuredPass, names: list[str], nodes: list[Taker], total: int
+) -> Finding:
+    taker = nodes[0]
+    modules = tuple(dict.fromkeys(name.rpartition(".")[0] or "(model)" for name in names))
+    what = ", ".join(names[:4]) + (f", … ({len(names)} parameters)" if len(names) > 4 else "")
+    one = len(names) == 1
+    return Finding(
+        kind="zero_gradient",
+        layers=modules,
+        quantity="share of the parameters whose gradient is exactly 0",
+        measured=len(names) / total,
+        predicted=0.0,
+        cause=f"The gradient of {what} is exactly 0 everywhere on this batch, though "
+        f"{'it is' if one else 'they are'} connected to the loss: {_said(measured_pass, taker)}",
+        remedy=_remedy(measured_pass, names, taker),
+        notebook=remedies.CHAPTERS[4 if taker.why in ("step", "clamp") else 2],
+    )
+
+
+def _where(measured_pass: MeasuredPass, taker: Taker) -> str:
+    """Where in the network an operation stands."""
+    if taker.node not in set(measured_pass.output_nodes):
+        return "in the loss"
+    parents = follow(taker.node, measured_pass.ends).parents
+    if not parents:
+        return "in forward"
+    return f"in forward, behind {parents[0].name}"
+
+
+def _said(measured_pass: MeasuredPass, taker: Taker) -> str:
+    """What takes the gradient, with its figures."""
+    where, name = _where(measured_pass, taker), taker.operation
+    if taker.why == "step":
+        return (
+            f"{name} ({where}) is flat between its steps, so its slope is 0 for every input, and "
+            "no other way leads around it."
+        )
+    if taker.why == "clamp":
+        return (
+            f"{name} ({where}) is flat at all {taker.reach} values that a gradient arrives "
+            f"at{_range(taker)}: its slope is 0 there."
+        )
+    if taker.why == "single":
+        return (
+            f"{name} ({where}) runs over a single entry, one output: it gives "
+            f"{'0' if name == 'log_softmax' else 'the same number'} whatever the weights are. "
+            + ("Cross-entropy of one class is always 0." if name == "log_softmax" else "")
+        ).strip()
+    if taker.why == "stuck":
+        return (
+            f"a product ({where}) has two factors that are both exactly zero, and each is the "
+            "gradient of the other: the pair never moves. One of the two has to start from random "
+            "numbers."
+        )
+    if taker.why == "product" and _drops_all(measured_pass.model):
+        return (
+            f"a dropout with p = 1 drops everything ({name} by exactly 0, {where}). p is the share "
+            "that is dropped, not the share that is kept."
+        )
+    if taker.why == "product":
+        return (
+            f"{name} ({where}) has a factor that is exactly 0 at all {taker.reach} values that a "
+            "gradient arrives at: a constant 0, or a difference of things that are all equal (one "
+            "constant output for every input)."
+        )
+    return f"{name} ({where}) hands on nothing of the {taker.reach} values that arrive."
+
+
+def _range(taker: Taker) -> str:
+    """Of a clamp: its bounds, and where its input lies."""
+    read = saved_tensor(taker.node, "self")
+    read = None if read is None else read.detach()
+    low, high = _bounds(taker)
+    bounds = [f"below {low:.3g}"] if low > -math.inf else []
+    bounds += [f"above {high:.3g}"] if high < math.inf else []
+    said = f" (flat {' and '.join(bounds)}" if bounds else ""
+    if read is not None and read.numel():
+        lies = f"its input lies in {float(read.min()):.3g} … {float(read.max()):.3g}"
+        said += f"; {lies}" if said else f" ({lies}"
+    return f"{said})" if said else ""
+
+
+def _bounds(taker: Taker) -> tuple[float, float]:
+    """The part of a clamp's range that is not flat."""
+    name = stem(taker.node)
+    if name in ("Relu", "Threshold"):
+        return torch_internals.saved(taker.node, "threshold", 0.0), math.inf
+    ends = {"Hardtanh": ("min_val", "max_val")}.get(name, ("min", "max"))
+    fixed = {"Hardsigmoid": (-3.0, 3.0), "Hardswish": (-3.0, math.inf)}.get(name)
+    if fixed is not None:
+        return fixed
+    low, high = (torch_internals.saved_number(taker.node, end) for end in ends)
+    return (-math.inf if low is None else low), (math.inf if high is None else high)
+
+
+def _remedy(measured_pass: MeasuredPass, names: list[str], taker: Taker) -> str:
+    """What gives these parameters a gradient."""
+    name = taker.operation
+    if taker.why == "step":
+        return (
+            "def straight_through(function, z):  # its values forward, slope 1 backward\n"
+            "    return z + (function(z) - z).detach()\n\n"
+            f"# {_where(measured_pass, taker)}: straight_through(torch.{name}, z) in place of "
+            f"torch.{name}(z)"
+        )
+    if taker.why == "clamp":
+        return _into_reach(measured_pass, names, taker)
+    if taker.why == "single":
+        return _two_classes(measured_pass)
+    if taker.why == "stuck":
+        return _random_first(measured_pass, names)
+    if taker.why == "product" and _drops_all(measured_pass.model):
+        return (
+            "for module in model.modules():  # p is the share that is dropped\n"
+            "    if isinstance(module, nn.Dropout) and module.p == 1:\n"
+            "        module.p = 0.1"
+        )
+    return (
+        f"# look at the input of {name}: it has to differ from 0 and from sample to sample before\n"
+        "# anything can be learned from it"
+    )
+
+
+def _into_reach(measured_pass: MeasuredPass, names: list[str], taker: Taker) -> str:
+    """A clamp whose input has to come back into the part that is not flat."""
+    low, high = _bounds(taker)
+    if _on_a_parameter(taker) and stem(taker.node).startswith("Clamp"):
+        bounds = [f"min={low!r}"] if low > -math.inf else []
+        bounds += [f"max={high!r}"] if high < math.inf else []
+        return (
+            "with torch.no_grad():  # back to where the clamp is not flat\n"
+            f"    model.get_parameter({names[0]!r}).clamp_({', '.join(bounds)})"
+        )
+    if _of_a_sum_of_exps(measured_pass, taker):
+        return (
+            "# in the log domain, where nothing underflows, in place of\n"
+            "# log((weight * exp(a)).sum(dim).clamp_min(eps)):\n"
+            "# torch.logsumexp(log_weight + a, dim)"
+        )
+    if taker.node not in set(measured_pass.output_nodes):
+        return (
+            f"# no sample is within reach of {taker.operation}: choose its bound within the range "
+            "of the outputs, or,\n"
+            "# while they are out of reach, F.softplus(z), whose slope is nowhere 0, in its place"
+        )
+    inside = [f"above {low:.3g}"] if low > -math.inf else []
+    inside += [f"below {high:.3g}"] if high < math.inf else []
+    return (
+        f"# bring the input of {taker.operation} {' and '.join(inside) or 'into its range'}, by "
+        "its scale, its bias or a norm before it:\n"
+        f"# {taker.operation}(F.layer_norm(z, z.shape[1:]))"
+    )
+
+
+def _of_a_sum_of_exps(measured_pass: MeasuredPass, taker: Taker) -> bool:
+    """Whether a log of this clamp is taken, and exponentials are what it clamps."""
+    assert measured_pass.loss_value.grad_fn is not None
+    logs = any(
+        stem(node).startswith("Log")
+        and any(after is taker.node for after, _ in node.next_functions)
+        for node in walk(measured_pass.loss_value.grad_fn)
+    )
+    near = follow(taker.node, measured_pass.ends).nodes
+    return logs and any(stem(node).startswith("Exp") for node in near)
+
+
+def _two_classes(measured_pass: MeasuredPass) -> str:
+    """A softmax over one output."""
+    here = [n for n, m in measured_pass.model.named_modules() if isinstance(m, nn.Softmax)]
+    if len(here) == 1:
+        parent, _, key = here[0].rpartition(".")
+        return (
+            "# one output in 0…1, for which nn.BCELoss learns faster than a squared error\n"
+            f"model.get_submodule({parent!r}).register_module({key!r}, nn.Sigmoid())"
+        )
+    return (
+        "# two classes: one output with F.binary_cross_entropy_with_logits, or two outputs with\n"
+        "# F.cross_entropy; one class only: leave its term out of the loss"
+    )
+
+
+def _random_first(measured_pass: MeasuredPass, names: list[str]) -> str:
+    """Random numbers for the first of the matrices that hold nothing but 0."""
+    named = dict(measured_pass.model.named_parameters())
+    zero = [n for n in names if named[n].dim() > 1 and not bool(named[n].any())]
+    if not zero:
+        return "# start one of the two from random numbers"
+    return (
+        "# the other stays zero, so that the output does not change at the start\n"
+        f"nn.init.kaiming_uniform_(model.get_parameter({zero[0]!r}), a=5 ** 0.5)"
+    )

@@ -1,0 +1,214 @@
+"""Where a gradient that arrives becomes exactly 0: the operations that take all of it."""
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..measuring.torch_internals import Node, saved_dimension, saved_tensor, saved_text
+from .graph import stem, walk
+from .running import gradients
+
+STEPS = ("Round", "Floor", "Ceil", "Trunc", "Sign", "Sgn", "Bernoulli", "Zero", "Fill")
+"""Flat almost everywhere."""
+
+CLAMPS = (
+    *("Clamp", "ClampMin", "ClampMax", "Relu", "Threshold", "Hardtanh", "Hardsigmoid"),
+    *("Hardswish", "Hardshrink", "Softshrink", "Maximum", "Minimum", "MultiMarginLoss"),
+)
+"""Flat in a part of their range."""
+
+SATURATING = (
+    *("Sigmoid", "Tanh", "Softmax", "LogSoftmax", "LogSigmoid", "Exp", "Elu", "Gelu", "Silu"),
+    *("Mish", "Softplus", "Erf", "Atan", "Logsumexp", "BinaryCrossEntropyWithLogits"),
+)
+"""Their slope falls below the smallest number, or they are sure."""
+
+SINGLE = ("Softmax", "LogSoftmax", "SafeSoftmax", "NativeLayerNorm")
+"""Give the same to every input where they run over a single entry."""
+
+_FACTORS = {
+    **dict.fromkeys(("Mul", "Mm", "Bmm", "Mv", "Dot"), (0, 1)),
+    **dict.fromkeys(("Addmm", "Baddbmm", "Addbmm", "Addmv"), (1, 2)),
+    **dict.fromkeys(("Convolution", "Linear"), (0, 1)),
+}
+"""Edges that lead to the factors of a product."""
+
+
+@dataclass(eq=False, frozen=True)
+class Taker:
+    """An operation that receives a gradient and hands on exactly 0 toward some parameters.
+
+    Attributes:
+        node: The operation.
+        why: "step", "clamp", "single" (a softmax over one entry), "stuck" (a product of two
+            factors that are both 0 and both trainable), "moves" (a product whose zero factor gets
+            a gradient), "saturated", "product" (a factor that is 0), "other" (a selection, or a
+            loss at its least), or "cancels": it does not take every gradient.
+        reach: Number of entries at which a gradient arrived.
+        parameters: Ids of the parameters without a gradient behind it.
+    """
+
+    node: Node
+    why: str
+    reach: int
+    parameters: frozenset[int]
+
+    @property
+    def operation(self) -> str:
+        """What it is called in torch's functions."""
+        name = stem(self.node)
+        small = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).strip("_")
+        return "relu" if small == "threshold" else small
+
+
+@dataclass(eq=False)
+class _Arrived:
+    """A gradient at a node that hands on nothing along some edges."""
+
+    node: Node
+    received: tuple[Tensor | None, ...]
+    lost: list[int]
+    kept: list[int]
+
+
+def takers(
+    value: Tensor, seed: float, parameters: list[nn.Parameter]
+) -> tuple[list[Tensor | None], list[Taker]]:
+    """The gradients of `parameters`, and what took those that are 0 everywhere.
+
+    One backward pass with a look at every node on the way; two where it is not known beforehand
+    which gradients are 0.
+
+    Args:
+        value: The loss.
+        seed: What to start from.
+        parameters: All that are trained.
+
+    Returns:
+        (the gradients, the operations).
+    """
+    assert value.grad_fn is not None
+    start = torch.full_like(value, seed)
+    above, ends = _above(value.grad_fn, {id(p) for p in parameters})
+    arrived: list[_Arrived] = []
+    nodes = [node for node in above if "AccumulateGrad" not in node.name()]
+    handles = [node.register_hook(_looking(node, above, arrived)) for node in nodes]
+    try:
+        with warnings.catch_warnings():  # the recorder has closed its step before
+            warnings.filterwarnings("ignore", message="A backward pass reached outputs of a step")
+            grads = gradients(value, parameters, start)
+    finally:
+        for handle in handles:
+            handle.remove()
+    zero = {
+        id(p)
+        for p, grad in zip(parameters, grads, strict=True)
+        if grad is not None and is_zero(grad)
+    }
+    found = []
+    for one in arrived:
+        for edge in one.lost:
+            after = one.node.next_functions[edge][0]
+            assert after is not None
+            behind = frozenset(ends[node] for node in walk(after) if node in ends) & zero
+            if behind:
+                reach = sum(int((g != 0).sum()) for g in one.received if g is not None)
+                found.append(Taker(one.node, _why(one, edge), reach, behind))
+    return grads, found
+
+
+def is_zero(grad: Tensor | None) -> bool:
+    """Whether nothing arrives, or exactly 0 everywhere."""
+    if grad is None:
+        return True
+    if grad.layout is not torch.strided:
+        grad = grad.coalesce().values()
+    few = grad.reshape(-1)[:64] if grad.is_contiguous() else grad
+    return not bool(few.any()) and not bool(grad.any())
+
+
+def _above(root: Node, wanted: set[int]) -> tuple[set[Node], dict[Node, int]]:
+    """Nodes on a way from the loss to a parameter, and ids of parameters by their last node."""
+    before: dict[Node, list[Node]] = {}
+    ends: dict[Node, int] = {}
+    for node in walk(root):
+        variable = getattr(node, "variable", None)
+        if isinstance(variable, Tensor) and id(variable) in wanted:
+            ends[node] = id(variable)
+        for after, _ in node.next_functions:
+            if after is not None:
+                before.setdefault(after, []).append(node)
+    queue, above = list(ends), set(ends)
+    while queue:
+        for node in before.get(queue.pop(), []):
+            if node not in above:
+                above.add(node)
+                queue.append(node)
+    return above, ends
+
+
+def _looking(node: Node, above: set[Node], arrived: list[_Arrived]):
+    """A hook that notes where something arrives and exactly 0 goes on."""
+
+    def hook(handed: tuple, received: tuple) -> None:
+        edges = [i for i, (after, _) in enumerate(node.next_functions) if after in above]
+        lost = [i for i in edges if is_zero(handed[i])]
+        if lost and not all(map(is_zero, received)):
+            kept = [i for i in edges if i not in lost]
+            arrived.append(_Arrived(node, received, lost, kept))
+
+    return hook
+
+
+def _why(one: _Arrived, edge: int) -> str:
+    """Why it hands on 0 along an edge."""
+    node, name = one.node, stem(one.node)
+    if name in SINGLE and _over_one_entry(node):
+        return "single"
+    lost = _takes_all(one)
+    if edge not in lost:
+        return "cancels"
+    if name in STEPS or saved_text(node, "rounding_mode"):
+        return "step"
+    if name in CLAMPS:
+        return "other" if one.kept else "clamp"
+    if name in SATURATING:
+        return "saturated"
+    factors = [i for i in _FACTORS.get(name, ()) if node.next_functions[i][0] is not None]
+    if any(i in one.kept for i in factors):
+        return "moves"
+    if len(factors) == 2 and all(i in lost for i in factors):
+        return "stuck"
+    return "product" if name in (*_FACTORS, "Div", "Pow") else "other"
+
+
+def _takes_all(one: _Arrived) -> set[int]:
+    """Edges along which nothing would go on whatever arrived in the same places.
+
+    Tells a slope of 0 from a sum that cancels and from a gradient too small for its format.
+    """
+    generator = torch.Generator().manual_seed(0)
+    drawn = [
+        None
+        if g is None or g.layout is not torch.strided
+        else (torch.rand(g.shape, generator=generator) + 0.5).to(g) * (g != 0)
+        for g in one.received
+    ]
+    try:
+        with torch.no_grad():
+            handed = one.node(*drawn)  # type: ignore[operator]  # a node can be called
+    except (RuntimeError, AttributeError, IndexError, TypeError):
+        return set()
+    handed = handed if isinstance(handed, tuple) else (handed,)
+    return {i for i in one.lost if is_zero(handed[i])}
+
+
+def _over_one_entry(node: Node) -> bool:
+    """Whether a softmax or a norm runs over a single entry."""
+    if stem(node) == "NativeLayerNorm":
+        return math.prod(getattr(node, "_saved_normalized_shape", (0,))) == 1
+    result = saved_tensor(node, "result")
+    return result is not None and result.dim() > 0 and result.shape[saved_dimension(node)] == 1
