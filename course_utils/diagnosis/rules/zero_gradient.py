@@ -297,11 +297,12 @@ def _remedy(measured_pass: MeasuredPass, names: list[str], taker: Taker) -> str:
     """What gives these parameters a gradient."""
     name = taker.operation
     if taker.why == "step":
+        function = "torch.floor" if name == "div" else f"torch.{name}"
+        where = _where(measured_pass, taker).replace("in forward", "in model.forward")
         return (
+            f"# {where}: straight_through({function}, z) in place of {function}(z)\n"
             "def straight_through(function, z):  # its values forward, slope 1 backward\n"
-            "    return z + (function(z) - z).detach()\n\n"
-            f"# {_where(measured_pass, taker)}: straight_through(torch.{name}, z) in place of "
-            f"torch.{name}(z)"
+            "    return z + (function(z) - z).detach()"
         )
     if taker.why == "clamp":
         return _into_reach(measured_pass, names, taker)
