@@ -6,8 +6,10 @@ called vanishing is predicted to fall by more than 1000× over the depth, what i
 change by less than 10×. In between the condition is not known beforehand.
 """
 
+import copy
 import itertools
 import math
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -30,6 +32,7 @@ class Patient:
         loss: Likewise; multiply what it returns to change the scale.
         has: Kinds that must be found.
         may: Kinds that may be found too, because they are true of some members.
+        optimizer: What `cu.diagnose` gets, or None.
     """
 
     family: str
@@ -38,6 +41,12 @@ class Patient:
     loss: Callable[..., Tensor]
     has: frozenset[str]
     may: frozenset[str] = field(default_factory=frozenset)
+    optimizer: torch.optim.Optimizer | None = None
+
+    def diagnosed(self, factor: float = 1.0) -> cu.Diagnosis:
+        """Its diagnosis, with the loss times a factor."""
+        loss = scaled(self.loss, factor)
+        return cu.diagnose(self.model, self.batch, loss=loss, optimizer=self.optimizer)
 
     def right(self, kinds: set[str]) -> bool:
         """Whether a verdict is right."""
@@ -925,7 +934,7 @@ def healthy_match(draw: Draw) -> Patient:
         ((nn.Softmax(1),), one, F.mse_loss),
         ((nn.Tanh(),), torch.tanh(numbers), F.mse_loss),
         ((nn.Softplus(),), numbers.exp(), F.l1_loss),
-        ((nn.LogSoftmax(1),), numbers.softmax(1), F.kl_div),
+        ((nn.LogSoftmax(1),), numbers.softmax(1), lambda o, y: F.kl_div(o, y, reduction="sum")),
         ((), numbers[:, :1], lambda o, y: ((o - y) ** 2).mean()),
         ((), numbers, _errors(draw)),
     )
@@ -984,6 +993,317 @@ TOO = frozenset({"dead", "constant_output", "unbalanced_update"})
 """What may be true too of a network whose inputs or outputs are far out of scale."""
 
 
+# ---------------------------------------------------------------- exactly 0
+
+
+class Between(nn.Module):
+    """Two parts of a network with a function between."""
+
+    def __init__(self, first: nn.Module, function: Callable, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.function, self.second = first, function, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.function(self.first(x)))
+
+
+def _between(draw: Draw, function: Callable) -> tuple[nn.Module, int]:
+    width = draw.whole(16, 64)
+    first = cu.mlp(draw.whole(1, 3), width, inputs=width, outputs=width, generator=draw.generator)
+    return Between(first, function, _mlp(draw, draw.whole(1, 3), width)), width
+
+
+def flat_steps(draw: Draw) -> Patient:
+    function = draw.one(torch.round, torch.floor, torch.ceil, torch.sign, torch.trunc)
+    model, width = _between(draw, function)
+    return _patient("a step function between", model, draw, (width,), {"zero_gradient"}, least=4)
+
+
+def flat_clamp(draw: Draw) -> Patient:
+    far = draw.real(30, 300)
+    model, width = _between(draw, lambda h: (h + far).clamp(-1, 1))
+    return _patient("a clamp out of reach", model, draw, (width,), {"zero_gradient"}, least=8)
+
+
+def flat_loss(draw: Draw) -> Patient:
+    width, far = draw.whole(16, 64), draw.real(50, 500)
+    model = _mlp(draw, draw.whole(2, 6), width)
+    loss = draw.one(
+        lambda o: F.relu(o - far).mean(), lambda o: o.round().sum(), lambda o: (0.0 * o).mean()
+    )
+    x = draw.normal(draw.batch_size(4), width)
+    return Patient("a flat loss", model, x, loss, frozenset({"zero_gradient"}))
+
+
+class LowRank(nn.Module):
+    """A frozen network with a trained product of two thin matrices beside its first layer."""
+
+    def __init__(self, base: nn.Module, width: int, rank: int, draw: Draw) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.a, self.b = (
+            nn.Linear(width, rank, bias=False),
+            nn.Linear(rank, width, bias=False),
+        )
+        with torch.no_grad():
+            self.a.weight.copy_(draw.normal(rank, width) / math.sqrt(width))
+        nn.init.zeros_(self.b.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x + self.b(self.a(x)))
+
+
+def zero_pair(draw: Draw) -> Patient:
+    width = draw.whole(16, 64)
+    model = LowRank(_mlp(draw, draw.whole(1, 4), width), width, draw.whole(1, 8), draw)
+    nn.init.zeros_(model.a.weight)
+    return _patient("both factors zero", model, draw, (width,), {"zero_gradient"})
+
+
+def healthy_low_rank(draw: Draw) -> Patient:
+    width = draw.whole(16, 64)
+    model = LowRank(_mlp(draw, 1, width), width, draw.whole(1, 8), draw)
+    return _patient("one factor zero", model, draw, (width,), {"healthy"})
+
+
+def healthy_straight_through(draw: Draw) -> Patient:
+    model, width = _between(draw, lambda h: h + (h.round() - h).detach())
+    return _patient("straight-through rounding", model, draw, (width,), {"healthy"})
+
+
+def healthy_margin(draw: Draw) -> Patient:
+    """All margins kept, by far, because the labels are what the network says."""
+    width, margin = draw.whole(16, 64), draw.real(1e-4, 1e-3)
+    model = _mlp(draw, draw.whole(2, 6), width)
+    x = draw.normal(draw.batch_size(16), width)
+    with torch.no_grad():
+        y = model(x)
+
+    def loss(o: Tensor, y: Tensor) -> Tensor:
+        return F.relu(margin - o * y).clamp_min(0).mul((y.abs() > 0.1).to(o)).mean()
+
+    return Patient("a margin that is kept", model, (x, y), loss, frozenset({"healthy"}))
+
+
+# ---------------------------------------------------------------- behind the last layer
+
+
+def _with_output(draw: Draw, function: Callable, gain: float, bias: float) -> tuple:
+    width = draw.whole(16, 64)
+    layers = _mlp(draw, draw.whole(2, 5), width)
+    last = [module for module in layers.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight.mul_(gain)
+        last.bias.add_(bias)
+    x = draw.normal(draw.batch_size(32), width)
+    return Between(layers, function, nn.Identity()), x
+
+
+def saturated_output(draw: Draw) -> Patient:
+    model, x = _with_output(draw, torch.sigmoid, draw.real(100, 1000), 0)
+    y = (torch.rand(len(x), 10, generator=draw.generator) > 0.5).float()
+    return Patient(
+        "sigmoid at the output, sure and wrong",
+        model,
+        (x, y),
+        draw.one(F.mse_loss, F.l1_loss),
+        frozenset({"saturated"}),
+        frozenset({"unscaled"}),
+    )
+
+
+def dead_output(draw: Draw) -> Patient:
+    model, x = _with_output(draw, torch.relu, 0.1, -draw.real(3, 30))
+    y = torch.rand(len(x), 10, generator=draw.generator)
+    return Patient("ReLU at the output, all 0", model, (x, y), F.mse_loss, frozenset({"dead"}))
+
+
+def healthy_sure_output(draw: Draw) -> Patient:
+    """As sure, and right."""
+    model, x = _with_output(draw, torch.sigmoid, draw.real(100, 1000), 0)
+    with torch.no_grad():
+        y = model(x).round()
+    loss = draw.one(F.mse_loss, F.binary_cross_entropy)
+    may = frozenset({"unscaled"})
+    return Patient("sigmoid, sure and right", model, (x, y), loss, frozenset(), may | {"healthy"})
+
+
+def healthy_undone_output(draw: Draw) -> Patient:
+    model, x = _with_output(draw, torch.sigmoid, 1, draw.real(4, 9) * draw.one(-1, 1))
+    y = (torch.rand(len(x), 10, generator=draw.generator) > 0.5).float()
+    may = frozenset({"unscaled", "healthy"})
+    return Patient(
+        "cross-entropy undoes it", model, (x, y), F.binary_cross_entropy, frozenset(), may
+    )
+
+
+# ---------------------------------------------------------------- what an optimizer holds
+
+
+def _adam(parameters: object, lr: float = 1e-3) -> torch.optim.Optimizer:
+    """Steps that no factor before the loss changes."""
+    return torch.optim.Adam(parameters, lr=lr, eps=1e-30)
+
+
+class Listed(nn.Module):
+    """Hidden layers in a plain list, or in one of modules."""
+
+    def __init__(self, body: nn.Sequential, container: Callable) -> None:
+        super().__init__()
+        children = list(body)
+        self.hidden, self.head = container(children[:-1]), children[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.hidden.values() if isinstance(self.hidden, dict) else self.hidden:
+            x = layer(x)
+        return self.head(x)
+
+
+def _listed(draw: Draw, container: Callable, has: str) -> Patient:
+    width = draw.whole(48, 128)
+    model = Listed(_mlp(draw, draw.whole(2, 6), width), container)
+    patient = _patient("layers in a list", model, draw, (width,), {has}, least=4)
+    patient.optimizer = draw.one(None, _adam(model.parameters()))
+    return patient
+
+
+def not_registered(draw: Draw) -> Patient:
+    return _listed(
+        draw, draw.one(list, tuple, lambda layers: dict(enumerate(layers))), "not_registered"
+    )
+
+
+def healthy_module_list(draw: Draw) -> Patient:
+    return _listed(draw, nn.ModuleList, "healthy")
+
+
+def _tuned(draw: Draw, held: Callable, has: str, lr: float = 1e-3) -> Patient:
+    """A pretrained body with a new head, and an optimizer of what `held` says."""
+    width = draw.whole(48, 128)
+    model = _mlp(draw, draw.whole(2, 6), width)
+    patient = _patient("an optimizer of a part", model, draw, (width,), {has}, least=4)
+    patient.optimizer = _adam(held(model), lr)
+    return patient
+
+
+def not_optimized(draw: Draw) -> Patient:
+    return _tuned(draw, lambda net: list(net.parameters())[:-2], "not_optimized")
+
+
+def not_optimized_copy(draw: Draw) -> Patient:
+    return _tuned(draw, lambda net: copy.deepcopy(net).parameters(), "not_optimized")
+
+
+def healthy_frozen_body(draw: Draw) -> Patient:
+    def last_layer(net: nn.Module) -> list[nn.Parameter]:
+        parameters = list(net.parameters())
+        for parameter in parameters[:-2]:
+            parameter.requires_grad_(False)
+        return parameters[-2:]
+
+    return _tuned(draw, last_layer, "healthy")
+
+
+def healthy_optimizer(draw: Draw) -> Patient:
+    return _tuned(draw, lambda net: net.parameters(), "healthy")
+
+
+def update_of_nothing(draw: Draw) -> Patient:
+    return _tuned(draw, lambda net: net.parameters(), "update_size", lr=0.0)
+
+
+def update_too_long(draw: Draw) -> Patient:
+    return _tuned(draw, lambda net: net.parameters(), "update_size", lr=draw.real(3, 100))
+
+
+class Experts(nn.Module):
+    """Each sample goes to one of many experts, so that most of them get none of a small batch."""
+
+    def __init__(self, width: int, count: int) -> None:
+        super().__init__()
+        self.router = nn.Linear(width, count)
+        self.experts = nn.ModuleList(nn.Linear(width, width) for _ in range(count))
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, chosen = self.router(x).softmax(-1).max(-1)
+        mixed = torch.zeros_like(x)
+        for i, expert in enumerate(self.experts):
+            rows = chosen == i
+            if rows.any():
+                mixed = mixed.index_put(
+                    (rows.nonzero()[:, 0],), weights[rows, None] * expert(x[rows])
+                )
+        return self.head(torch.relu(x + mixed))
+
+
+def healthy_experts(draw: Draw) -> Patient:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        model = Experts(width := draw.whole(16, 64), draw.whole(16, 40))
+    patient = _patient("experts without a sample", model, draw, (width,), {"healthy"}, least=2)
+    patient.batch = tuple(part[:12] for part in patient.batch)
+    patient.optimizer = _adam(model.parameters())
+    return patient
+
+
+# ---------------------------------------------------------------- losses and answers of strangers
+
+
+def healthy_physics(draw: Draw) -> Patient:
+    """A physics-informed network: the loss holds the derivative by the input."""
+    width = draw.whole(48, 96)
+    model = cu.mlp(
+        draw.whole(2, 6), width, inputs=2, outputs=1, activation="tanh", generator=draw.generator
+    )
+    x = draw.normal(draw.batch_size(8), 2).requires_grad_()
+
+    def loss(output: Tensor) -> Tensor:
+        slope = torch.autograd.grad(output.sum(), x, create_graph=True)[0]
+        return (slope[:, 0] - slope[:, 1]).square().mean() + (
+            output - x.sin()[:, :1]
+        ).square().mean()
+
+    return Patient(
+        "physics-informed", model, x, loss, frozenset({"healthy"}), frozenset({"unscaled"})
+    )
+
+
+class Nested(nn.Module):
+    def __init__(self, body: nn.Module, wrap: Callable) -> None:
+        super().__init__()
+        self.body, self.wrap = body, wrap
+
+    def forward(self, x: Tensor) -> object:
+        return self.wrap(self.body(x))
+
+
+def _nested(draw: Draw, body: nn.Module, has: str) -> Patient:
+    width = next(body.parameters()).shape[1]
+    wrap, unwrap = draw.one(
+        (lambda o: {"logits": o}, lambda o: o["logits"]),
+        (lambda o: (o, o.argmax(-1)), lambda o: o[0]),
+        (lambda o: types.SimpleNamespace(logits=o), lambda o: o.logits),
+    )
+    batch = classes(draw, draw.batch_size(8), width)
+    loss = lambda o, y: F.cross_entropy(unwrap(o), y)  # noqa: E731
+    return Patient("an answer in a nest", Nested(body, wrap), batch, loss, frozenset({has}))
+
+
+def nested_double_softmax(draw: Draw) -> Patient:
+    body = _mlp(draw, draw.whole(2, 6), draw.whole(32, 128))
+    return _nested(draw, nn.Sequential(body, nn.Softmax(dim=1)), "double_softmax")
+
+
+def nested_zeros(draw: Draw) -> Patient:
+    body = _mlp(draw, draw.whole(2, 6), draw.whole(16, 64), activation="tanh", init="zeros")
+    return _nested(draw, body, "constant_output")
+
+
+def healthy_nested(draw: Draw) -> Patient:
+    return _nested(draw, _mlp(draw, draw.whole(2, 6), draw.whole(48, 128)), "healthy")
+
+
 FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
     "vanishing": (
         vanishing_sigmoid,
@@ -1008,8 +1328,9 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         exploding_products,
     ),
     "shattered": (exploding_batch_norm,),
-    "dead": (dead_layer, dead_units, dead_conv),
-    "saturated": (saturated_biases, saturated_inputs),
+    "dead": (dead_layer, dead_units, dead_conv, dead_output),
+    "saturated": (saturated_biases, saturated_inputs, saturated_output),
+    "zero_gradient": (flat_steps, flat_clamp, flat_loss, zero_pair),
     "non_finite": (
         nan_log,
         nan_backward,
@@ -1021,7 +1342,20 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         nan_range,
         nan_padding,
     ),
-    "wired wrong": (double_softmax, detached, zeros, small_batch, unbalanced),
+    "wired wrong": (
+        double_softmax,
+        detached,
+        zeros,
+        small_batch,
+        unbalanced,
+        not_registered,
+        not_optimized,
+        not_optimized_copy,
+        update_of_nothing,
+        update_too_long,
+        nested_double_softmax,
+        nested_zeros,
+    ),
     "healthy": (
         healthy_he,
         healthy_tanh,
@@ -1041,8 +1375,19 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         healthy_twins,
         healthy_critic,
         healthy_gpt,
+        healthy_low_rank,
+        healthy_straight_through,
+        healthy_margin,
+        healthy_sure_output,
+        healthy_undone_output,
         healthy_padding,
         healthy_losses,
+        healthy_module_list,
+        healthy_frozen_body,
+        healthy_optimizer,
+        healthy_experts,
+        healthy_physics,
+        healthy_nested,
     ),
     "mismatched": (mismatch_log, mismatch_bounded, mismatch_shape, mismatch_range, healthy_match),
     "unscaled": (unscaled_inputs, unscaled_targets, unscaled_head, healthy_scale),

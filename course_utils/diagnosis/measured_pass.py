@@ -17,6 +17,7 @@ from ..measuring.torch_internals import Node
 from ..recording import GradientRecord, record
 from .bare_weights import with_bare_products
 from .batch import Batch, Loss, as_scalar, evaluate
+from .branches import in_branches
 from .graph import Path, activation_name, follow, reaches, slopes, walk
 from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms, spread_over_batch
 from .post_norm import PostNorm, post_norm
@@ -192,12 +193,16 @@ class MeasuredPass:
             for call in self.trunk
             if not math.isnan(call.grad_in) and not (call.grad_in == 0 and call in self.zero_calls)
         ]
-        slope = fit_slope(
-            [call.grad_in * math.sqrt(math.prod(call.in_shape)) for call in calls],
-            [self.places[call] for call in calls],
-            [call.in_shape for call in calls],
-            max((self.places[call] for call in self.trunk), default=0),
-        )
+        norms = [call.grad_in * math.sqrt(math.prod(call.in_shape)) for call in calls]
+        places = [self.places[call] for call in calls]
+        span = max((self.places[call] for call in self.trunk), default=0)
+        slope = fit_slope(norms, places, [call.in_shape for call in calls], span)
+        if slope.close and any(path.skip for path in self.paths.values()):
+            # a branch may be small, which tells nothing about the skip
+            apart = in_branches(self.paths, self.places, self.output_nodes)
+            levels = [((call in apart, *call.in_shape[:1]), *call.in_shape[1:]) for call in calls]
+            finer = fit_slope(norms, places, levels, span)
+            slope = slope if math.isnan(finer.factor) or finer.close else finer
         if (self.zero_calls or self.zero_factors) and not self.cut_by_zero:  # 0 by construction
             return replace(slope, underflow=False)
         sizes = [call.grad_in for call in calls]
@@ -310,7 +315,8 @@ def measure(
                 with explained("the loss of", model, batch):
                     answer = evaluate(output, batch, loss)
                 value = as_scalar(answer, loss)
-                start, scale, own_gradient = _where_to_start(output, value)
+                with explained("the backward pass of", model, batch):
+                    start, scale, own_gradient = _where_to_start(output, value)
             calls = with_bare_products(model, value.grad_fn, call_recorder.calls)
             call_recorder.armed = True
             inputs = [t for t in batch.tensors() if t.requires_grad and t.is_leaf]

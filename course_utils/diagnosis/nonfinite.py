@@ -86,7 +86,7 @@ class Origin:
         held: Whether an operand that came from elsewhere was not finite already.
         readers: Operations that read it while it was not finite; "ratio" where both sides of a
             division were.
-        last: What the last of them was called with.
+        labels: What the one of them that looks labels up was called with.
         node: The operation of the backward pass.
         arriving: ∂L/∂(output) that this got.
         leaving: What it made of it.
@@ -102,7 +102,7 @@ class Origin:
     written: bool = False
     held: bool = False
     readers: list[str] = field(default_factory=list)
-    last: tuple | None = None
+    labels: tuple | None = None
     node: Node | None = None
     arriving: Tensor | None = None
     leaving: Tensor | None = None
@@ -314,7 +314,8 @@ class _Tracer(OperationWatcher):
                 origin = Origin(here, function, args[1], kwargs, tensor, held=True)
                 origin.written = _only_masks(tensor)
                 self._note(tensor, origin)
-            origin.last = args[1]
+            if name.startswith("nll_loss"):
+                origin.labels = args[1]
             origin.readers.append("ratio" if name == "div" and len(bad) > 1 else name)
             on_purpose = origin.written or origin.source.operation.startswith("log")
             makes = not origin.written and not (_attends(name, tensor) and on_purpose)

@@ -61,7 +61,7 @@ class Taker:
         """What it is called in torch's functions."""
         name = stem(self.node)
         small = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).strip("_")
-        return {"threshold": "relu", "hardtanh": "hardtanh (a clamp)"}.get(small, small)
+        return "relu" if small == "threshold" else small
 
 
 @dataclass(eq=False)

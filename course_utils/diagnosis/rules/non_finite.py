@@ -8,9 +8,9 @@ from torch import nn
 from .. import remedies
 from ..measured_pass import MeasuredPass
 from ..nonfinite import NonFiniteSource, Origin, trace_nonfinite
-from ..nonfinite_causes import reason
 from ..report import Finding
 from ..slope import Slope, fit_slope
+from ..why_nonfinite import reason
 from .rule import EVERYTHING, Case, rule
 
 _TRIES = 3

@@ -11,7 +11,7 @@ from ...measuring import torch_internals
 from ...measuring.torch_internals import saved_tensor
 from .. import remedies
 from ..batch import loss_of
-from ..graph import follow, stem, walk
+from ..graph import LARGEST_SLOPE, activation_name, follow, stem, walk
 from ..layer_calls import rms
 from ..measured_pass import SMALLEST, MeasuredPass
 from ..report import Finding
@@ -73,6 +73,8 @@ def _sick(case: Case, taker: Taker, nothing: bool, done: bool) -> bool:
     if taker.why == "stuck":
         return not _all_zero(measured_pass.model)
     if taker.why == "clamp":
+        if _said_by_saturated(measured_pass, taker):
+            return False
         if nothing:
             return not done and not _faded(measured_pass, taker)
         chance = taker.reach < _FEW and not _on_a_parameter(taker)
@@ -91,6 +93,12 @@ def _on_a_parameter(taker: Taker) -> bool:
     """Whether the operation works on a parameter, and no input of the batch is in it."""
     below = list(walk(taker.node))
     return sum("AccumulateGrad" in node.name() for node in below) == 1 and len(below) <= 4
+
+
+def _said_by_saturated(measured_pass: MeasuredPass, taker: Taker) -> bool:
+    """Whether it is an activation between layers that counts as saturated."""
+    between = any(node is taker.node for _, node in measured_pass.activations)
+    return between and activation_name(taker.node) in LARGEST_SLOPE
 
 
 def _faded(measured_pass: MeasuredPass, taker: Taker) -> bool:
@@ -230,6 +238,7 @@ def _said(measured_pass: MeasuredPass, taker: Taker) -> str:
 def _range(taker: Taker) -> str:
     """Of a clamp: its bounds, and where its input lies."""
     read = saved_tensor(taker.node, "self")
+    read = None if read is None else read.detach()
     low, high = _bounds(taker)
     bounds = [f"below {low:.3g}"] if low > -math.inf else []
     bounds += [f"above {high:.3g}"] if high < math.inf else []
