@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from ...measuring.torch_internals import Node, kept, outputs_of
 from .. import remedies
-from ..blind_loss import blind_loss, is_log_probability
+from ..blind_loss import blind_loss
 from ..graph import PRODUCTS, stem
-from ..loss_terms import Term, known_loss, signed
+from ..loss_terms import Term, is_log_probability, known_loss, signed
 from ..measured_pass import MeasuredPass
 from ..report import Finding
 from .rule import Case, rule
@@ -156,7 +156,7 @@ def _nll(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
     """Something else than log-probabilities in a negative log-likelihood."""
     got, dim, target = term.got, term.dim, term.target
     assert target is not None
-    if is_log_probability(got, dim):
+    if term.of_log_probabilities():
         return None
     other = next((d for d in range(got.dim()) if d != dim and is_log_probability(got, d)), None)
     names, place = _modules_of(measured_pass, nn.LogSoftmax), _source_of(term.node)

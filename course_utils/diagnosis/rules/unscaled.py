@@ -1,6 +1,7 @@
 """Inputs, targets or first outputs of a scale at which training starts badly."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from ...measuring.torch_internals import Node, RunningNorms, kept, outputs_of
 from .. import remedies
 from ..blind_loss import blind_loss, blind_terms
 from ..graph import PRODUCTS, stem
-from ..layer_calls import CONVOLUTIONS, LayerCall, rms
+from ..layer_calls import CONVOLUTIONS, BareWeight, LayerCall, rms
 from ..loss_terms import Term, known_loss
 from ..measured_pass import MeasuredPass
 from ..report import Finding
@@ -87,8 +88,8 @@ def unscaled(case: Case) -> Finding | None:
 def _inputs(measured_pass: MeasuredPass) -> Found | None:
     """Data that a layer reads at a scale that its weights are not drawn for."""
     for call in measured_pass.calls:
-        data = call.data
-        if data is None or not isinstance(call.module, _READERS) or not data.numel():
+        data = _data(call)
+        if data is None or not data.numel():
             continue
         size = rms(data)
         gain = _gain(call)
@@ -103,8 +104,25 @@ def _inputs(measured_pass: MeasuredPass) -> Found | None:
     return None
 
 
+def _data(call: LayerCall) -> Tensor | None:
+    """The data that a layer reads; None where it reads what another made."""
+    if not isinstance(call.module, BareWeight):
+        return call.data if isinstance(call.module, _READERS) else None
+    node = call.out_node if call.in_node is None else None
+    while node is not None and not any(product in node.name() for product in PRODUCTS):
+        node = node.next_functions[0][0]
+    if node is None:
+        return None
+    sides = [kept(node, name) for name in ("self", "mat1", "mat2")]
+    start = call.module.weight.data_ptr()
+    kept_data = [t for t in sides if isinstance(t, Tensor) and t.data_ptr() != start]
+    return kept_data[0].detach() if len(kept_data) == 1 else None
+
+
 def _gain(call: LayerCall) -> float:
     """What independent inputs of mean 0 are multiplied by, in RMS; NaN without weights."""
+    if isinstance(call.module, BareWeight):
+        return rms(call.module.weight.detach()) * math.sqrt(call.fan_in)
     weights = [p for n, p in call.module.named_parameters() if n.startswith("weight")]
     return rms(weights[0].detach()) * math.sqrt(weights[0][0].numel()) if weights else math.nan
 
@@ -214,8 +232,10 @@ def _logits(measured_pass: MeasuredPass) -> Found | None:
         if term.kind not in ("nll", "log_prob", "bce_with_logits"):
             continue
         alike = weight * math.log(2) if term.kind == "bce_with_logits" else blind
+        if not term.value() > TIMES * alike:
+            continue
         last, size = _last_layer(measured_pass, term.node), _size_of_logits(term)
-        if last is None or not term.value() > TIMES * alike:
+        if last is None:
             continue
         large = last.weights > LARGE_WEIGHTS
         if not size > (SURE if large else 3 * SURE):
@@ -304,7 +324,7 @@ def _parameter(node: Node) -> Tensor | None:
 
 
 def _named(
-    measured_pass: MeasuredPass, layer: str, own: list[Tensor | None], weights: float
+    measured_pass: MeasuredPass, layer: str, own: Sequence[Tensor | None], weights: float
 ) -> Last:
     """With the names of its parameters."""
     everywhere = list(measured_pass.model.named_parameters(remove_duplicate=False))
