@@ -199,9 +199,9 @@ class MeasuredPass:
         slope = fit_slope(norms, places, [call.in_shape for call in calls], span)
         if slope.close and any(path.skip for path in self.paths.values()):
             # a branch may be small, which tells nothing about the skip
-            apart = in_branches(self.paths, self.places, self.output_nodes)
-            levels = [((call in apart, *call.in_shape[:1]), *call.in_shape[1:]) for call in calls]
-            finer = fit_slope(norms, places, levels, span)
+            inside = in_branches(self.paths, self.places, self.output_nodes)
+            shapes, apart = [call.in_shape for call in calls], [call in inside for call in calls]
+            finer = fit_slope(norms, places, shapes, span, apart)
             slope = slope if math.isnan(finer.factor) or finer.close else finer
         if (self.zero_calls or self.zero_factors) and not self.cut_by_zero:  # 0 by construction
             return replace(slope, underflow=False)
