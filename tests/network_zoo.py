@@ -10,6 +10,7 @@ import copy
 import itertools
 import math
 import types
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -573,6 +574,27 @@ def healthy_losses(draw: Draw) -> Patient:
         ((x, y), root),
     )
     return Patient("near a singular point", model, batch, loss, frozenset({"healthy"}))
+
+
+def _normed_last(draw: Draw, name: str, has: set, loss: Callable) -> Patient:
+    width, outputs = draw.whole(48, 96), draw.whole(8, 40)
+    norm = draw.one(nn.LayerNorm(outputs), nn.BatchNorm1d(outputs))
+    layers = [nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs), norm]
+    model = cu.initialize(nn.Sequential(*layers), "he", generator=draw.generator)
+    batch = draw.normal(draw.batch_size(16), width)
+    return Patient(name, model, batch, loss, frozenset(has))
+
+
+def zero_by_a_norm(draw: Draw) -> Patient:
+    loss = draw.one(lambda o: o.mean(), lambda o: -o.sum(1).mean(), lambda o: (1 - o).sum())
+    return _normed_last(draw, "a sum of what a norm makes constant", {"zero_gradient"}, loss)
+
+
+def healthy_norm_last(draw: Draw) -> Patient:
+    def loss(o: Tensor) -> Tensor:
+        return o[: len(o) // 2, ::2].mean() - o[len(o) // 2 :, 1::2].mean()
+
+    return _normed_last(draw, "a norm at the output", {"healthy"}, loss)
 
 
 # ---------------------------------------------------------------- wrong wiring
@@ -1167,6 +1189,142 @@ def healthy_nested(draw: Draw) -> Patient:
     return _nested(draw, _mlp(draw, draw.whole(2, 6), draw.whole(48, 128)), "healthy")
 
 
+def _simple(draw: Draw, outputs: int, *tail: nn.Module, init: str = "") -> nn.Sequential:
+    """A network of two to four layers in which nothing else is wrong."""
+    widths = [16, *(draw.whole(32, 96) for _ in range(draw.whole(1, 3)))]
+    layers = [m for a, b in itertools.pairwise(widths) for m in (nn.Linear(a, b), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
+    drawn = draw.one("torch_default", "he")
+    cu.initialize(model, init or drawn, generator=draw.generator)
+    return nn.Sequential(*model, *tail)
+
+
+class Exp(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.exp()
+
+
+def mismatch_log(draw: Draw) -> Patient:
+    count = draw.whole(2, 20)
+    tail = draw.one((nn.Softmax(1),), (Exp(),), ())
+    batch = classes(draw, draw.batch_size(8, 256), 16, outputs=count)
+    loss = draw.one(F.nll_loss, lambda o, y: F.nll_loss(o, y, reduction="sum"))
+    return Patient(
+        "no log-probabilities", _simple(draw, count, *tail), batch, loss, frozenset({MISMATCH})
+    )
+
+
+def mismatch_bounded(draw: Draw) -> Patient:
+    count = draw.whole(3, 20)
+    batch = classes(draw, draw.batch_size(8, 256), 16, outputs=count)
+    model = _simple(draw, count, draw.one(nn.Sigmoid(), nn.Tanh(), nn.Hardtanh()))
+    return Patient("bounded logits", model, batch, F.cross_entropy, frozenset({MISMATCH}))
+
+
+def _errors(draw: Draw) -> Callable[[Tensor, Tensor], Tensor]:
+    return draw.one(
+        lambda o, y: F.mse_loss(o, y),
+        lambda o, y: F.smooth_l1_loss(o, y),
+        lambda o, y: F.huber_loss(o, y),
+        lambda o, y: ((o - y) ** 2).mean(),
+        lambda o, y: (y - o).abs().mean(),
+    )
+
+
+def mismatch_shape(draw: Draw) -> Patient:
+    size = draw.batch_size(8, 256)
+    model, y = _simple(draw, 1), draw.normal(size)
+    if draw.whole(0, 1):
+        model, y = nn.Sequential(model, nn.Flatten(0)), y[:, None]
+    error = _errors(draw)
+
+    def loss(o: Tensor, y: Tensor) -> Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return error(o, y)
+
+    batch = draw.normal(size, 16), y
+    return Patient("column against row", model, batch, loss, frozenset({MISMATCH}))
+
+
+def mismatch_range(draw: Draw) -> Patient:
+    size = draw.batch_size(16, 256)
+    tail, shift = draw.one((nn.Sigmoid(), 3), (nn.Tanh(), 4), (nn.ReLU(), -3), (nn.Softplus(), -3))
+    batch = draw.normal(size, 16), shift + draw.normal(size, 1)
+    model = _simple(draw, 1, tail)
+    return Patient("targets out of reach", model, batch, _errors(draw), frozenset({MISMATCH}), TOO)
+
+
+def healthy_match(draw: Draw) -> Patient:
+    count, size = draw.whole(3, 20), draw.batch_size(8, 256)
+    x, y = classes(draw, size, 16, outputs=count)
+    one, numbers = F.one_hot(y, count).float(), draw.normal(size, count)
+    tail, target, loss = draw.one(
+        ((nn.LogSoftmax(1),), y, F.nll_loss),
+        ((nn.LogSoftmax(1),), y, F.cross_entropy),
+        ((nn.Sigmoid(),), one, F.binary_cross_entropy),
+        ((nn.Softmax(1),), one, F.mse_loss),
+        ((nn.Tanh(),), torch.tanh(numbers), F.mse_loss),
+        ((nn.Softplus(),), numbers.exp(), F.l1_loss),
+        ((nn.LogSoftmax(1),), numbers.softmax(1), F.kl_div),
+        ((), numbers[:, :1], lambda o, y: ((o - y) ** 2).mean()),
+        ((), numbers, _errors(draw)),
+    )
+    model = _simple(draw, count, *tail, init="torch_default")  # He's may saturate a tanh
+    return Patient("what its loss expects", model, (x, target), loss, HEALTHY)
+
+
+def unscaled_inputs(draw: Draw) -> Patient:
+    (x, y), loss = supervised(draw, draw.batch_size(16, 256), 16)
+    scale = 10 ** draw.real(2.5, 5)
+    x = draw.one(
+        scale * x,
+        x * torch.where(torch.arange(16) == draw.whole(0, 15), 4 * scale, 1e-2),
+        scale + 0.02 * scale * x,
+        (50 * x + 128).clamp(0, 255).round(),
+    )
+    model = _simple(draw, 10)
+    return Patient("inputs out of scale", model, (x, y), loss, frozenset({"unscaled"}), TOO)
+
+
+def unscaled_targets(draw: Draw) -> Patient:
+    size, scale = draw.batch_size(16, 256), 10 ** draw.real(3, 6)
+    y = draw.one(scale * draw.normal(size, 3), scale * (3 + draw.normal(size, 3)))
+    batch = draw.normal(size, 16), y
+    return Patient(
+        "targets out of scale", _simple(draw, 3), batch, _errors(draw), frozenset({"unscaled"})
+    )
+
+
+def unscaled_head(draw: Draw) -> Patient:
+    count = draw.whole(3, 50)
+    batch = classes(draw, draw.batch_size(32, 256), 16, outputs=count)
+    model = _simple(draw, count, init="he")
+    with torch.no_grad():
+        model[-1].weight.normal_(0, draw.real(5, 20), generator=draw.generator)
+    return Patient("head out of scale", model, batch, F.cross_entropy, frozenset({"unscaled"}), TOO)
+
+
+def healthy_scale(draw: Draw) -> Patient:
+    (x, y), loss = supervised(draw, draw.batch_size(16, 256), 16)
+    plain, scale = _simple(draw, 10), 10 ** draw.real(2, 5)
+    model, x = draw.one(
+        (nn.Sequential(nn.BatchNorm1d(16), *plain), scale * x),
+        (nn.Sequential(nn.LayerNorm(16), *plain), scale * x),
+        (nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU(), *plain), 200 * x),
+        (plain, F.one_hot(torch.arange(len(x)) % 16, 16).float()),
+        (plain, torch.poisson(torch.full_like(x, 0.3), generator=draw.generator)),
+        (plain, draw.real(0.1, 3) * x),
+    )
+    return Patient("in scale for its layers", model, (x, y), loss, HEALTHY)
+
+
+HEALTHY = frozenset({"healthy"})
+MISMATCH = "loss_mismatch"
+TOO = frozenset({"dead", "constant_output", "unbalanced_update"})
+"""What may be true too of a network whose inputs or outputs are far out of scale."""
+
+
 FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
     "vanishing": (
         vanishing_sigmoid,
@@ -1193,7 +1351,7 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
     "shattered": (exploding_batch_norm,),
     "dead": (dead_layer, dead_units, dead_conv, dead_output),
     "saturated": (saturated_biases, saturated_inputs, saturated_output),
-    "zero_gradient": (flat_steps, flat_clamp, flat_loss, zero_pair),
+    "zero_gradient": (flat_steps, flat_clamp, flat_loss, zero_pair, zero_by_a_norm),
     "non_finite": (
         nan_log,
         nan_backward,
@@ -1244,6 +1402,7 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         healthy_sure_output,
         healthy_undone_output,
         healthy_padding,
+        healthy_norm_last,
         healthy_losses,
         healthy_module_list,
         healthy_frozen_body,
@@ -1252,6 +1411,8 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         healthy_physics,
         healthy_nested,
     ),
+    "mismatched": (mismatch_log, mismatch_bounded, mismatch_shape, mismatch_range, healthy_match),
+    "unscaled": (unscaled_inputs, unscaled_targets, unscaled_head, healthy_scale),
 }
 
 

@@ -11,7 +11,6 @@ from .measured_pass import TooFewValues, measure
 from .names import in_words, of_model
 from .report import KINDS, Diagnosis
 from .rules.batch_too_small_for_norm import small_batch, small_batch_explodes, too_few_for_norm
-from .rules.cancelled_by_norm import cancelled_by_norm
 from .rules.constant_output import constant_output
 from .rules.dead import dead_units, silent_layer
 from .rules.double_softmax import double_softmax
@@ -27,6 +26,7 @@ from .rules.rule import Case
 from .rules.saturated import saturated
 from .rules.shattered import shattered
 from .rules.symmetric import symmetric
+from .rules.taken_by_norm import taken_by_norm
 from .rules.through_time import through_time
 from .rules.unbalanced_update import unbalanced_update
 from .rules.undecided import undecided
@@ -49,7 +49,7 @@ RULES = (
     dead_output,
     saturated_output,
     zero_gradient,
-    cancelled_by_norm,
+    taken_by_norm,
     dead_units,
     symmetric,
     through_time,
