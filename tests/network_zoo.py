@@ -6,8 +6,11 @@ called vanishing is predicted to fall by more than 1000× over the depth, what i
 change by less than 10×. In between the condition is not known beforehand.
 """
 
+import copy
 import itertools
 import math
+import types
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -29,6 +32,7 @@ class Patient:
         loss: Likewise; multiply what it returns to change the scale.
         has: Kinds that must be found.
         may: Kinds that may be found too, because they are true of some members.
+        optimizer: What `cu.diagnose` gets, or None.
     """
 
     family: str
@@ -37,6 +41,12 @@ class Patient:
     loss: Callable[..., Tensor]
     has: frozenset[str]
     may: frozenset[str] = field(default_factory=frozenset)
+    optimizer: torch.optim.Optimizer | None = None
+
+    def diagnosed(self, factor: float = 1.0) -> cu.Diagnosis:
+        """Its diagnosis, with the loss times a factor."""
+        loss = scaled(self.loss, factor)
+        return cu.diagnose(self.model, self.batch, loss=loss, optimizer=self.optimizer)
 
     def right(self, kinds: set[str]) -> bool:
         """Whether a verdict is right."""
@@ -1197,6 +1207,309 @@ def healthy_undone_output(draw: Draw) -> Patient:
     )
 
 
+# ---------------------------------------------------------------- what an optimizer holds
+
+
+def _adam(parameters: object, lr: float = 1e-3) -> torch.optim.Optimizer:
+    """Steps that no factor before the loss changes."""
+    return torch.optim.Adam(parameters, lr=lr, eps=1e-30)
+
+
+class Listed(nn.Module):
+    """Hidden layers in a plain list, or in one of modules."""
+
+    def __init__(self, body: nn.Sequential, container: Callable) -> None:
+        super().__init__()
+        children = list(body)
+        self.hidden, self.head = container(children[:-1]), children[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.hidden.values() if isinstance(self.hidden, dict) else self.hidden:
+            x = layer(x)
+        return self.head(x)
+
+
+def _listed(draw: Draw, container: Callable, has: str) -> Patient:
+    width = draw.whole(48, 128)
+    model = Listed(_mlp(draw, draw.whole(2, 6), width), container)
+    patient = _patient("layers in a list", model, draw, (width,), {has}, least=4)
+    patient.optimizer = draw.one(None, _adam(model.parameters()))
+    return patient
+
+
+def not_registered(draw: Draw) -> Patient:
+    return _listed(
+        draw, draw.one(list, tuple, lambda layers: dict(enumerate(layers))), "not_registered"
+    )
+
+
+def healthy_module_list(draw: Draw) -> Patient:
+    return _listed(draw, nn.ModuleList, "healthy")
+
+
+def _tuned(draw: Draw, held: Callable, has: str, lr: float = 1e-3) -> Patient:
+    """A pretrained body with a new head, and an optimizer of what `held` says."""
+    width = draw.whole(48, 128)
+    model = _mlp(draw, draw.whole(2, 6), width)
+    patient = _patient("an optimizer of a part", model, draw, (width,), {has}, least=4)
+    patient.optimizer = _adam(held(model), lr)
+    return patient
+
+
+def not_optimized(draw: Draw) -> Patient:
+    return _tuned(draw, lambda net: list(net.parameters())[:-2], "not_optimized")
+
+
+def not_optimized_copy(draw: Draw) -> Patient:
+    return _tuned(draw, lambda net: copy.deepcopy(net).parameters(), "not_optimized")
+
+
+def healthy_frozen_body(draw: Draw) -> Patient:
+    def last_layer(net: nn.Module) -> list[nn.Parameter]:
+        parameters = list(net.parameters())
+        for parameter in parameters[:-2]:
+            parameter.requires_grad_(False)
+        return parameters[-2:]
+
+    return _tuned(draw, last_layer, "healthy")
+
+
+def healthy_optimizer(draw: Draw) -> Patient:
+    return _tuned(draw, lambda net: net.parameters(), "healthy")
+
+
+def update_of_nothing(draw: Draw) -> Patient:
+    return _tuned(draw, lambda net: net.parameters(), "update_size", lr=0.0)
+
+
+def update_too_long(draw: Draw) -> Patient:
+    return _tuned(draw, lambda net: net.parameters(), "update_size", lr=draw.real(3, 100))
+
+
+class Experts(nn.Module):
+    """Each sample goes to one of many experts, so that most of them get none of a small batch."""
+
+    def __init__(self, width: int, count: int) -> None:
+        super().__init__()
+        self.router = nn.Linear(width, count)
+        self.experts = nn.ModuleList(nn.Linear(width, width) for _ in range(count))
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, chosen = self.router(x).softmax(-1).max(-1)
+        mixed = torch.zeros_like(x)
+        for i, expert in enumerate(self.experts):
+            rows = chosen == i
+            if rows.any():
+                mixed = mixed.index_put(
+                    (rows.nonzero()[:, 0],), weights[rows, None] * expert(x[rows])
+                )
+        return self.head(torch.relu(x + mixed))
+
+
+def healthy_experts(draw: Draw) -> Patient:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        model = Experts(width := draw.whole(16, 64), draw.whole(16, 40))
+    patient = _patient("experts without a sample", model, draw, (width,), {"healthy"}, least=2)
+    patient.batch = tuple(part[:12] for part in patient.batch)
+    patient.optimizer = _adam(model.parameters())
+    return patient
+
+
+# ---------------------------------------------------------------- losses and answers of strangers
+
+
+def healthy_physics(draw: Draw) -> Patient:
+    """A physics-informed network: the loss holds the derivative by the input."""
+    width = draw.whole(48, 96)
+    model = cu.mlp(
+        draw.whole(2, 6), width, inputs=2, outputs=1, activation="tanh", generator=draw.generator
+    )
+    x = draw.normal(draw.batch_size(8), 2).requires_grad_()
+
+    def loss(output: Tensor) -> Tensor:
+        slope = torch.autograd.grad(output.sum(), x, create_graph=True)[0]
+        return (slope[:, 0] - slope[:, 1]).square().mean() + (
+            output - x.sin()[:, :1]
+        ).square().mean()
+
+    return Patient(
+        "physics-informed", model, x, loss, frozenset({"healthy"}), frozenset({"unscaled"})
+    )
+
+
+class Nested(nn.Module):
+    def __init__(self, body: nn.Module, wrap: Callable) -> None:
+        super().__init__()
+        self.body, self.wrap = body, wrap
+
+    def forward(self, x: Tensor) -> object:
+        return self.wrap(self.body(x))
+
+
+def _nested(draw: Draw, body: nn.Module, has: str) -> Patient:
+    width = next(body.parameters()).shape[1]
+    wrap, unwrap = draw.one(
+        (lambda o: {"logits": o}, lambda o: o["logits"]),
+        (lambda o: (o, o.argmax(-1)), lambda o: o[0]),
+        (lambda o: types.SimpleNamespace(logits=o), lambda o: o.logits),
+    )
+    batch = classes(draw, draw.batch_size(8), width)
+    loss = lambda o, y: F.cross_entropy(unwrap(o), y)  # noqa: E731
+    return Patient("an answer in a nest", Nested(body, wrap), batch, loss, frozenset({has}))
+
+
+def nested_double_softmax(draw: Draw) -> Patient:
+    body = _mlp(draw, draw.whole(2, 6), draw.whole(32, 128))
+    return _nested(draw, nn.Sequential(body, nn.Softmax(dim=1)), "double_softmax")
+
+
+def nested_zeros(draw: Draw) -> Patient:
+    body = _mlp(draw, draw.whole(2, 6), draw.whole(16, 64), activation="tanh", init="zeros")
+    return _nested(draw, body, "constant_output")
+
+
+def healthy_nested(draw: Draw) -> Patient:
+    return _nested(draw, _mlp(draw, draw.whole(2, 6), draw.whole(48, 128)), "healthy")
+
+
+def _simple(draw: Draw, outputs: int, *tail: nn.Module, init: str = "") -> nn.Sequential:
+    """A network of two to four layers in which nothing else is wrong."""
+    widths = [16, *(draw.whole(32, 96) for _ in range(draw.whole(1, 3)))]
+    layers = [m for a, b in itertools.pairwise(widths) for m in (nn.Linear(a, b), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
+    drawn = draw.one("torch_default", "he")
+    cu.initialize(model, init or drawn, generator=draw.generator)
+    return nn.Sequential(*model, *tail)
+
+
+class Exp(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.exp()
+
+
+def mismatch_log(draw: Draw) -> Patient:
+    count = draw.whole(2, 20)
+    tail = draw.one((nn.Softmax(1),), (Exp(),), ())
+    batch = classes(draw, draw.batch_size(8, 256), 16, outputs=count)
+    loss = draw.one(F.nll_loss, lambda o, y: F.nll_loss(o, y, reduction="sum"))
+    return Patient(
+        "no log-probabilities", _simple(draw, count, *tail), batch, loss, frozenset({MISMATCH})
+    )
+
+
+def mismatch_bounded(draw: Draw) -> Patient:
+    count = draw.whole(3, 20)
+    batch = classes(draw, draw.batch_size(8, 256), 16, outputs=count)
+    model = _simple(draw, count, draw.one(nn.Sigmoid(), nn.Tanh(), nn.Hardtanh()))
+    return Patient("bounded logits", model, batch, F.cross_entropy, frozenset({MISMATCH}))
+
+
+def _errors(draw: Draw) -> Callable[[Tensor, Tensor], Tensor]:
+    return draw.one(
+        lambda o, y: F.mse_loss(o, y),
+        lambda o, y: F.smooth_l1_loss(o, y),
+        lambda o, y: F.huber_loss(o, y),
+        lambda o, y: ((o - y) ** 2).mean(),
+        lambda o, y: (y - o).abs().mean(),
+    )
+
+
+def mismatch_shape(draw: Draw) -> Patient:
+    size = draw.batch_size(8, 256)
+    model, y = _simple(draw, 1), draw.normal(size)
+    if draw.whole(0, 1):
+        model, y = nn.Sequential(model, nn.Flatten(0)), y[:, None]
+    error = _errors(draw)
+
+    def loss(o: Tensor, y: Tensor) -> Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return error(o, y)
+
+    batch = draw.normal(size, 16), y
+    return Patient("column against row", model, batch, loss, frozenset({MISMATCH}))
+
+
+def mismatch_range(draw: Draw) -> Patient:
+    size = draw.batch_size(16, 256)
+    tail, shift = draw.one((nn.Sigmoid(), 3), (nn.Tanh(), 4), (nn.ReLU(), -3), (nn.Softplus(), -3))
+    batch = draw.normal(size, 16), shift + draw.normal(size, 1)
+    model = _simple(draw, 1, tail)
+    return Patient("targets out of reach", model, batch, _errors(draw), frozenset({MISMATCH}), TOO)
+
+
+def healthy_match(draw: Draw) -> Patient:
+    count, size = draw.whole(3, 20), draw.batch_size(8, 256)
+    x, y = classes(draw, size, 16, outputs=count)
+    one, numbers = F.one_hot(y, count).float(), draw.normal(size, count)
+    tail, target, loss = draw.one(
+        ((nn.LogSoftmax(1),), y, F.nll_loss),
+        ((nn.LogSoftmax(1),), y, F.cross_entropy),
+        ((nn.Sigmoid(),), one, F.binary_cross_entropy),
+        ((nn.Softmax(1),), one, F.mse_loss),
+        ((nn.Tanh(),), torch.tanh(numbers), F.mse_loss),
+        ((nn.Softplus(),), numbers.exp(), F.l1_loss),
+        ((nn.LogSoftmax(1),), numbers.softmax(1), F.kl_div),
+        ((), numbers[:, :1], lambda o, y: ((o - y) ** 2).mean()),
+        ((), numbers, _errors(draw)),
+    )
+    model = _simple(draw, count, *tail, init="torch_default")  # He's may saturate a tanh
+    return Patient("what its loss expects", model, (x, target), loss, HEALTHY)
+
+
+def unscaled_inputs(draw: Draw) -> Patient:
+    (x, y), loss = supervised(draw, draw.batch_size(16, 256), 16)
+    scale = 10 ** draw.real(2.5, 5)
+    x = draw.one(
+        scale * x,
+        x * torch.where(torch.arange(16) == draw.whole(0, 15), 4 * scale, 1e-2),
+        scale + 0.02 * scale * x,
+        (50 * x + 128).clamp(0, 255).round(),
+    )
+    model = _simple(draw, 10)
+    return Patient("inputs out of scale", model, (x, y), loss, frozenset({"unscaled"}), TOO)
+
+
+def unscaled_targets(draw: Draw) -> Patient:
+    size, scale = draw.batch_size(16, 256), 10 ** draw.real(3, 6)
+    y = draw.one(scale * draw.normal(size, 3), scale * (3 + draw.normal(size, 3)))
+    batch = draw.normal(size, 16), y
+    return Patient(
+        "targets out of scale", _simple(draw, 3), batch, _errors(draw), frozenset({"unscaled"})
+    )
+
+
+def unscaled_head(draw: Draw) -> Patient:
+    count = draw.whole(3, 50)
+    batch = classes(draw, draw.batch_size(32, 256), 16, outputs=count)
+    model = _simple(draw, count, init="he")
+    with torch.no_grad():
+        model[-1].weight.normal_(0, draw.real(5, 20), generator=draw.generator)
+    return Patient("head out of scale", model, batch, F.cross_entropy, frozenset({"unscaled"}), TOO)
+
+
+def healthy_scale(draw: Draw) -> Patient:
+    (x, y), loss = supervised(draw, draw.batch_size(16, 256), 16)
+    plain, scale = _simple(draw, 10), 10 ** draw.real(2, 5)
+    model, x = draw.one(
+        (nn.Sequential(nn.BatchNorm1d(16), *plain), scale * x),
+        (nn.Sequential(nn.LayerNorm(16), *plain), scale * x),
+        (nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU(), *plain), 200 * x),
+        (plain, F.one_hot(torch.arange(len(x)) % 16, 16).float()),
+        (plain, torch.poisson(torch.full_like(x, 0.3), generator=draw.generator)),
+        (plain, draw.real(0.1, 3) * x),
+    )
+    return Patient("in scale for its layers", model, (x, y), loss, HEALTHY)
+
+
+HEALTHY = frozenset({"healthy"})
+MISMATCH = "loss_mismatch"
+TOO = frozenset({"dead", "constant_output", "unbalanced_update"})
+"""What may be true too of a network whose inputs or outputs are far out of scale."""
+
+
 FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
     "vanishing": (
         vanishing_sigmoid,
@@ -1236,7 +1549,20 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         nan_range,
         nan_padding,
     ),
-    "wired wrong": (double_softmax, detached, zeros, small_batch, unbalanced),
+    "wired wrong": (
+        double_softmax,
+        detached,
+        zeros,
+        small_batch,
+        unbalanced,
+        not_registered,
+        not_optimized,
+        not_optimized_copy,
+        update_of_nothing,
+        update_too_long,
+        nested_double_softmax,
+        nested_zeros,
+    ),
     "healthy": (
         healthy_he,
         healthy_tanh,
@@ -1270,7 +1596,15 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         healthy_undone_output,
         healthy_padding,
         healthy_losses,
+        healthy_module_list,
+        healthy_frozen_body,
+        healthy_optimizer,
+        healthy_experts,
+        healthy_physics,
+        healthy_nested,
     ),
+    "mismatched": (mismatch_log, mismatch_bounded, mismatch_shape, mismatch_range, healthy_match),
+    "unscaled": (unscaled_inputs, unscaled_targets, unscaled_head, healthy_scale),
     "symmetric": (symmetric_constant, symmetric_layer, symmetric_pairs),
 }
 

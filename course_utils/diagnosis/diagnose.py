@@ -26,6 +26,7 @@ from .rules.rule import Case
 from .rules.saturated import saturated
 from .rules.shattered import shattered
 from .rules.symmetric import symmetric
+from .rules.taken_by_norm import taken_by_norm
 from .rules.through_time import through_time
 from .rules.unbalanced_update import unbalanced_update
 from .rules.undecided import undecided
@@ -48,6 +49,7 @@ RULES = (
     dead_output,
     saturated_output,
     zero_gradient,
+    taken_by_norm,
     dead_units,
     symmetric,
     through_time,

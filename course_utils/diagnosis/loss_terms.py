@@ -74,10 +74,10 @@ class Term:
     def value(self) -> float:
         """Its share of the loss: ∂L/∂term × term."""
         assert self.weight is not None
-        found = self._returned()
+        found = self.returned()
         return float(torch.where(self.weight == 0, 0, self.weight * found).double().sum())
 
-    def _returned(self) -> Tensor:
+    def returned(self) -> Tensor:
         """What the node returned."""
         got, target, node = self.got, self.target, self.node
         if self.kind == "log_prob":
@@ -287,10 +287,15 @@ def _by_hand(measured_pass: MeasuredPass, node: Node, kind: str) -> Term | None:
     if first is not None and second is not None:
         return None
     given = [t for _, t in tensors_in(measured_pass.batch.target) if t.is_floating_point()]
+    if made_by is not None and stem(made_by) == "Expand":
+        made_by = made_by.next_functions[0][0]
     for output in measured_pass.outputs:
-        if output.numel() != difference.numel():
+        if output.numel() == difference.numel():
+            got = output.detach().reshape(difference.shape)
+        elif output.grad_fn is made_by and output.numel() < difference.numel():
+            got = output.detach().expand(difference.shape)
+        else:
             continue
-        got = output.detach().reshape(difference.shape)
         target = got - sign * difference
         same = [t for t in given if t.numel() == target.numel()]
         if output.grad_fn is made_by or any(_alike(target, t, got) for t in same):

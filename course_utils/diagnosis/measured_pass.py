@@ -290,6 +290,12 @@ class MeasuredPass:
         named = dict(self.model.named_parameters())
         return zero_factors(named, self.grads, weights, self.output_nodes)
 
+    @cached_property
+    def loss_nodes(self) -> list[Node]:
+        """Nodes between the loss and the last layers on each way, those layers' own included."""
+        root = self.loss_value.grad_fn
+        return [] if root is None else list(walk(root, ends=self.ends))
+
 
 def measure(
     model: nn.Module, batch: Batch, loss: Loss, optimizer: torch.optim.Optimizer | None = None

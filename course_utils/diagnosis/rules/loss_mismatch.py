@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ...measuring.torch_internals import Node, kept, outputs_of
 from .. import remedies
 from ..blind_loss import blind_loss, is_log_probability
-from ..graph import PRODUCTS, stem, walk
+from ..graph import PRODUCTS, stem
 from ..loss_terms import Term, known_loss, signed
 from ..measured_pass import MeasuredPass
 from ..report import Finding
@@ -75,16 +75,20 @@ class Mismatch:
     layers: tuple[str, ...] = ("(model)",)
 
 
-@rule(silences=("double_softmax", "constant_output", "zero_gradient"))
+@rule(
+    silences=(
+        *("double_softmax", "dead_output", "saturated_output", "zero_gradient"),
+        "constant_output",
+    )
+)
 def loss_mismatch(case: Case) -> Finding | None:
     """Probabilities for log-probabilities, shapes that broadcast, targets out of reach."""
     measured_pass = case.measured_pass
-    root = measured_pass.loss_value.grad_fn
-    if root is None or not bool(measured_pass.loss_value.isfinite()):
+    if not bool(measured_pass.loss_value.isfinite()):
         return None
     if not any(p.requires_grad for p in measured_pass.model.parameters()):
         return None
-    found = next(_looked_for(measured_pass, list(walk(root))), None)
+    found = next(_looked_for(measured_pass), None)
     if found is None:
         over_batch = _softmax_over_the_batch(measured_pass)
         if over_batch:
@@ -102,10 +106,10 @@ def loss_mismatch(case: Case) -> Finding | None:
     )
 
 
-def _looked_for(measured_pass: MeasuredPass, nodes: list[Node]) -> Iterator[Mismatch]:
+def _looked_for(measured_pass: MeasuredPass) -> Iterator[Mismatch]:
     """All mismatches, the surest first."""
     for look in (_shapes, _in_loss, _class_axis):
-        for node in nodes:
+        for node in measured_pass.loss_nodes:
             found = look(measured_pass, node)
             if found is not None:
                 yield found
@@ -154,9 +158,21 @@ def _nll(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
             else f"# in model.forward: log_softmax(..., dim={dim})",
             layers=_last(names),
         )
+    if place is not None and stem(place) == "LogSoftmax":
+        ran, shape = signed(kept(place, "dim")), tuple(outputs_of(place)[0].shape)
+        return Mismatch(
+            f"The log_softmax at the output runs over dim={ran} of {shape}, and the loss takes "
+            f"{got.shape[dim]} classes from another axis: the probabilities of one answer add up "
+            f"to {float(got.exp().sum(dim).min()):.3g} … {float(got.exp().sum(dim).max()):.3g} "
+            "in place of 1.",
+            f"{remedies.path(names[-1])} = nn.LogSoftmax(dim=-1)"
+            if names and shape[-1] == got.shape[dim]
+            else f"# the axis of the {got.shape[dim]} classes as dim of log_softmax",
+            layers=_last(names),
+        )
     if not bool((got > 0).any()) or _log_on_the_way(measured_pass, term.node):
         return None
-    value = measured_pass.loss_value.detach()
+    value = term.returned().mean()
     share = got.sum(dim)
     if bool((got >= 0).all()) and bool(((share - 1).abs() < 1e-2).all()):
         clipped = got.clamp_min(torch.finfo(got.dtype).tiny).log()
@@ -305,8 +321,9 @@ def _binary(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
                 if (low, high) == (-1, 1)
                 else f"target = (target - {low:.3g}) / {high - low:.3g}"
             ),
-            quantity="is the loss",
-            measured=float(measured_pass.loss_value.detach()),
+            quantity="share of the targets that lie outside",
+            measured=float(((target < 0) | (target > 1)).double().mean()),
+            predicted=0.0,
         )
     if source is None:
         return None
@@ -416,7 +433,6 @@ def _kl(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
         else "model = nn.Sequential(model, nn.LogSoftmax(dim=-1))"
         if raw
         else "# in the loss: log_softmax(logits, dim=-1) in place of probabilities",
-        measured=float(measured_pass.loss_value.detach()),
         layers=_last(names) if not raw else ("(model)",),
     )
 
@@ -468,7 +484,7 @@ def _shapes(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
     kind = _fit(ours, theirs, both)
     if kind is None or (kind != "pairs" and not name.endswith("Loss") and name != "Sub"):
         return None
-    value, (n, m) = float(measured_pass.loss_value.detach()), (math.prod(ours), math.prod(theirs))
+    n, m = math.prod(ours), math.prod(theirs)
     cost = _cost(measured_pass)
     if kind == "pairs":
         says = (
@@ -486,8 +502,9 @@ def _shapes(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
         f"The loss expects output and target of one shape and gets {ours} and {theirs}, which "
         f"broadcast to {both}: {says}{cost}.",
         _same_shape(ours, theirs, kind),
-        quantity="is the loss",
-        measured=value,
+        quantity="share of the compared pairs that belong together",
+        measured=1 / m if kind == "pairs" else min(n, m) / max(n, m),
+        predicted=1.0,
     )
 
 

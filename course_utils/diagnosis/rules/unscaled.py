@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ...measuring.torch_internals import Node, RunningNorms, kept
 from .. import remedies
 from ..blind_loss import blind_loss, blind_terms
-from ..graph import stem, walk
+from ..graph import stem
 from ..layer_calls import CONVOLUTIONS, LayerCall, rms
 from ..loss_terms import Term, known_loss
 from ..measured_pass import MeasuredPass
@@ -91,22 +91,22 @@ def _inputs(measured_pass: MeasuredPass) -> Found | None:
         if data is None or not isinstance(call.module, _READERS) or not data.numel():
             continue
         size = rms(data)
-        weight = _rms_of_weights(call)
-        if not 0 < size < math.inf or not 0 < weight < math.inf or len(data) < 2:
+        gain = _gain(call)
+        if not 0 < size < math.inf or not 0 < gain < math.inf or len(data) < 2:
             continue
         if SMALL < size < LARGE or _is_normed(measured_pass, call):
             continue
-        made_by = size * weight * math.sqrt(call.fan_in)  # RMS of what it adds up to, unless even
+        made_by = size * gain
         if 10 * SMALL < made_by < FITS:
             continue  # weights that fit this scale
         return _input_found(measured_pass, call, data, size)
     return None
 
 
-def _rms_of_weights(call: LayerCall) -> float:
-    """RMS of the weights that the input meets."""
+def _gain(call: LayerCall) -> float:
+    """What independent inputs of mean 0 are multiplied by, in RMS; NaN without weights."""
     weights = [p for n, p in call.module.named_parameters() if n.startswith("weight")]
-    return rms(weights[0].detach()) if weights else math.nan
+    return rms(weights[0].detach()) * math.sqrt(weights[0][0].numel()) if weights else math.nan
 
 
 def _is_normed(measured_pass: MeasuredPass, call: LayerCall) -> bool:
@@ -203,10 +203,7 @@ def _targets(measured_pass: MeasuredPass) -> Found | None:
 
 def _regressions(measured_pass: MeasuredPass) -> list[Term]:
     """Known losses of numbers within the loss."""
-    root = measured_pass.loss_value.grad_fn
-    if root is None:
-        return []
-    terms = (known_loss(measured_pass, node) for node in walk(root))
+    terms = (known_loss(measured_pass, node) for node in measured_pass.loss_nodes)
     numbers = ("mse", "l1", "huber", "smooth_l1")
     return [term for term in terms if term is not None and term.kind in numbers]
 

@@ -57,7 +57,7 @@ LOSSES = {
     "relu": lambda o, y: F.relu(o - 100).mean(),
     "mul": lambda o, y: (o * 0.0).mean(),
     "clamp": lambda o, y: o.clamp(50, 60).sum(),
-    "log_softmax": lambda o, y: F.cross_entropy(o[:, :1], 0 * y),
+    "softmax": lambda o, y: 1 - o[:, :1].softmax(1).mean() + 1,
     "pow": lambda o, y: (o[:, 0] * 0).pow(2).mean(),
 }
 
