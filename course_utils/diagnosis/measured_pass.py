@@ -23,7 +23,7 @@ from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms, spread_over
 from .post_norm import PostNorm, post_norm
 from .recurrence import Recurrence, through_recurrences
 from .running import explained, from_reentrant_checkpoint, gradients, run
-from .slope import Slope, fit_slope
+from .slope import LIMIT, Slope, fit_slope
 from .zero_start import is_zero, zero_factors
 
 LOOP = 4
@@ -214,6 +214,10 @@ class MeasuredPass:
             shapes, apart = [call.in_shape for call in calls], [call in inside for call in calls]
             finer = fit_slope(norms, places, shapes, span, apart)
             slope = slope if math.isnan(finer.factor) or finer.close else finer
+            arrived = [norm for norm in norms if norm > 0]
+            if slope.close and max(arrived) < LIMIT / 4 * min(arrived):  # nothing to extrapolate
+                total = arrived[0] / arrived[-1]
+                slope = replace(slope, factor=total ** (1 / slope.span), error=0.0)
         if (self.zero_calls or self.zero_factors) and not self.cut_by_zero:  # 0 by construction
             return replace(slope, underflow=False)
         sizes = [call.grad_in for call in calls]

@@ -1,4 +1,4 @@
-"""Layers that start at zero on purpose (A6) and LoRA (A8): healthy, with a note; their broken relatives in zero_gradient."""
+"""Layers that start at zero on purpose (A6) and LoRA (A8): healthy, with a note."""
 
 import copy
 
@@ -87,7 +87,7 @@ class UNet(nn.Module):
 
 
 def diffusion_unet() -> Situation:
-    # atong01/conditional-flow-matching#134, Project-MONAI/GenerativeModels#419: all outputs are zero at initialization
+    # Project-MONAI/GenerativeModels#419: all outputs are zero at initialization
     seed(1)
     x, t = torch.randn(16, 1, 8, 8), torch.rand(16, 1)
     return Situation(
@@ -377,7 +377,7 @@ def lora_in_a_deep_sigmoid_net() -> Situation:
         kinds=({"vanishing"}, {"undecided"}),
         forbidden=("nan", "× 1 ", "underflow", "mul_(1.0"),
         source="outside.md A8 (deep)",
-        why="rms of the sigmoid's slope 0.24 times 0.58, five times: the gradient does vanish, LoRA or not",
+        why="0.24 × 0.58, five times: the gradient does vanish, LoRA or not",
     )
 
 
