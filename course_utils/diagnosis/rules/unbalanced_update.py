@@ -71,8 +71,8 @@ def unbalanced_update(case: Case) -> Finding | None:
         measured=spread,
         predicted=1.0,
         cause=f"Relative to its weights, {high} (RMS {sizes[high]:.2g}) gets {spread:.3g} times "
-        f"the {what} of {low} (RMS {sizes[low]:.2g}): no learning rate fits both. Among layers of the "
-        "same shape that comes from weights of different scale.",
+        f"the {what} of {low} (RMS {sizes[low]:.2g}): no learning rate fits both. Among layers of "
+        "the same shape that comes from weights of different scale.",
         remedy=remedies.kaiming("relu")
         + "\n# or a learning rate per layer, in optimizer.param_groups",
         notebook=remedies.CHAPTERS[5],
