@@ -878,6 +878,212 @@ def healthy_gpt(draw: Draw) -> Patient:
     return Patient("small GPT, tied", model, batch, F.cross_entropy, frozenset({"healthy"}))
 
 
+# ---------------------------------------------------------------- equal units, zeros on purpose
+
+
+def _constant(module: nn.Module, value: float) -> nn.Module:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(value if parameter.dim() > 1 else 0.0)
+    return module
+
+
+def symmetric_constant(draw: Draw) -> Patient:
+    depth, width = draw.whole(2, 6), draw.whole(8, 96)
+    activation = draw.one("tanh", "gelu", "silu", "softplus")
+    model = _mlp(draw, depth, width, activation=activation, init="xavier")
+    _constant(model, draw.real(0.3, 1.0) / width)
+    name = f"{activation}, every weight the same"
+    return _patient(name, model, draw, (width,), {"symmetric"}, least=2)
+
+
+def symmetric_layer(draw: Draw) -> Patient:
+    depth, width = draw.whole(4, 8), draw.whole(24, 96)
+    model = _mlp(draw, depth, width, activation="tanh", init="xavier")
+    which = draw.whole(1, depth - 1)
+    for layer in (which, which + 1):
+        _constant(getattr(model, f"linear{layer}"), draw.real(0.5, 1.0) / width)
+    name = "one hidden layer of equal weights, in and out"
+    return _patient(name, model, draw, (width,), {"symmetric"}, least=2)
+
+
+def symmetric_pairs(draw: Draw) -> Patient:
+    depth, width = draw.whole(2, 6), 2 * draw.whole(12, 60)
+    model = _mlp(draw, depth, width, activation="tanh", init="xavier")
+    which = draw.whole(1, depth - 1)
+    first, second = getattr(model, f"linear{which}"), getattr(model, f"linear{which + 1}")
+    with torch.no_grad():
+        for tensor in (first.weight, first.bias):
+            tensor[width // 2 :] = tensor[: width // 2]
+        second.weight[:, width // 2 :] = second.weight[:, : width // 2]
+    return _patient("every unit of a layer twice", model, draw, (width,), {"symmetric"}, least=2)
+
+
+def healthy_incoming(draw: Draw) -> Patient:
+    """Equal incoming weights under unlike outgoing ones: told apart at the first step."""
+    depth, width = draw.whole(2, 5), draw.whole(24, 96)
+    model = _mlp(draw, depth, width, activation="tanh", init="xavier")
+    _constant(model.linear1, draw.real(0.5, 1.0) / width**0.5)
+    return _patient("equal incoming weights", model, draw, (width,), {"healthy"}, {"undecided"}, 2)
+
+
+class Branches(nn.Module):
+    """Residual blocks that begin as the identity, by a zero layer, norm or gate."""
+
+    def __init__(self, how: str, blocks: int, width: int) -> None:
+        super().__init__()
+        self.how = how
+        self.first = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
+        self.second = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
+        self.gates = nn.Parameter(torch.ones(blocks) if how != "gate" else torch.zeros(blocks))
+        self.head = nn.Linear(width, 10)
+        for layer, norm in zip(self.second, self.norms, strict=True):
+            if how == "layer":
+                _constant(layer, 0.0)
+            elif how == "norm":
+                nn.init.zeros_(norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = zip(self.first, self.second, self.norms, self.gates, strict=True)
+        for first, second, norm, gate in parts:
+            branch = second(F.gelu(first(x if self.how == "norm" else norm(x))))
+            x = x + gate * (norm(branch) if self.how == "norm" else branch)
+        return self.head(x)
+
+
+def healthy_zero_branches(draw: Draw) -> Patient:
+    width, how = draw.whole(24, 96), draw.one("layer", "norm", "gate")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        model = Branches(how, draw.whole(3, 12), width)
+    return _patient(f"branches that start at a zero {how}", model, draw, (width,), {"healthy"})
+
+
+def healthy_zero_output(draw: Draw) -> Patient:
+    depth, width = draw.whole(1, 6), draw.whole(24, 96)
+    model = _mlp(draw, depth, width)
+    _constant(getattr(model, f"linear{depth}"), 0.0)
+    return _patient("zero output layer", model, draw, (width,), {"healthy"})
+
+
+class Adapted(nn.Module):
+    """A frozen layer with two thin ones beside it, of which the second starts at zero."""
+
+    def __init__(self, width: int, outputs: int, rank: int) -> None:
+        super().__init__()
+        self.base = nn.Linear(width, outputs).requires_grad_(False)
+        self.a, self.b = nn.Linear(width, rank, bias=False), nn.Linear(rank, outputs, bias=False)
+        nn.init.zeros_(self.b.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.b(self.a(x))
+
+
+def healthy_adapted(draw: Draw) -> Patient:
+    width, rank = draw.whole(24, 96), draw.whole(1, 8)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        layers = [Adapted(width, width, rank) for _ in range(draw.whole(1, 2))]
+        act = draw.one(nn.Sigmoid, nn.ReLU, nn.Tanh)
+        body = [module for layer in layers for module in (layer, act())]
+        model = nn.Sequential(*body, Adapted(width, 10, rank))
+    return _patient("LoRA", model, draw, (width,), {"healthy"}, {"undecided"})
+
+
+# ---------------------------------------------------------------- fixed points, recurrences by hand
+
+
+class FixedPoint(nn.Module):
+    """z ← φ(W z + U x), unrolled."""
+
+    def __init__(self, recurrent: Tensor, inputs: int, steps: int, activation: Callable) -> None:
+        super().__init__()
+        width = len(recurrent)
+        self.read, self.carry = nn.Linear(inputs, width), nn.Linear(width, width, bias=False)
+        self.carry.weight.data.copy_(recurrent)
+        self.head, self.steps, self.activation = nn.Linear(width, 10), steps, activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = self.read(x)
+        z = torch.zeros_like(u)
+        for _ in range(self.steps):
+            z = self.activation(self.carry(z) + u)
+        return self.head(z)
+
+
+def healthy_fixed_point(draw: Draw) -> Patient:
+    width, inputs, gain = draw.whole(16, 96), draw.whole(4, 32), draw.real(0.2, 0.6)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        recurrent = gain * _orthogonal(draw, width)
+        activation = draw.one(torch.tanh, torch.relu)
+        model = FixedPoint(recurrent, inputs, draw.whole(20, 50), activation)
+    return _patient("unrolled fixed point", model, draw, (inputs,), {"healthy"}, least=2)
+
+
+class OverBoth(nn.Module):
+    """h ← φ(W [x, h]) or φ(W [h, x]), written out."""
+
+    def __init__(self, recurrent: Tensor, first: bool, activation: Callable) -> None:
+        super().__init__()
+        self.width, self.first, self.activation = len(recurrent), first, activation
+        self.cell, self.head = nn.Linear(3 + self.width, self.width), nn.Linear(self.width, 10)
+        start = 0 if first else 3
+        self.cell.weight.data[:, start : start + self.width] = recurrent
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), self.width)
+        for step in x.unbind(1):
+            both = (h, step) if self.first else (step, h)
+            h = self.activation(self.cell(torch.cat(both, 1)))
+        return self.head(h)
+
+
+def vanishing_over_both(draw: Draw) -> Patient:
+    steps, width = draw.whole(25, 60), draw.whole(16, 96)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        recurrent = draw.real(0.3, 0.7) * _orthogonal(draw, width)
+        model = OverBoth(recurrent, bool(draw.whole(0, 1)), torch.tanh)
+    batch, loss = _sequences(draw, steps)
+    name = "tanh recurrence over cat(x, h), small weights"
+    return Patient(name, model, batch, loss, frozenset({"vanishing"}))
+
+
+def healthy_over_both(draw: Draw) -> Patient:
+    steps, width = draw.whole(5, 20), draw.whole(32, 96)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        model = OverBoth(_orthogonal(draw, width), bool(draw.whole(0, 1)), torch.tanh)
+    (x, y), loss = _sequences(draw, steps)
+    name = "orthogonal recurrence over cat(x, h)"
+    return Patient(name, model, (0.1 * x, y), loss, frozenset({"healthy"}))
+
+
+class PostNorm(nn.Module):
+    """LayerNorm(x + f(x))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.branch = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x + self.branch(x))
+
+
+def healthy_post_norm(draw: Draw) -> Patient:
+    width = draw.whole(24, 64)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        body = [PostNorm(width) for _ in range(draw.whole(3, 24))]
+        model = nn.Sequential(nn.Linear(width, width), *body, nn.Linear(width, 10))
+    return _patient("post-norm blocks, fresh", model, draw, (width,), {"healthy"})
+
+
 # ---------------------------------------------------------------- exactly 0
 
 
@@ -1266,7 +1472,7 @@ def healthy_match(draw: Draw) -> Patient:
         ((nn.Softmax(1),), one, F.mse_loss),
         ((nn.Tanh(),), torch.tanh(numbers), F.mse_loss),
         ((nn.Softplus(),), numbers.exp(), F.l1_loss),
-        ((nn.LogSoftmax(1),), numbers.softmax(1), F.kl_div),
+        ((nn.LogSoftmax(1),), numbers.softmax(1), lambda o, y: F.kl_div(o, y, reduction="sum")),
         ((), numbers[:, :1], lambda o, y: ((o - y) ** 2).mean()),
         ((), numbers, _errors(draw)),
     )
@@ -1336,6 +1542,7 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         vanishing_lstm,
         vanishing_written_out,
         vanishing_products,
+        vanishing_over_both,
     ),
     "exploding": (
         exploding_normal,
@@ -1396,6 +1603,13 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         healthy_twins,
         healthy_critic,
         healthy_gpt,
+        healthy_incoming,
+        healthy_zero_branches,
+        healthy_zero_output,
+        healthy_adapted,
+        healthy_fixed_point,
+        healthy_over_both,
+        healthy_post_norm,
         healthy_low_rank,
         healthy_straight_through,
         healthy_margin,
@@ -1413,6 +1627,7 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
     ),
     "mismatched": (mismatch_log, mismatch_bounded, mismatch_shape, mismatch_range, healthy_match),
     "unscaled": (unscaled_inputs, unscaled_targets, unscaled_head, healthy_scale),
+    "symmetric": (symmetric_constant, symmetric_layer, symmetric_pairs),
 }
 
 

@@ -79,19 +79,13 @@ def _of_classes(term: Term) -> Answer:
             return None  # it is not only pushed up: a policy gradient, an entropy
         weight = -float(each.double().sum())
     else:
-        if not is_log_probability(term.got, term.dim):
+        if not term.of_log_probabilities():
             return None
         weight = float((each * _counted(term)).double().sum())
     if classes < 2 or not 0 < weight < math.inf:
         return None
     count = _NUMBERS[classes] if classes < len(_NUMBERS) else f"{classes}"
     return weight * math.log(classes), weight, f"ln {classes}, {count} classes alike"
-
-
-def is_log_probability(value: Tensor, dim: int) -> bool:
-    """Whether the exponentials along a dimension add up to 1."""
-    rounding = max(1e-3, 16 * torch.finfo(value.dtype).eps)
-    return bool((value.logsumexp(dim).abs() < rounding).all())
 
 
 def _counted(term: Term) -> Tensor:

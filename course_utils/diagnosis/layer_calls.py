@@ -104,6 +104,8 @@ class LayerCall:
     @property
     def fan_in(self) -> int:
         """Inputs of a unit; of a bare matrix that side which its input has too."""
+        if self.stateful:
+            return self.module.input_size
         weight = self.module.weight
         if not isinstance(self.module, BareWeight):
             return weight[0].numel()

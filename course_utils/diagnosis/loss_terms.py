@@ -65,6 +65,14 @@ class Term:
         code = kept(self.node, "reduction")
         return _REDUCTIONS[code] if isinstance(code, int) and 0 <= code < 3 else "none"
 
+    def of_log_probabilities(self) -> bool:
+        """Whether what a likelihood read adds up to a probability of 1 over the classes."""
+        source = self.source
+        if source is not None and stem(source) == "LogSoftmax":
+            if _place(kept(source, "dim"), self.got) == self.dim:
+                return True  # so that large outputs are not summed again
+        return is_log_probability(self.got, self.dim)
+
     def per_entry(self) -> Tensor:
         """∂L/∂(loss of an entry), without the reduction, in the shape of `got`."""
         assert self.weight is not None
@@ -116,6 +124,12 @@ class Term:
             delta = float(kept(self.node, "delta"))
             return F.huber_loss(difference, zero, delta=delta, reduction=reduction)
         return F.l1_loss(difference, zero, reduction=reduction)
+
+
+def is_log_probability(value: Tensor, dim: int) -> bool:
+    """Whether the exponentials along a dimension add up to 1."""
+    rounding = max(1e-3, 16 * torch.finfo(value.dtype).eps)
+    return bool((value.logsumexp(dim).abs() < rounding).all())
 
 
 def signed(number: int) -> int:

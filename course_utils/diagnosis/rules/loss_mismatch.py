@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from ...measuring.torch_internals import Node, kept, outputs_of
 from .. import remedies
-from ..blind_loss import blind_loss, is_log_probability
+from ..blind_loss import blind_loss
 from ..graph import PRODUCTS, stem
-from ..loss_terms import Term, known_loss, signed
+from ..loss_terms import Term, is_log_probability, known_loss, signed
 from ..measured_pass import MeasuredPass
 from ..report import Finding
 from .rule import Case, rule
@@ -40,6 +40,21 @@ _REACH = {
     "Softplus": (0.0, math.inf),
     "Exp": (0.0, math.inf),
 }
+_PICKS = (
+    "Gather",
+    "Sum",
+    "Mean",
+    "Addmm",
+    "Mm",
+    "Sigmoid",
+    "Tanh",
+    "Relu",
+    "Softplus",
+    "Mul",
+    "Add",
+)
+"""What makes a column without asking for one, as an unsqueeze does."""
+
 _LOGS = ("LogSoftmax", "Log", "Logsumexp", "LogSigmoid", "Softplus", "Log1p", "Log2")
 _MODULES = {
     "Sigmoid": nn.Sigmoid,
@@ -141,7 +156,7 @@ def _nll(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
     """Something else than log-probabilities in a negative log-likelihood."""
     got, dim, target = term.got, term.dim, term.target
     assert target is not None
-    if is_log_probability(got, dim):
+    if term.of_log_probabilities():
         return None
     other = next((d for d in range(got.dim()) if d != dim and is_log_probability(got, d)), None)
     names, place = _modules_of(measured_pass, nn.LogSoftmax), _source_of(term.node)
@@ -170,6 +185,18 @@ def _nll(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
             else f"# the axis of the {got.shape[dim]} classes as dim of log_softmax",
             layers=_last(names),
         )
+    if place is not None and stem(place) == "LogSigmoid":
+        names = _modules_of(measured_pass, nn.LogSigmoid)
+        return Mismatch(
+            "The loss expects log-probabilities that share one probability of 1 among the "
+            f"{got.shape[dim]} classes and gets a logsigmoid of each class alone, together "
+            f"{float(got.exp().sum(dim).mean()):.3g}: no class pulls the others down, and the "
+            "loss is least where all are large.",
+            f"{remedies.path(names[-1])} = nn.LogSoftmax(dim={dim})"
+            if names and names[-1]
+            else f"# in model.forward: log_softmax(..., dim={dim}) in place of logsigmoid",
+            layers=_last(names),
+        )
     if not bool((got > 0).any()) or _log_on_the_way(measured_pass, term.node):
         return None
     value = term.returned().mean()
@@ -193,29 +220,36 @@ def _nll(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
             predicted=honest,
             layers=_last(names),
         )
-    exponential = place is not None and stem(place) == "Exp"
+    name, exponential = reach(place)[2], place is not None and stem(place) == "Exp"
+    bounded = name in ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh")
+    logits = got.log() if exponential else got
+    ignored = signed(kept(term.node, "ignore_index"))
+    honest = float(F.cross_entropy(logits, target, ignore_index=ignored))
     what = "exponentials" if exponential else "raw numbers (logits)"
-    honest = float(
-        F.cross_entropy(
-            got.log() if exponential else got,
-            target,
-            ignore_index=signed(kept(term.node, "ignore_index")),
+    what = f"the output of a {name.lower()}" if bounded else what
+    holds = "no class pulls the others down" if bounded else "nothing holds it from below"
+    remedy = f"model = nn.Sequential(model, nn.LogSoftmax(dim={dim}))"
+    remedy = _runs(measured_pass, "# or F.cross_entropy in place of F.nll_loss\n" + remedy)
+    if exponential:
+        remedy = "# in model.forward: log_softmax(...) in place of exp(...)"
+    elif bounded:
+        names = _modules_of(measured_pass, _MODULES[name])
+        remedy = (
+            f"{remedies.path(names[-1])} = nn.LogSoftmax(dim={dim})"
+            if names and names[-1]
+            else f"# in model.forward: log_softmax(..., dim={dim}) in place of {name.lower()}"
         )
-    )
     return Mismatch(
         f"The loss expects log-probabilities and gets {what}, up to {float(got.max()):.3g} where "
-        "no logarithm of a probability is above 0. Nothing holds it from below: it is minus the "
-        "output of the true class, and falls without end by making all outputs larger. With "
-        f"log_softmax these outputs cost {honest:.3g}.",
-        (
-            "# in model.forward: return the logits, without exp; and then\n"
-            if exponential
-            else "# or F.cross_entropy in place of F.nll_loss\n"
-        )
-        + f"model = nn.Sequential(model, nn.LogSoftmax(dim={dim}))",
+        f"no logarithm of a probability is above 0. It is minus the output of the true class, "
+        f"{holds}, and it "
+        + ("is least where all are large" if bounded else "falls without end by making all larger")
+        + f". With log_softmax these outputs cost {honest:.3g}.",
+        remedy,
         quantity="is the loss, of log-probabilities it would be the predicted one",
         measured=float(value),
         predicted=honest,
+        layers=_last(names) if bounded else ("(model)",),
     )
 
 
@@ -336,8 +370,11 @@ def _binary(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
             + ("logits" if raw else f"the output of a {stem(source).lower()}")
             + f", here {float(term.got.min()):.3g} … {float(term.got.max()):.3g} by luck: outside "
             "of 0 … 1 binary_cross_entropy is not defined.",
-            "# or F.binary_cross_entropy_with_logits in place of F.binary_cross_entropy\n"
-            "model = nn.Sequential(model, nn.Sigmoid())",
+            _runs(
+                measured_pass,
+                "# or F.binary_cross_entropy_with_logits in place of F.binary_cross_entropy\n"
+                "model = nn.Sequential(model, nn.Sigmoid())",
+            ),
         )
     low, high, name = reach(source)
     if name in ("", "Sigmoid", "Softmax"):
@@ -430,7 +467,7 @@ def _kl(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
         + ": it is then linear in them, and no longer least where both distributions are equal.",
         f"{remedies.path(names[-1])} = nn.LogSoftmax(dim=-1)"
         if names and not raw
-        else "model = nn.Sequential(model, nn.LogSoftmax(dim=-1))"
+        else _runs(measured_pass, "model = nn.Sequential(model, nn.LogSoftmax(dim=-1))")
         if raw
         else "# in the loss: log_softmax(logits, dim=-1) in place of probabilities",
         layers=_last(names) if not raw else ("(model)",),
@@ -465,12 +502,15 @@ def _shapes(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
     if len(made_by) != 2 or sum(after is not None for after in made_by) != 1:
         return None
     direct = next(after for after in made_by if after is not None)
+    named = name.endswith("Loss")
     if stem(direct) == "Expand":
-        direct = direct.next_functions[0][0] or direct
+        direct, named = direct.next_functions[0][0] or direct, True
     output = next((o for o in measured_pass.outputs if o.grad_fn is direct), None)
-    if output is None or output is measured_pass.loss_value:
+    if output is measured_pass.loss_value or (output is None and not named):
         return None
-    ours = tuple(output.shape)
+    if output is None and stem(direct) not in _PICKS:
+        return None
+    ours = tuple(outputs_of(direct)[0].shape) if output is None else tuple(output.shape)
     if name.endswith("Loss"):
         both = tuple(kept(node, "self").shape)
         theirs = _shape_before(kept(node, "target"))
@@ -501,11 +541,20 @@ def _shapes(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
     return Mismatch(
         f"The loss expects output and target of one shape and gets {ours} and {theirs}, which "
         f"broadcast to {both}: {says}{cost}.",
-        _same_shape(ours, theirs, kind),
+        _runs(measured_pass, _same_shape(ours, theirs, kind), output is not None),
         quantity="share of the compared pairs that belong together",
         measured=1 / m if kind == "pairs" else min(n, m) / max(n, m),
         predicted=1.0,
     )
+
+
+def _runs(measured_pass: MeasuredPass, code: str, at_output: bool = True) -> str:
+    """Code that wraps the model, as comments where its output is not what the loss reads."""
+    plain = isinstance(measured_pass.output, Tensor) and measured_pass.loss is not None
+    if plain and at_output:
+        return code
+    lines = [line for line in code.splitlines() if not line.startswith("model = ")]
+    return "\n".join(lines) or f"# around what the loss reads: {code.removeprefix('model = ')}"
 
 
 def _cost(measured_pass: MeasuredPass) -> str:

@@ -1,15 +1,16 @@
 """Inputs, targets or first outputs of a scale at which training starts badly."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ...measuring.torch_internals import Node, RunningNorms, kept
+from ...measuring.torch_internals import Node, RunningNorms, kept, outputs_of
 from .. import remedies
 from ..blind_loss import blind_loss, blind_terms
-from ..graph import stem
-from ..layer_calls import CONVOLUTIONS, LayerCall, rms
+from ..graph import PRODUCTS, stem
+from ..layer_calls import CONVOLUTIONS, BareWeight, LayerCall, rms
 from ..loss_terms import Term, known_loss
 from ..measured_pass import MeasuredPass
 from ..report import Finding
@@ -87,8 +88,8 @@ def unscaled(case: Case) -> Finding | None:
 def _inputs(measured_pass: MeasuredPass) -> Found | None:
     """Data that a layer reads at a scale that its weights are not drawn for."""
     for call in measured_pass.calls:
-        data = call.data
-        if data is None or not isinstance(call.module, _READERS) or not data.numel():
+        data = _data(call)
+        if data is None or not data.numel():
             continue
         size = rms(data)
         gain = _gain(call)
@@ -103,8 +104,25 @@ def _inputs(measured_pass: MeasuredPass) -> Found | None:
     return None
 
 
+def _data(call: LayerCall) -> Tensor | None:
+    """The data that a layer reads; None where it reads what another made."""
+    if not isinstance(call.module, BareWeight):
+        return call.data if isinstance(call.module, _READERS) else None
+    node = call.out_node if call.in_node is None else None
+    while node is not None and not any(product in node.name() for product in PRODUCTS):
+        node = node.next_functions[0][0]
+    if node is None:
+        return None
+    sides = [kept(node, name) for name in ("self", "mat1", "mat2")]
+    start = call.module.weight.data_ptr()
+    kept_data = [t for t in sides if isinstance(t, Tensor) and t.data_ptr() != start]
+    return kept_data[0].detach() if len(kept_data) == 1 else None
+
+
 def _gain(call: LayerCall) -> float:
     """What independent inputs of mean 0 are multiplied by, in RMS; NaN without weights."""
+    if isinstance(call.module, BareWeight):
+        return rms(call.module.weight.detach()) * math.sqrt(call.fan_in)
     weights = [p for n, p in call.module.named_parameters() if n.startswith("weight")]
     return rms(weights[0].detach()) * math.sqrt(weights[0][0].numel()) if weights else math.nan
 
@@ -144,9 +162,9 @@ def _input_found(
         )
     else:
         said += ": sums over them are as many times too large, and so are the first gradients"
-    whole = data.shape == call.in_shape and any(
-        tuple(t.shape) == call.in_shape for t in measured_pass.batch.tensors()
-    )
+    given = measured_pass.batch
+    alone = len(given.args) == 1 and not given.kwargs and isinstance(given.args[0], Tensor)
+    whole = alone and tuple(given.args[0].shape) == call.in_shape
     remedy = remedies.standardize(call.in_shape if whole and between < math.inf else ())
     if 0 <= low and high in (254.0, 255.0):
         remedy = "# pixels: x = x / 255, and better also minus their mean\n" + remedy
@@ -214,34 +232,28 @@ def _logits(measured_pass: MeasuredPass) -> Found | None:
         if term.kind not in ("nll", "log_prob", "bce_with_logits"):
             continue
         alike = weight * math.log(2) if term.kind == "bce_with_logits" else blind
-        value, (layer, scaled) = term.value(), _last_layer(measured_pass, term.node)
-        if not value > TIMES * alike or not layer or scaled:
+        if not term.value() > TIMES * alike:
             continue
-        size, weights = _size_of_logits(term), _weights_of(measured_pass, layer)
-        if not size > (SURE if weights > LARGE_WEIGHTS else 3 * SURE):
+        last, size = _last_layer(measured_pass, term.node), _size_of_logits(term)
+        if last is None:
             continue
+        large = last.weights > LARGE_WEIGHTS
+        if not size > (SURE if large else 3 * SURE):
+            continue
+        blamed = (
+            f" {last.layer} multiplies the size of what it reads by {last.weights:.3g} (σ_w), "
+            "where 1 keeps it."
+        )
         return Found(
             f"The first logits have a root mean square of {size:.3g} about their mean: the model "
-            "is sure before it has learned anything, and mostly wrong."
-            + (
-                f" {layer} multiplies the size of what it reads by {weights:.3g} (σ_w), where 1 "
-                "keeps it."
-                if weights > LARGE_WEIGHTS
-                else ""
-            ),
+            f"is sure before it has learned anything, and mostly wrong.{blamed if large else ''}",
             _smaller(measured_pass, term.node, 1 / size),
             "is the root mean square of the first logits",
             size,
             1.0,
-            (layer,),
+            (last.layer,),
         )
     return None
-
-
-def _weights_of(measured_pass: MeasuredPass, layer: str) -> float:
-    """σ_w of a layer: RMS of its weights times √fan_in; NaN for others."""
-    call = next(call for call in measured_pass.calls if call.name == layer)
-    return math.sqrt(call.variances()[0])
 
 
 def _size_of_logits(term: Term) -> float:
@@ -253,43 +265,86 @@ def _size_of_logits(term: Term) -> float:
     return rms(value)
 
 
-def _last_layer(measured_pass: MeasuredPass, node: Node) -> tuple[str, bool]:
-    """The layer whose output a loss reads, "" if something else is between; if it is scaled up."""
-    scale = 1.0
-    current: Node | None = node
+@dataclass
+class Last:
+    """The weights that made what a loss reads.
+
+    Attributes:
+        layer: Name of the layer; "(model)" for a product in the model's own code.
+        parameters: Names of its weight and bias.
+        weights: σ_w, the RMS of the weights times √fan_in.
+        shared: Whether another layer has the same weight.
+    """
+
+    layer: str
+    parameters: list[str]
+    weights: float
+    shared: bool
+
+
+def _last_layer(measured_pass: MeasuredPass, node: Node) -> Last | None:
+    """The last layer, if the loss reads its output as it is or scaled down; else None."""
+    scale, current = 1.0, node
     for _ in range(12):
-        if current is None:
-            return "", False
+        live = [after for after, _ in current.next_functions if after is not None]
         if current in measured_pass.ends:
-            return measured_pass.ends[current].name, scale > 1.5
+            call = measured_pass.ends[current]
+            own = [getattr(call.module, name, None) for name in ("weight", "bias")]
+            found = _named(measured_pass, call.name, own, math.sqrt(call.variances()[0]))
+            return found if scale < 1.5 else None
         name = stem(current)
+        if any(product in current.name() for product in PRODUCTS):
+            weights = [weight for weight in map(_parameter, live) if weight is not None]
+            if len(weights) != 1 or weights[0].dim() != 2 or scale > 1.5:
+                return None
+            classes = outputs_of(current)[0].shape[-1]
+            weight = weights[0].detach()
+            fan_in = weight.shape[1] if weight.shape[0] == classes else weight.shape[0]
+            return _named(measured_pass, "(model)", weights, rms(weight) * math.sqrt(fan_in))
         if name in ("Mul", "Div"):
             other = kept(current, "other")
             if not isinstance(other, Tensor) or other.numel() != 1:
-                return "", False
+                return None
             factor = abs(float(other.detach()))
             scale = scale * factor if name == "Mul" else scale / max(factor, 1e-30)
-        live = [after for after, _ in current.next_functions if after is not None]
         if len(live) != 1:
-            return "", False
+            return None
         current = live[0]
-    return "", False
+    return None
+
+
+def _parameter(node: Node) -> Tensor | None:
+    """The parameter that a node hands on, turned or cast."""
+    while stem(node) in ("T", "Permute", "Transpose", "ToCopy", "View"):
+        after = node.next_functions[0][0]
+        if after is None:
+            return None
+        node = after
+    return getattr(node, "variable", None)
+
+
+def _named(
+    measured_pass: MeasuredPass, layer: str, own: Sequence[Tensor | None], weights: float
+) -> Last:
+    """With the names of its parameters."""
+    everywhere = list(measured_pass.model.named_parameters(remove_duplicate=False))
+    names = [
+        next((name for name, parameter in everywhere if parameter is tensor), "")
+        for tensor in own
+        if tensor is not None
+    ]
+    twice = sum(parameter is own[0] for _, parameter in everywhere) > 1
+    return Last(layer, [name for name in names if name], weights, twice or layer == "(model)")
 
 
 def _smaller(measured_pass: MeasuredPass, node: Node, factor: float) -> str:
     """The last layer's weights and bias times a factor, as code."""
-    name, _ = _last_layer(measured_pass, node)
-    named = dict(measured_pass.model.named_modules())
-    module = named.get("" if name == "(model)" else name.partition("#")[0])
-    if module is None or not isinstance(getattr(module, "weight", None), Tensor):
+    last = _last_layer(measured_pass, node)
+    if last is None or not last.parameters:
         return f"# the weights of the last layer, times {factor:.3g}"
-    place = remedies.path("" if name == "(model)" else name.partition("#")[0])
-    shared = [n for n, p in measured_pass.model.named_parameters(remove_duplicate=False)]
-    twice = sum(
-        p is module.weight for _, p in measured_pass.model.named_parameters(remove_duplicate=False)
-    )
-    said = "  # shared with the embedding" if twice > 1 and shared else ""
-    bias = getattr(module, "bias", None)
-    return f"with torch.no_grad():\n    {place}.weight.mul_({factor:.3g}){said}" + (
-        f"\n    {place}.bias.mul_({factor:.3g})" if isinstance(bias, Tensor) else ""
-    )
+    said = "  # also those of the layer that shares them" if last.shared else ""
+    lines = [
+        f"    model.get_parameter({name!r}).mul_({factor:.3g})"
+        for name in dict.fromkeys(last.parameters)
+    ]
+    return "with torch.no_grad():\n" + "\n".join(lines) + said
