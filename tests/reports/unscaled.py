@@ -551,7 +551,7 @@ def many_labels_from_a_unit_normal() -> Situation:
     seed(47)
     model = mlp(16, 256, 20)
     nn.init.normal_(model[-1].weight, std=2.0)
-    x, y = blobs(64, 16, 2)
+    x, _ = blobs(64, 16, 2)
     return Situation(
         "multi-label head from N(0, 4)",
         model,
