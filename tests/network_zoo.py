@@ -576,6 +576,27 @@ def healthy_losses(draw: Draw) -> Patient:
     return Patient("near a singular point", model, batch, loss, frozenset({"healthy"}))
 
 
+def _normed_last(draw: Draw, name: str, has: set, loss: Callable) -> Patient:
+    width, outputs = draw.whole(48, 96), draw.whole(8, 40)
+    norm = draw.one(nn.LayerNorm(outputs), nn.BatchNorm1d(outputs))
+    layers = [nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs), norm]
+    model = cu.initialize(nn.Sequential(*layers), "he", generator=draw.generator)
+    batch = draw.normal(draw.batch_size(16), width)
+    return Patient(name, model, batch, loss, frozenset(has))
+
+
+def zero_by_a_norm(draw: Draw) -> Patient:
+    loss = draw.one(lambda o: o.mean(), lambda o: -o.sum(1).mean(), lambda o: (1 - o).sum())
+    return _normed_last(draw, "a sum of what a norm makes constant", {"zero_gradient"}, loss)
+
+
+def healthy_norm_last(draw: Draw) -> Patient:
+    def loss(o: Tensor) -> Tensor:
+        return o[: len(o) // 2, ::2].mean() - o[len(o) // 2 :, 1::2].mean()
+
+    return _normed_last(draw, "a norm at the output", {"healthy"}, loss)
+
+
 # ---------------------------------------------------------------- wrong wiring
 
 
@@ -1537,7 +1558,7 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
     "shattered": (exploding_batch_norm,),
     "dead": (dead_layer, dead_units, dead_conv, dead_output),
     "saturated": (saturated_biases, saturated_inputs, saturated_output),
-    "zero_gradient": (flat_steps, flat_clamp, flat_loss, zero_pair),
+    "zero_gradient": (flat_steps, flat_clamp, flat_loss, zero_pair, zero_by_a_norm),
     "non_finite": (
         nan_log,
         nan_backward,
@@ -1595,6 +1616,7 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         healthy_sure_output,
         healthy_undone_output,
         healthy_padding,
+        healthy_norm_last,
         healthy_losses,
         healthy_module_list,
         healthy_frozen_body,

@@ -326,6 +326,10 @@ class _Tracer(OperationWatcher):
 def finite(tensor: Tensor) -> bool:
     """Whether every entry is finite: a sum that is finite says so in half the time."""
     plain = tensor.detach()
+    if plain.is_nested:
+        plain = plain.values()
+    if plain.is_sparse:
+        plain = plain.coalesce().values()
     return bool(plain.sum().isfinite()) or bool(plain.isfinite().all())
 
 
@@ -355,8 +359,11 @@ def _writes(name: str, args: list) -> bool:
 
 
 def _address(tensor: Tensor) -> int:
-    """Where the memory of a tensor begins; views of it have the same."""
-    return tensor.untyped_storage().data_ptr() or -id(tensor)
+    """Where the memory of a tensor begins; views of it have the same. Wrappers have none."""
+    try:
+        return tensor.untyped_storage().data_ptr() or -id(tensor)
+    except RuntimeError:
+        return -id(tensor)
 
 
 def _owner(node: Node, spans: list[Span]) -> str:

@@ -176,13 +176,3 @@ def saved_tensors(node: Node) -> dict[str, Tensor]:
             if isinstance(value, Tensor) and value.is_floating_point():
                 tensors[name.removeprefix("_saved_")] = value.detach()
     return tensors
-
-
-def gradient_edge(node: Node) -> Any:
-    """What `torch.autograd.grad` takes to say the gradient at a node's first output."""
-    return torch.autograd.graph.GradientEdge(node, 0)
-
-
-def parameter_of(node: Node) -> Tensor | None:
-    """The parameter whose gradient a node at the end of the graph adds up; None for others."""
-    return getattr(node, "variable", None)

@@ -250,3 +250,193 @@ def iteration_that_does_not_contract() -> Situation:
     )
     s.forbidden = ()
     return s
+
+
+# ---------------------------------------------------------------- more
+
+
+def equilibrium_damped() -> Situation:
+    seed(20)
+
+    class Damped(Equilibrium):
+        def forward(self, x):
+            u = self.u(x)
+            z = torch.zeros_like(u)
+            for _ in range(40):
+                z = 0.5 * z + 0.5 * torch.tanh(self.w(z) + u)
+            return self.out(z)
+
+    return Situation(
+        "damped fixed point",
+        Damped(gain=0.3),
+        blobs(64, 8, 3),
+        F.cross_entropy,
+        kinds=QUIET,
+        forbidden=NO_HARM,
+        source="twin: damping",
+    )
+
+
+def equilibrium_two_layers() -> Situation:
+    seed(21)
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.u, self.out = nn.Linear(8, 24), nn.Linear(24, 3)
+            self.a, self.b = nn.Linear(24, 48), nn.Linear(48, 24)
+
+        def forward(self, x):
+            u = self.u(x)
+            z = torch.zeros_like(u)
+            for _ in range(25):
+                z = torch.tanh(self.b(torch.relu(self.a(z))) + u)
+            return self.out(z)
+
+    return Situation(
+        "fixed point of two layers",
+        Two(),
+        blobs(64, 8, 3),
+        F.cross_entropy,
+        kinds=QUIET,
+        forbidden=NO_HARM,
+        source="twin: MDEQ block",
+    )
+
+
+def equilibrium_layer_norm() -> Situation:
+    seed(22)
+
+    class Normed(Equilibrium):
+        def __init__(self):
+            super().__init__(gain=0.4)
+            self.norm = nn.LayerNorm(24)
+
+        def forward(self, x):
+            u = self.u(x)
+            z = torch.zeros_like(u)
+            for _ in range(30):
+                z = self.norm(torch.relu(self.w(z) + u))
+            return self.out(z)
+
+    return Situation(
+        "fixed point with layer norm",
+        Normed(),
+        blobs(64, 8, 3),
+        F.cross_entropy,
+        kinds=QUIET,
+        forbidden=NO_HARM,
+        source="twin: normalized equilibrium",
+    )
+
+
+def equilibrium_over_concatenation() -> Situation:
+    seed(23)
+
+    class Cat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f, self.out = nn.Linear(8 + 24, 24), nn.Linear(24, 3)
+
+        def forward(self, x):
+            z = x.new_zeros(len(x), 24)
+            for _ in range(40):
+                z = torch.tanh(self.f(torch.cat([x, z], 1)))
+            return self.out(z)
+
+    return Situation(
+        "fixed point over cat(x, z)",
+        Cat(),
+        blobs(64, 8, 3),
+        F.cross_entropy,
+        kinds=QUIET,
+        forbidden=NO_HARM,
+        source="twin: the same x at every iteration",
+    )
+
+
+def gradient_descent_unrolled() -> Situation:
+    seed(24)
+
+    class Unrolled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.h = nn.Linear(12, 12, bias=False)
+            self.g, self.out = nn.Linear(8, 12), nn.Linear(12, 3)
+            q = torch.linalg.qr(torch.randn(12, 12))[0]
+            self.h.weight.data.copy_(q @ torch.diag(torch.linspace(0.3, 0.7, 12)) @ q.T)
+
+        def forward(self, x):
+            b = self.g(x)
+            z = torch.zeros_like(b)
+            for _ in range(30):
+                z = z - (self.h(z) - b)
+            return self.out(z)
+
+    return Situation(
+        "30 unrolled steps of gradient descent on a quadratic",
+        Unrolled(),
+        blobs(64, 8, 3),
+        F.cross_entropy,
+        kinds=QUIET,
+        forbidden=NO_HARM,
+        source="twin: unrolled solver",
+    )
+
+
+def sequence_of_noise_vanishes() -> Situation:
+    seed(25)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.u, self.w, self.out = nn.Linear(4, 24), nn.Linear(24, 24), nn.Linear(24, 3)
+
+        def forward(self, x):
+            h = x.new_zeros(len(x), 24)
+            for step in x.unbind(1):
+                h = torch.tanh(self.u(step) + self.w(h))
+            return self.out(h)
+
+    return Situation(
+        "the same loop over a sequence",
+        Net(),
+        (torch.randn(64, 30, 4), torch.randint(0, 3, (64,))),
+        F.cross_entropy,
+        kinds={"vanishing"},
+        source="sick twin: every step has other data",
+    )
+
+
+def sequence_padded_with_zeros_vanishes() -> Situation:
+    s = sequence_of_noise_vanishes()
+    x, y = s.batch
+    x = x.clone()
+    x[:, 8:] = 0
+    s.name, s.batch = "a sequence of 8 padded to 30 with zeros", (x, y)
+    s.why = "what it read is forgotten on the padding"
+    return s
+
+
+def bias_only_attractor_vanishes() -> Situation:
+    seed(26)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.f, self.out = nn.Linear(8, 24), nn.Linear(24, 24), nn.Linear(24, 3)
+
+        def forward(self, x):
+            z = self.first(x)
+            for _ in range(40):
+                z = torch.tanh(self.f(z))
+            return self.out(z)
+
+    return Situation(
+        "one layer 40 times, the input only at the start, with a bias",
+        Net(),
+        blobs(64, 8, 3),
+        F.cross_entropy,
+        kinds=({"vanishing"}, {"vanishing", "constant_output"}),
+        source="sick twin: it converges to the same point for every input",
+    )

@@ -1298,3 +1298,40 @@ def best_so_far_starts_at_infinity() -> Situation:
         kinds=QUIET,
         source="twin: -Inf is the zero of the log domain",
     )
+
+
+def entropy_of_a_categorical_with_masked_actions() -> Situation:
+    # Categorical(logits).entropy() bounds -Inf from below, and its gradient stays finite
+    seed(50)
+    mask = torch.zeros(16, 4, dtype=torch.bool)
+    mask[:, 3] = True
+    return Situation(
+        "entropy of Categorical, one action is masked",
+        mlp(6, 16, 4),
+        torch.randn(16, 6),
+        lambda o: (
+            -torch.distributions.Categorical(logits=o.masked_fill(mask, float("-inf")))
+            .entropy()
+            .mean()
+        ),
+        kinds=QUIET,
+        source="twin of huggingface/trl#7263",
+    )
+
+
+def ordinary_mixture_density() -> Situation:
+    seed(51)
+    x, y = line(64, 6)
+
+    def loss(o, y):
+        log_pi, mu, log_s = o[:, :3].log_softmax(1), o[:, 3:6], o[:, 6:].clamp(-7, 7)
+        return -(log_pi - log_s - 0.5 * ((y - mu) / log_s.exp()) ** 2).logsumexp(1).mean()
+
+    return Situation(
+        "mixture density in the log domain",
+        mlp(6, 32, 9),
+        (x, y),
+        loss,
+        kinds=QUIET,
+        source="twin of keras-team/keras#2586",
+    )

@@ -391,3 +391,316 @@ def softplus_rate() -> Situation:
         lambda o, y: F.poisson_nll_loss(o, y, log_input=False),
         source="twin: softplus",
     )
+
+
+# ---------------------------------------------------------------- invented: sick
+
+
+class Behind(nn.Module):
+    """A network and a function of its output."""
+
+    def __init__(self, layers, function):
+        super().__init__()
+        self.layers, self.function = layers, function
+
+    def forward(self, x):
+        return self.function(self.layers(x))
+
+
+def loud(outputs=1, gain=200.0, bias=0.0, inputs=6):
+    """A network with a last layer that is too large."""
+    model = mlp(inputs, 16, outputs)
+    with torch.no_grad():
+        model[2].weight.mul_(gain)
+        model[2].bias.add_(bias)
+    return model
+
+
+def halves(number=64, outputs=1):
+    """Inputs with labels 0 and 1 by chance."""
+    return torch.randn(number, 6), (torch.rand(number, outputs) > 0.5).float()
+
+
+def pixels_up_to_255_and_a_sigmoid() -> Situation:
+    seed(50)
+    x, y = halves()
+    return Situation(
+        "inputs of scale 300, sigmoid, MSE",
+        mlp(6, 16, 1, tail=(nn.Sigmoid(),)),
+        (300 * x, y),
+        F.mse_loss,
+        kinds=STUCK,
+        words=("sigmoid",),
+        source="invented: unscaled inputs",
+    )
+
+
+def sigmoid_with_absolute_error() -> Situation:
+    seed(51)
+    return Situation(
+        "sigmoid, L1 loss, logits of ±50",
+        Behind(loud(), torch.sigmoid),
+        halves(),
+        F.l1_loss,
+        kinds=STUCK,
+        words=("sigmoid",),
+        source="invented: L1",
+    )
+
+
+def sigmoid_written_in_the_loss() -> Situation:
+    seed(52)
+    return Situation(
+        "MSE of sigmoid(logits) in the loss function",
+        loud(),
+        halves(),
+        lambda z, y: F.mse_loss(z.sigmoid(), y),
+        kinds=STUCK,
+        words=("sigmoid", "loss"),
+        source="invented: sigmoid in the loss",
+    )
+
+
+def scaled_tanh_of_an_actor() -> Situation:
+    seed(53)
+    return Situation(
+        "2 * tanh(z) with actions within ±1",
+        Behind(loud(2), lambda z: 2 * z.tanh()),
+        (torch.randn(64, 6), torch.rand(64, 2) * 2 - 1),
+        F.mse_loss,
+        kinds=STUCK,
+        words=("tanh",),
+        source="invented: action range",
+    )
+
+
+def all_at_one_where_half_is_right() -> Situation:
+    seed(54)
+    return Situation(
+        "sigmoid at 1 for all, targets around 0.6",
+        Behind(loud(gain=1.0, bias=15.0), torch.sigmoid),
+        (torch.randn(64, 6), 0.5 + 0.2 * torch.rand(64, 1)),
+        F.mse_loss,
+        kinds=STUCK,
+        words=("sigmoid",),
+        source="invented: overshoot",
+    )
+
+
+def segmentation_with_a_loud_head() -> Situation:
+    seed(55)
+    layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 1))
+    with torch.no_grad():
+        layers[2].weight.mul_(500)
+    x = torch.randn(4, 1, 12, 12)
+    return Situation(
+        "segmentation, sigmoid, MSE, masks by chance",
+        Behind(layers, torch.sigmoid),
+        (x, (torch.rand(4, 1, 12, 12) > 0.5).float()),
+        F.mse_loss,
+        kinds=STUCK,
+        words=("sigmoid",),
+        source="invented: segmentation",
+    )
+
+
+def hard_sigmoid_beyond_its_range() -> Situation:
+    seed(56)
+    return Situation(
+        "Hardsigmoid at the output, beyond ±3",
+        Behind(loud(), F.hardsigmoid),
+        halves(),
+        F.mse_loss,
+        kinds=STUCK,
+        words=("hardsigmoid",),
+        source="invented: hardsigmoid",
+    )
+
+
+def counts_by_a_dead_relu6() -> Situation:
+    seed(57)
+    return Situation(
+        "ReLU6 at the output, all below 0",
+        Behind(loud(gain=1.0, bias=-9.0), F.relu6),
+        (torch.randn(64, 6), 1 + torch.rand(64, 1)),
+        F.mse_loss,
+        kinds=(DEAD, {"dead", "constant_output"}, ZERO, {"dead", "zero_gradient"}),
+        words=("relu",),
+        source="invented: relu6",
+    )
+
+
+def depth_map_by_a_dead_relu() -> Situation:
+    seed(58)
+    layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 1))
+    nn.init.constant_(layers[2].bias, -20.0)
+    return Situation(
+        "depth map, a ReLU over it, all 0",
+        Behind(layers, torch.relu),
+        (torch.randn(4, 1, 12, 12), torch.rand(4, 1, 12, 12)),
+        F.mse_loss,
+        kinds=(DEAD, {"dead", "constant_output"}, ZERO, {"dead", "zero_gradient"}),
+        words=("relu",),
+        source="invented: dense regression",
+    )
+
+
+def squeezed_dead_output() -> Situation:
+    seed(59)
+    return Situation(
+        "relu(z).squeeze(1), all 0",
+        Behind(loud(gain=1.0, bias=-9.0), lambda z: torch.relu(z).squeeze(1)),
+        (torch.randn(64, 6), torch.rand(64) + 0.5),
+        F.mse_loss,
+        kinds=(DEAD, {"dead", "constant_output"}, ZERO, {"dead", "zero_gradient"}),
+        words=("relu",),
+        source="invented: squeeze",
+    )
+
+
+# ---------------------------------------------------------------- invented: healthy
+
+
+def loud_and_right() -> Situation:
+    seed(60)
+    model = Behind(loud(), torch.sigmoid)
+    x = torch.randn(64, 6)
+    return Situation(
+        "logits of ±50, and all of them right",
+        model,
+        (x, model(x).detach().round()),
+        F.mse_loss,
+        kinds=QUIET,
+        source="invented: sure and right",
+    )
+
+
+def loud_and_mostly_right() -> Situation:
+    seed(61)
+    model = Behind(loud(), torch.sigmoid)
+    x = torch.randn(100, 6)
+    y = model(x).detach().round()
+    y[:4] = 1 - y[:4]
+    return Situation(
+        "4 of 100 labels are wrong, and the fit is done",
+        model,
+        (x, y),
+        F.mse_loss,
+        kinds=QUIET,
+        source="invented: noisy labels",
+    )
+
+
+def white_images_by_tanh() -> Situation:
+    seed(62)
+    model = Behind(nn.Linear(12, 12), torch.tanh)
+    with torch.no_grad():
+        model.layers.weight.copy_(40 * torch.eye(12))
+        model.layers.bias.zero_()
+    x = torch.randn(64, 12)
+    return Situation(
+        "black and white images, tanh, learned",
+        model,
+        (x, 0.99 * x.sign()),
+        F.mse_loss,
+        kinds=QUIET,
+        source="invented: black and white",
+    )
+
+
+def dice_at_the_start() -> Situation:
+    seed(63)
+    return Situation(
+        "Dice loss on a sigmoid",
+        mlp(6, 16, 1, tail=(nn.Sigmoid(),)),
+        halves(),
+        lambda p, y: 1 - 2 * (p * y).sum() / (p.sum() + y.sum()),
+        kinds=QUIET,
+        source="invented: Dice",
+    )
+
+
+def focal_on_logits() -> Situation:
+    seed(64)
+
+    def focal(z, y):
+        loss = F.binary_cross_entropy_with_logits(z, y, reduction="none")
+        return ((1 - torch.exp(-loss)) ** 2 * loss).mean()
+
+    return Situation(
+        "focal loss, prior of 1 percent in the bias",
+        loud(gain=1.0, bias=-4.6),
+        (torch.randn(64, 6), (torch.rand(64, 1) > 0.95).float()),
+        focal,
+        kinds=QUIET,
+        source="invented: focal loss",
+    )
+
+
+def cross_entropy_undoes_logits_of_20() -> Situation:
+    seed(65)
+    return Situation(
+        "BCE with logits, all at 20, half wrong",
+        loud(gain=1.0, bias=20.0),
+        halves(),
+        F.binary_cross_entropy_with_logits,
+        kinds=(*QUIET, {"unscaled"}),
+        source="invented: logits",
+    )
+
+
+def embedding_behind_a_relu() -> Situation:
+    seed(66)
+
+    def triplet(z):
+        near, far = (z[:20] - z[20:40]).pow(2).sum(1), (z[:20] - z[40:60]).pow(2).sum(1)
+        return F.relu(near - far + 0.5).mean()
+
+    return Situation(
+        "embeddings behind a ReLU, some features 0",
+        mlp(6, 32, 32, tail=(nn.ReLU(),)),
+        torch.randn(64, 6),
+        triplet,
+        kinds=QUIET,
+        source="invented: ReLU features",
+    )
+
+
+def logits_behind_a_relu() -> Situation:
+    seed(67)
+    return Situation(
+        "100 logits behind a ReLU",
+        mlp(6, 32, 100, tail=(nn.ReLU(),)),
+        (torch.randn(64, 6), torch.randint(0, 100, (64,))),
+        F.cross_entropy,
+        kinds=(*QUIET, {"loss_mismatch"}),
+        source="invented: ReLU before cross-entropy",
+    )
+
+
+def sparse_code_that_is_zero_where_it_should() -> Situation:
+    seed(68)
+    model = Behind(loud(8, gain=1.0), torch.relu)
+    with torch.no_grad():
+        model.layers[2].bias[:4] = -9
+    x = torch.randn(64, 6)
+    return Situation(
+        "half of the outputs are 0, and right",
+        model,
+        (x, model(x).detach() + 0.1 * torch.rand(64, 8) * (model(x) > 0)),
+        F.mse_loss,
+        kinds=(*QUIET, DEAD),
+        source="invented: sparse targets",
+    )
+
+
+def one_sample_below_zero() -> Situation:
+    seed(69)
+    return Situation(
+        "a batch of one, ReLU output 0",
+        Behind(loud(gain=1.0, bias=-1.0), torch.relu),
+        (torch.randn(1, 6), torch.ones(1, 1)),
+        F.mse_loss,
+        kinds=QUIET,
+        source="invented: one sample",
+    )

@@ -53,7 +53,7 @@ def stuck(layers, steps, lr) -> Situation:
 
 
 def stuck_encoder_of_24_layers() -> Situation:
-    # pytorch/pytorch#55270: nn.Transformer is post-norm; 12 and more layers do not train without care
+    # pytorch/pytorch#55270: nn.Transformer is post-norm; 12 layers do not train without care
     seed(0)
     situation = stuck(24, 12, 3e-3)
     situation.optimizer = None
@@ -253,4 +253,172 @@ def warmed_up_encoder() -> Situation:
         optimizer,
         kinds=QUIET,
         source="twin: warmed up",
+    )
+
+
+# ---------------------------------------------------------------- more
+
+
+class PostBlock(nn.Module):
+    """norm(x + f(x)) by hand."""
+
+    def __init__(self, d, norm=nn.LayerNorm, gain=1.0, drop=0.0):
+        super().__init__()
+        self.fc1, self.fc2, self.norm = nn.Linear(d, 2 * d), nn.Linear(2 * d, d), norm(d)
+        self.drop = nn.Dropout(drop)
+        with torch.no_grad():
+            self.fc2.weight.mul_(gain)
+
+    def forward(self, x):
+        return self.norm(x + self.drop(self.fc2(F.gelu(self.fc1(x)))))
+
+
+def by_hand(name, blocks, source, words=(), kinds=(*QUIET, {"vanishing"}), **options) -> Situation:
+    model = nn.Sequential(
+        nn.Linear(8, 24), *(PostBlock(24, **options) for _ in range(blocks)), nn.Linear(24, 3)
+    )
+    batch = torch.randn(64, 8), torch.randint(0, 3, (64,))
+    return Situation(name, model, batch, F.cross_entropy, kinds=kinds, words=words, source=source)
+
+
+def with_dropout() -> Situation:
+    seed(40)
+    return by_hand("with dropout on the branch", 30, "twin of A18", ("warm", "norm"), drop=0.1)
+
+
+def large_branches() -> Situation:
+    seed(41)
+    return by_hand("branches four times as large", 24, "twin of A18", ("norm",), gain=4.0)
+
+
+def dead_branches() -> Situation:
+    seed(42)
+    model = nn.Sequential(nn.Linear(8, 24), *(PostBlock(24) for _ in range(24)), nn.Linear(24, 3))
+    with torch.no_grad():
+        for block in model[1:-1]:
+            block.fc1.bias.fill_(-30.0)
+            block.fc2.bias.normal_(0, 1.5)
+    return Situation(
+        "branches that give a large constant and no gradient",
+        model,
+        (torch.randn(64, 8), torch.randint(0, 3, (64,))),
+        F.cross_entropy,
+        kinds=({"vanishing"}, {"vanishing", "saturated"}, {"vanishing", "dead"}),
+        words=("post-norm", "addition"),
+        source="what too long first steps leave behind",
+    )
+
+
+def decoder_stack() -> Situation:
+    seed(43)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = nn.TransformerDecoderLayer(16, 2, 32, 0.0, batch_first=True)
+            self.body, self.head = nn.TransformerDecoder(layer, 12), nn.Linear(16, 3)
+
+        def forward(self, x, memory):
+            return self.head(self.body(x, memory).mean(1))
+
+    batch = (torch.randn(16, 6, 16), torch.randn(16, 5, 16)), torch.randint(0, 3, (16,))
+    return Situation(
+        "12 post-norm decoder layers",
+        Net(),
+        batch,
+        F.cross_entropy,
+        kinds=(*QUIET, {"vanishing"}),
+        words=("warm", "norm"),
+        source="twin of A18 (decoder)",
+    )
+
+
+def sandwich_norm() -> Situation:
+    seed(50)
+
+    class Sandwich(nn.Module):
+        def __init__(self, d=24):
+            super().__init__()
+            self.fc1, self.fc2 = nn.Linear(d, 2 * d), nn.Linear(2 * d, d)
+            self.before, self.behind = nn.LayerNorm(d), nn.LayerNorm(d)
+            nn.init.constant_(self.behind.weight, 0.2)
+
+        def forward(self, x):
+            return x + self.behind(self.fc2(F.gelu(self.fc1(self.before(x)))))
+
+    model = nn.Sequential(
+        nn.Linear(8, 24), *(Sandwich() for _ in range(20)), nn.LayerNorm(24), nn.Linear(24, 3)
+    )
+    return Situation(
+        "sandwich norm, 20 blocks",
+        model,
+        (torch.randn(64, 8), torch.randint(0, 3, (64,))),
+        F.cross_entropy,
+        kinds=QUIET,
+        forbidden=("warm",),
+        source="twin: CogView",
+    )
+
+
+def three_post_norm_blocks() -> Situation:
+    seed(51)
+    s = by_hand("three post-norm blocks", 3, "twin: shallow", kinds=QUIET)
+    s.forbidden = ("warm",)
+    return s
+
+
+def parallel_attention_blocks() -> Situation:
+    seed(52)
+
+    class Parallel(nn.Module):
+        def __init__(self, d=16):
+            super().__init__()
+            self.norm = nn.LayerNorm(d)
+            self.attend = nn.MultiheadAttention(d, 2, batch_first=True)
+            self.fc1, self.fc2 = nn.Linear(d, 2 * d), nn.Linear(2 * d, d)
+
+        def forward(self, x):
+            h = self.norm(x)
+            a = self.attend(h, h, h, need_weights=False)[0]
+            return x + a + self.fc2(F.gelu(self.fc1(h)))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(*(Parallel() for _ in range(12)))
+            self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, 3)
+
+        def forward(self, x):
+            return self.head(self.norm(self.body(x)).mean(1))
+
+    return Situation(
+        "parallel attention and feed-forward, 12 blocks",
+        Net(),
+        (torch.randn(16, 6, 16), torch.randint(0, 3, (16,))),
+        F.cross_entropy,
+        kinds=QUIET,
+        forbidden=("warm",),
+        source="twin: GPT-J",
+    )
+
+
+def mixer_of_group_norms() -> Situation:
+    seed(53)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        *(
+            nn.Sequential(nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
+            for _ in range(4)
+        ),
+        nn.Flatten(),
+        nn.Linear(8 * 64, 3),
+    )
+    return Situation(
+        "group norms without a skip, 4 layers",
+        model,
+        (torch.randn(32, 1, 8, 8), torch.randint(0, 3, (32,))),
+        F.cross_entropy,
+        kinds=QUIET,
+        forbidden=("warm",),
+        source="twin: no addition",
     )

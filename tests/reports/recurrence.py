@@ -346,5 +346,241 @@ def loss_at_every_step() -> Situation:
         lambda o, y: F.cross_entropy(o.flatten(0, 1), y.flatten()),
         kinds=(*QUIET, VANISHES),
         source="twin: a loss at every step",
-        why="every step has its own gradient; only memory over many steps is missing, which a report may call vanishing over time",
+        why="every step has its own gradient; only memory over many steps is missing",
+    )
+
+
+# ---------------------------------------------------------------- more
+
+
+def state_first() -> Situation:
+    seed(40)
+
+    class Net(Hand):
+        def forward(self, x):
+            h = x.new_zeros(len(x), self.hidden)
+            for t in range(x.shape[1]):
+                h = self.act(self.i2h(torch.cat([h, x[:, t]], 1)))
+            return self.out(h)
+
+    return Situation(
+        "cat(h, x): the state first",
+        Net(),
+        sequences(50),
+        F.cross_entropy,
+        kinds=VANISHES,
+        words=STEP,
+        remedy=("[:, 0:32]",),
+        source="twin of outside.md A17",
+    )
+
+
+def bare_over_both() -> Situation:
+    seed(41)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(0.5 * torch.randn(36, 32) / 36**0.5)
+            self.b, self.out = nn.Parameter(torch.zeros(32)), nn.Linear(32, 3)
+
+        def forward(self, x):
+            h = x.new_zeros(len(x), 32)
+            for step in x.unbind(1):
+                h = torch.tanh(torch.cat([step, h], 1) @ self.w + self.b)
+            return self.out(h)
+
+    return Situation(
+        "cat(x, h) @ W with a bare matrix",
+        Net(),
+        sequences(50),
+        F.cross_entropy,
+        kinds=VANISHES,
+        words=STEP,
+        remedy=("orthogonal_|eye_", "[4:36]"),
+        source="twin of outside.md A17 (bare)",
+    )
+
+
+def relu_over_both() -> Situation:
+    seed(42)
+    return Situation(
+        "ReLU recurrence by hand, 50 steps",
+        Hand(act=torch.relu),
+        sequences(50),
+        F.cross_entropy,
+        kinds=VANISHES,
+        words=STEP,
+        remedy=("eye_",),
+        source="twin of outside.md A17 (ReLU)",
+    )
+
+
+def explodes_with_relu() -> Situation:
+    seed(43)
+    x, y = sequences(40)
+    model = Hand(act=torch.relu)
+    with torch.no_grad():
+        model.i2h.weight[:, 4:] = 1.3 * torch.eye(32)
+    return Situation(
+        "ReLU recurrence of 1.3 × identity by hand",
+        model,
+        (x.abs(), y),
+        F.cross_entropy,
+        kinds=(EXPLODES, {"exploding", "unscaled"}),
+        words=TIME,
+        remedy=("clip",),
+        source="twin of outside.md A17 (exploding)",
+    )
+
+
+def context_beside_both() -> Situation:
+    seed(44)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.context, self.cell = nn.Linear(4, 8), nn.Linear(4 + 8 + 32, 32)
+            self.out = nn.Linear(32, 3)
+
+        def forward(self, x):
+            c, h = self.context(x.mean(1)), x.new_zeros(len(x), 32)
+            for step in x.unbind(1):
+                h = torch.tanh(self.cell(torch.cat([step, c, h], 1)))
+            return self.out(h)
+
+    return Situation(
+        "decoder over cat(x, context, h)",
+        Net(),
+        sequences(50),
+        F.cross_entropy,
+        kinds=VANISHES,
+        words=STEP,
+        remedy=("[:, 12:44]",),
+        source="twin of outside.md A17 (context)",
+    )
+
+
+def by_hand_in_double_precision() -> Situation:
+    seed(45)
+    x, y = sequences(60)
+    return Situation(
+        "the same in float64",
+        Hand().double(),
+        (x.double(), y),
+        F.cross_entropy,
+        kinds=VANISHES,
+        words=STEP,
+        source="twin of outside.md A17 (float64)",
+    )
+
+
+def loss_times_a_millionth() -> Situation:
+    seed(46)
+    return Situation(
+        "the same, loss × 1e-6",
+        Hand(),
+        sequences(60),
+        lambda o, y: 1e-6 * F.cross_entropy(o, y),
+        kinds=VANISHES,
+        words=STEP,
+        source="twin of outside.md A17 (scale)",
+    )
+
+
+# ---------------------------------------------------------------- more that are healthy
+
+
+def teacher_forced_short() -> Situation:
+    seed(60)
+    return Situation(
+        "RNN by hand, 6 steps, wide",
+        Hand(hidden=128),
+        sequences(6),
+        F.cross_entropy,
+        kinds=QUIET,
+        source="twin: short",
+    )
+
+
+def orthogonal_tanh_small_inputs() -> Situation:
+    seed(61)
+    x, y = sequences(40)
+    return Situation(
+        "orthogonal tanh recurrence, small inputs",
+        Hand(gain=1.0),
+        (0.05 * x, y),
+        F.cross_entropy,
+        kinds=QUIET,
+        source="twin: orthogonal",
+    )
+
+
+def highway_by_hand() -> Situation:
+    seed(62)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.new, self.keep = nn.Linear(36, 32), nn.Linear(36, 32)
+            self.out = nn.Linear(32, 3)
+            nn.init.constant_(self.keep.bias, 4.0)
+
+        def forward(self, x):
+            h = x.new_zeros(len(x), 32)
+            for step in x.unbind(1):
+                both = torch.cat([step, h], 1)
+                k = torch.sigmoid(self.keep(both))
+                h = k * h + (1 - k) * torch.tanh(self.new(both))
+            return self.out(h)
+
+    return Situation(
+        "gate by hand with a bias of 4",
+        Net(),
+        sequences(50),
+        F.cross_entropy,
+        kinds=QUIET,
+        source="twin: open gate",
+    )
+
+
+def leaky_integrator() -> Situation:
+    seed(63)
+
+    class Net(Hand):
+        def forward(self, x):
+            h = x.new_zeros(len(x), self.hidden)
+            for step in x.unbind(1):
+                h = 0.97 * h + 0.03 * torch.tanh(self.i2h(torch.cat([step, h], 1)))
+            return self.out(h)
+
+    return Situation(
+        "leaky integrator, 60 steps",
+        Net(),
+        sequences(60),
+        F.cross_entropy,
+        kinds=QUIET,
+        source="twin: time constant of 33 steps",
+    )
+
+
+def window_of_five() -> Situation:
+    seed(64)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f, self.out = nn.Linear(20, 32), nn.Linear(32, 3)
+
+        def forward(self, x):
+            windows = [torch.relu(self.f(x[:, t : t + 5].flatten(1))) for t in range(36)]
+            return self.out(torch.stack(windows).mean(0))
+
+    return Situation(
+        "one layer over 36 windows: no recurrence",
+        Net(),
+        sequences(40),
+        F.cross_entropy,
+        kinds=QUIET,
+        source="twin: no state",
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +80,6 @@ def line(number: int, features: int) -> tuple[Tensor, Tensor]:
 def mlp(*widths: int, act: type[nn.Module] = nn.ReLU, tail: tuple = ()) -> nn.Sequential:
     """Linear layers with activations between."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+    for fan_in, fan_out in pairwise(widths):
         layers += [nn.Linear(fan_in, fan_out), act()]
     return nn.Sequential(*layers[:-1], *tail)

@@ -70,12 +70,12 @@ def one_hidden_layer_in_and_out() -> Situation:
         kinds=KIND,
         words=("2",),
         source="outside.md A12",
-        why="units of layer 2 share their incoming and outgoing weights: no gradient tells them apart",
+        why="its units share their weights in and out: no gradient tells them apart",
     )
 
 
 def repeated_columns() -> Situation:
-    # pages.dogdog.run/machine_learning/weight_initialization: torch.randn(n).repeat: all units have one weight vector
+    # torch.randn(n).repeat: all units have one weight vector
     seed(4)
 
     class Layer(nn.Module):
@@ -256,7 +256,7 @@ def only_the_first_layer_constant() -> Situation:
         F.cross_entropy,
         kinds=QUIET,
         source="twin of outside.md A12",
-        why="the outgoing weights differ, so the units get different gradients: it breaks at the first step",
+        why="the outgoing weights differ: it breaks at the first step",
     )
 
 

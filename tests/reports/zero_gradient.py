@@ -611,3 +611,349 @@ def targets_rounded() -> Situation:
         lambda o, y: F.mse_loss(o, y.round()),
         source="twin: round on the target",
     )
+
+
+# ---------------------------------------------------------------- invented: sick
+
+
+class Parts(nn.Module):
+    """Layers, and a function of them and of the input."""
+
+    def __init__(self, run, **layers):
+        super().__init__()
+        self.run = run
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x):
+        return self.run(self, x)
+
+
+def binary_weights_by_sign() -> Situation:
+    seed(50)
+    model = Parts(
+        lambda m, x: m.head(torch.relu(F.linear(x, m.binary.weight.sign()))),
+        binary=nn.Linear(12, 16, bias=False),
+        head=nn.Linear(16, 3),
+    )
+    return Situation(
+        "binary network: the sign of the weights, no estimator",
+        model,
+        blobs(64, 12, 3),
+        F.cross_entropy,
+        kinds=ZERO,
+        words=("sign", "binary"),
+        source="invented: binary weights",
+    )
+
+
+def probabilities_rounded_before_the_loss() -> Situation:
+    seed(51)
+    x, y = blobs(64, 12, 2)
+    return Situation(
+        "round(sigmoid(z)) against 0/1 labels",
+        mlp(12, 16, 1, tail=(nn.Sigmoid(),)),
+        (x, y.float()[:, None]),
+        lambda p, y: F.mse_loss(p.round(), y),
+        kinds=ZERO,
+        words=("round", "loss"),
+        source="invented: accuracy made of torch operations",
+    )
+
+
+def pixels_quantized_by_floor_division() -> Situation:
+    seed(52)
+    return Situation(
+        "features in bins of 0.1",
+        Between(lambda h: torch.div(h, 0.1, rounding_mode="floor") * 0.1),
+        blobs(32, 12, 3),
+        F.cross_entropy,
+        kinds=ZERO,
+        words=("div", "encoder"),
+        source="invented: bins",
+    )
+
+
+def margin_below_every_distance() -> Situation:
+    seed(53)
+    return Situation(
+        "a margin of the wrong sign: no pair ever counts",
+        mlp(12, 16, 4),
+        torch.randn(64, 12),
+        lambda z: F.relu(-5 - (z[:32] - z[32:]).pow(2).sum(1)).mean(),
+        kinds=ZERO,
+        words=("relu", "loss"),
+        source="invented: sign of a margin",
+    )
+
+
+def mask_of_nothing() -> Situation:
+    seed(54)
+    x, y = line(64, 12)
+    return Situation(
+        "squared error times a mask that is 0 everywhere",
+        mlp(12, 16, 1),
+        (x, (y, torch.zeros(64, 1))),
+        lambda o, t: ((o - t[0]).pow(2) * t[1]).sum(),
+        kinds=ZERO,
+        words=("mul|product|factor", "0"),
+        source="invented: empty mask",
+    )
+
+
+def output_beyond_its_clamp() -> Situation:
+    seed(55)
+    x, y = blobs(64, 12, 2)
+    return Situation(
+        "clamp(0, 1) in place of a sigmoid, all outputs beyond",
+        Parts(lambda m, x: (m.last(x) + 20).clamp(0, 1), last=nn.Linear(12, 1)),
+        (x, y.float()[:, None]),
+        F.mse_loss,
+        kinds=(ZERO, {"saturated"}, {"zero_gradient", "loss_mismatch"}),
+        words=("clamp",),
+        source="invented: clamp at the output",
+    )
+
+
+def spikes_by_sign() -> Situation:
+    seed(56)
+    return Situation(
+        "a spiking layer without a surrogate gradient",
+        Between(lambda h: (torch.sign(h - 0.1) + 1) / 2),
+        blobs(64, 12, 3),
+        F.cross_entropy,
+        kinds=ZERO,
+        words=("sign", "encoder"),
+        source="invented: spikes",
+    )
+
+
+def threshold_that_never_opens() -> Situation:
+    seed(57)
+    return Situation(
+        "where(o > 50, o, 0) as loss",
+        mlp(12, 16, 1),
+        torch.randn(64, 12),
+        lambda o: torch.where(o > 50, o, torch.zeros_like(o)).mean(),
+        kinds=ZERO,
+        words=("where",),
+        source="invented: where",
+    )
+
+
+def layer_norm_over_one_feature() -> Situation:
+    seed(58)
+    x, y = line(64, 12)
+    return Situation(
+        "LayerNorm(1) at the output of a regression",
+        mlp(12, 16, 1, tail=(nn.LayerNorm(1),)),
+        (x, y),
+        F.mse_loss,
+        kinds=(ZERO, {"constant_output"}, {"zero_gradient", "constant_output"}),
+        words=("norm",),
+        source="invented: norm of one number",
+    )
+
+
+def adapter_with_both_ends_zero() -> Situation:
+    seed(59)
+    model = Parts(
+        lambda m, x: m.head(x + m.up(torch.tanh(m.down(x)))),
+        down=nn.Linear(12, 4, bias=False),
+        up=nn.Linear(4, 12, bias=False),
+        head=nn.Linear(12, 3),
+    )
+    nn.init.zeros_(model.down.weight)
+    nn.init.zeros_(model.up.weight)
+    return Situation(
+        "adapter: both ends start at zero",
+        model,
+        blobs(64, 12, 3),
+        F.cross_entropy,
+        kinds=ZERO,
+        words=("down", "up", "zero"),
+        remedy=("down.weight",),
+        source="invented: adapter",
+    )
+
+
+# ---------------------------------------------------------------- invented: healthy
+
+
+def adapter_with_one_end_zero() -> Situation:
+    situation = adapter_with_both_ends_zero()
+    nn.init.normal_(situation.model.down.weight, std=0.3)
+    situation.name, situation.kinds = "adapter: its last layer starts at zero", {"healthy"}
+    situation.words, situation.remedy = (), ()
+    return situation
+
+
+class ThroughSign(torch.autograd.Function):
+    """The sign, with slope 1 backward."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+def straight_through_function() -> Situation:
+    seed(60)
+    return Situation(
+        "sign with a gradient of its own",
+        Between(ThroughSign.apply),
+        blobs(64, 12, 3),
+        F.cross_entropy,
+        source="invented: straight-through Function",
+    )
+
+
+def maximum_of_two_branches() -> Situation:
+    seed(61)
+    return Situation(
+        "maxout of two layers",
+        Parts(
+            lambda m, x: m.head(torch.maximum(m.one(x), m.two(x))),
+            one=nn.Linear(12, 16),
+            two=nn.Linear(12, 16),
+            head=nn.Linear(16, 3),
+        ),
+        blobs(64, 12, 3),
+        F.cross_entropy,
+        source="invented: maxout",
+    )
+
+
+def attention_over_a_single_token() -> Situation:
+    seed(62)
+
+    def attend(m, x):
+        weights = (m.query(x) @ m.key(x).transpose(1, 2) / 12**0.5).softmax(-1)
+        return m.head((weights @ m.value(x))[:, 0])
+
+    x, y = blobs(64, 12, 3)
+    layers = {name: nn.Linear(12, 12) for name in ("query", "key", "value")}
+    return Situation(
+        "self-attention on sequences of one token",
+        Parts(attend, head=nn.Linear(12, 3), **layers),
+        (x[:, None], y),
+        F.cross_entropy,
+        kinds=QUIET,
+        source="invented: sequence length 1",
+    )
+
+
+def recurrent_cell_for_one_step() -> Situation:
+    seed(63)
+    return Situation(
+        "RNNCell called once, state 0",
+        Parts(lambda m, x: m.head(m.cell(x)), cell=nn.RNNCell(12, 16), head=nn.Linear(16, 3)),
+        blobs(64, 12, 3),
+        F.cross_entropy,
+        kinds=QUIET,
+        source="invented: one step",
+    )
+
+
+def one_task_of_four() -> Situation:
+    seed(64)
+    return Situation(
+        "four heads stacked, the loss of one task",
+        Parts(
+            lambda m, x: torch.stack([head(x) for head in m.heads]),
+            heads=nn.ModuleList(nn.Linear(12, 3) for _ in range(4)),
+        ),
+        blobs(64, 12, 3),
+        lambda o, y: F.cross_entropy(o[1], y),
+        kinds=QUIET,
+        forbidden=("requires_grad_(False)",),
+        source="invented: multi-task",
+    )
+
+
+def free_bits() -> Situation:
+    seed(65)
+    x = torch.randn(64, 12)
+    return Situation(
+        "free bits: the KL term is below its floor",
+        Parts(
+            lambda m, x: (m.decoder(m.mu(x)), m.mu(x), m.prior(torch.ones(1, 1))),
+            mu=nn.Linear(12, 4),
+            decoder=nn.Linear(4, 12),
+            prior=nn.Linear(1, 4),
+        ),
+        (x, x),
+        lambda o, x: F.mse_loss(o[0], x) + (o[1] - o[2]).pow(2).mean().clamp(min=50.0),
+        kinds=QUIET,
+        source="invented: free bits",
+    )
+
+
+def log_standard_deviation_in_its_clamp() -> Situation:
+    seed(66)
+    return Situation(
+        "actor with clamp(-20, 2) on log σ",
+        Parts(
+            lambda m, x: (m.mu(x), m.log_std(x).clamp(-20, 2)),
+            mu=nn.Linear(12, 2),
+            log_std=nn.Linear(12, 2),
+        ),
+        torch.randn(64, 12),
+        lambda o: (0.5 * ((o[0] - 1) / o[1].exp()).pow(2) + o[1]).mean(),
+        source="invented: soft actor-critic",
+    )
+
+
+def fitted_exactly() -> Situation:
+    seed(67)
+    model = mlp(12, 16, 1)
+    x = torch.randn(64, 12)
+    return Situation(
+        "targets that the model made itself",
+        model,
+        (x, model(x).detach()),
+        lambda o, y: (o - y).pow(2).mean(),
+        kinds=QUIET,
+        words=("0",),
+        source="invented: distillation from itself",
+    )
+
+
+def hinge_all_satisfied() -> Situation:
+    seed(68)
+    x, y = blobs(64, 12, 2)
+    side = y * 2.0 - 1
+    model = nn.Linear(12, 1)
+    with torch.no_grad():
+        model.weight.copy_(40 * (side[:, None] * x).mean(0, keepdim=True))
+        model.bias.zero_()
+    keep = (model(x)[:, 0] * side > 1).nonzero()[:, 0]
+    return Situation(
+        "support vectors: every margin is kept",
+        model,
+        (x[keep], side[keep]),
+        lambda o, y: F.relu(1 - o[:, 0] * y).mean(),
+        kinds=QUIET,
+        words=("0",),
+        source="invented: hinge at its least",
+    )
+
+
+def domain_weight_still_zero() -> Situation:
+    seed(69)
+    return Situation(
+        "adversarial term with weight 0 in the first epoch",
+        Parts(
+            lambda m, x: (m.label(torch.relu(m.trunk(x))), m.domain(torch.relu(m.trunk(x)))),
+            trunk=nn.Linear(12, 16),
+            label=nn.Linear(16, 3),
+            domain=nn.Linear(16, 2),
+        ),
+        blobs(64, 12, 3),
+        lambda o, y: F.cross_entropy(o[0], y) + 0.0 * F.cross_entropy(o[1], y % 2),
+        kinds=QUIET,
+        source="invented: annealed weight",
+    )

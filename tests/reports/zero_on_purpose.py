@@ -1,10 +1,10 @@
-"""Layers that start at zero on purpose (A6) and LoRA (A8): healthy, with a note; their broken relatives in zero_gradient."""
+"""Layers that start at zero on purpose (A6) and LoRA (A8): healthy, with a note."""
 
 import copy
 
 import torch
 import torch.nn.functional as F
-from reports.situation import Situation, blobs, line, mlp, seed
+from reports.situation import QUIET, Situation, blobs, line, mlp, seed
 from torch import nn
 
 NO_HARM = ("kaiming", "constant_output", "stay equal", "nan", "underflow")
@@ -87,7 +87,7 @@ class UNet(nn.Module):
 
 
 def diffusion_unet() -> Situation:
-    # atong01/conditional-flow-matching#134, Project-MONAI/GenerativeModels#419: all outputs are zero at initialization
+    # Project-MONAI/GenerativeModels#419: all outputs are zero at initialization
     seed(1)
     x, t = torch.randn(16, 1, 8, 8), torch.rand(16, 1)
     return Situation(
@@ -377,7 +377,7 @@ def lora_in_a_deep_sigmoid_net() -> Situation:
         kinds=({"vanishing"}, {"undecided"}),
         forbidden=("nan", "× 1 ", "underflow", "mul_(1.0"),
         source="outside.md A8 (deep)",
-        why="rms of the sigmoid's slope 0.24 times 0.58, five times: the gradient does vanish, LoRA or not",
+        why="0.24 × 0.58, five times: the gradient does vanish, LoRA or not",
     )
 
 
@@ -476,4 +476,359 @@ def scaled_residual_projections() -> Situation:
         F.cross_entropy,
         forbidden=NO_HARM,
         source="karpathy/build-nanogpt#18",
+    )
+
+
+# ---------------------------------------------------------------- more designs
+
+
+def spatial_transformer() -> Situation:
+    seed(40)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.where = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 6))
+            nn.init.zeros_(self.where[3].weight)
+            self.where[3].bias.data.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
+            self.conv, self.out = nn.Conv2d(1, 8, 3), nn.Linear(8 * 36, 3)
+
+        def forward(self, x):
+            grid = F.affine_grid(self.where(x).view(-1, 2, 3), x.shape, align_corners=False)
+            x = F.grid_sample(x, grid, align_corners=False)
+            return self.out(F.relu(self.conv(x)).flatten(1))
+
+    return Situation(
+        "spatial transformer that starts at the identity",
+        Net(),
+        (torch.rand(32, 1, 8, 8), torch.randint(0, 3, (32,))),
+        F.cross_entropy,
+        forbidden=NO_HARM,
+        words=NOTE,
+        source="the spatial transformer tutorial",
+    )
+
+
+def coupling_flow() -> Situation:
+    seed(41)
+
+    class Coupling(nn.Module):
+        def __init__(self, flip):
+            super().__init__()
+            self.flip = flip
+            self.net = nn.Sequential(nn.Linear(3, 32), nn.ReLU(), zeroed(nn.Linear(32, 6)))
+
+        def forward(self, x):
+            a, b = x.chunk(2, 1)
+            a, b = (b, a) if self.flip else (a, b)
+            s, t = self.net(a).chunk(2, 1)
+            b = b * torch.tanh(s).exp() + t
+            return torch.cat([b, a] if self.flip else [a, b], 1), torch.tanh(s).sum(1)
+
+    class Flow(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.steps = nn.ModuleList(Coupling(i % 2) for i in range(6))
+
+        def forward(self, x):
+            total = 0
+            for step in self.steps:
+                x, s = step(x)
+                total = total + s
+            return x, total
+
+    return Situation(
+        "normalizing flow that starts at the identity",
+        Flow(),
+        torch.randn(64, 6),
+        lambda o: (o[0].pow(2).sum(1) / 2 - o[1]).mean(),
+        forbidden=NO_HARM,
+        words=NOTE,
+        source="RealNVP and Glow start so",
+    )
+
+
+def lora_as_bare_matrices() -> Situation:
+    seed(42)
+
+    class Low(nn.Module):
+        def __init__(self, n, m, rank=4, alpha=8):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(m, n) / n**0.5, requires_grad=False)
+            self.lora_a = nn.Parameter(torch.randn(rank, n) / n**0.5)
+            self.lora_b = nn.Parameter(torch.zeros(m, rank))
+            self.scaling = alpha / rank
+
+        def forward(self, x):
+            return x @ self.weight.T + (x @ self.lora_a.T @ self.lora_b.T) * self.scaling
+
+    return Situation(
+        "LoRA of bare matrices, with its scaling",
+        nn.Sequential(Low(8, 32), nn.GELU(), Low(32, 32), nn.GELU(), Low(32, 3)),
+        blobs(64, 8, 3),
+        F.cross_entropy,
+        forbidden=NO_HARM,
+        source="microsoft/LoRA",
+    )
+
+
+def lora_of_attention_projections() -> Situation:
+    seed(43)
+
+    class Attend(nn.Module):
+        def __init__(self, d=16):
+            super().__init__()
+            self.q, self.v = Lora(d, d), Lora(d, d)
+            self.k = nn.Linear(d, d).requires_grad_(False)
+            self.o = nn.Linear(d, d).requires_grad_(False)
+            self.norm = nn.LayerNorm(d).requires_grad_(False)
+
+        def forward(self, x):
+            h = self.norm(x)
+            return x + self.o(F.scaled_dot_product_attention(self.q(h), self.k(h), self.v(h)))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = nn.Sequential(*(Attend() for _ in range(4)))
+            self.head = nn.Linear(16, 3)
+
+        def forward(self, x):
+            return self.head(self.blocks(x).mean(1))
+
+    return Situation(
+        "LoRA on q and v of frozen attention",
+        Net(),
+        (torch.randn(16, 6, 16), torch.randint(0, 3, (16,))),
+        F.cross_entropy,
+        kinds=QUIET,
+        forbidden=NO_HARM,
+        words=NOTE,
+        source="the usual targets of LoRA",
+    )
+
+
+def skip_init() -> Situation:
+    seed(44)
+
+    class Skip(nn.Module):
+        def __init__(self, c):
+            super().__init__()
+            self.conv1, self.conv2 = nn.Conv2d(c, c, 3, 1, 1), nn.Conv2d(c, c, 3, 1, 1)
+            self.alpha = nn.Parameter(torch.zeros(()))
+
+        def forward(self, x):
+            return x + self.alpha * self.conv2(F.relu(self.conv1(F.relu(x))))
+
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        *(Skip(8) for _ in range(6)),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
+    return Situation(
+        "SkipInit",
+        model,
+        (torch.randn(32, 1, 8, 8), torch.randint(0, 3, (32,))),
+        F.cross_entropy,
+        forbidden=NO_HARM,
+        words=NOTE,
+        source="twin: SkipInit",
+    )
+
+
+def fixup() -> Situation:
+    seed(45)
+    blocks = 8
+
+    class Fix(nn.Module):
+        def __init__(self, d):
+            super().__init__()
+            self.b1, self.b2 = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+            self.fc1, self.fc2 = nn.Linear(d, d, bias=False), nn.Linear(d, d, bias=False)
+            self.scale = nn.Parameter(torch.ones(1))
+            nn.init.normal_(self.fc1.weight, std=(2 / d) ** 0.5 * blocks**-0.5)
+            nn.init.zeros_(self.fc2.weight)
+
+        def forward(self, x):
+            return torch.relu(
+                x + self.scale * self.fc2(torch.relu(self.fc1(x + self.b1)) + self.b2)
+            )
+
+    model = nn.Sequential(
+        nn.Linear(8, 32), nn.ReLU(), *(Fix(32) for _ in range(blocks)), zeroed(nn.Linear(32, 3))
+    )
+    return Situation(
+        "Fixup: zero branches and a zero head",
+        model,
+        blobs(64, 8, 3),
+        F.cross_entropy,
+        forbidden=NO_HARM,
+        words=NOTE,
+        source="twin: Fixup",
+    )
+
+
+def fixup_after_three_steps() -> Situation:
+    return trained(fixup(), 3)
+
+
+def fixup_after_sgd() -> Situation:
+    situation = fixup()
+    optimizer = torch.optim.SGD(situation.model.parameters(), lr=0.05, momentum=0.9)
+    x, y = situation.batch
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(situation.model(x), y).backward()
+        optimizer.step()
+    optimizer.zero_grad()
+    situation.words, situation.optimizer = (), optimizer
+    return situation
+
+
+def film_from_zero() -> Situation:
+    seed(46)
+
+    class Film(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(8, 32), nn.Linear(32, 3)
+            self.gamma, self.beta = zeroed(nn.Linear(4, 32)), zeroed(nn.Linear(4, 32))
+
+        def forward(self, x, c):
+            h = self.body(x)
+            return self.head(torch.relu((1 + self.gamma(c)) * h + self.beta(c)))
+
+    x, y = blobs(64, 8, 3)
+    return Situation(
+        "FiLM that starts at the identity",
+        Film(),
+        ((x, torch.randn(64, 4)), y),
+        F.cross_entropy,
+        forbidden=NO_HARM,
+        source="twin: FiLM",
+    )
+
+
+def deformable_offsets() -> Situation:
+    seed(47)
+
+    class Offsets(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 8, 3, padding=1)
+            self.offset = zeroed(nn.Conv2d(8, 2, 3, padding=1))
+            self.out = nn.Linear(8 * 64, 3)
+            steps = torch.linspace(-1, 1, 8)
+            self.register_buffer(
+                "grid", torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1)
+            )
+
+        def forward(self, x):
+            h = F.relu(self.conv(x))
+            grid = self.grid + self.offset(h).permute(0, 2, 3, 1)
+            return self.out(F.grid_sample(h, grid, align_corners=True).flatten(1))
+
+    return Situation(
+        "offsets of a deformable layer start at zero",
+        Offsets(),
+        (torch.rand(32, 1, 8, 8), torch.randint(0, 3, (32,))),
+        F.cross_entropy,
+        kinds=QUIET,
+        forbidden=NO_HARM,
+        source="twin: deformable convolution",
+    )
+
+
+def single_adapter_between_frozen_layers() -> Situation:
+    seed(48)
+
+    class Adapter(nn.Module):
+        def __init__(self, d):
+            super().__init__()
+            self.down, self.up = nn.Linear(d, 4), zeroed(nn.Linear(4, d))
+
+        def forward(self, x):
+            return x + self.up(F.gelu(self.down(x)))
+
+    model = nn.Sequential(
+        nn.Linear(8, 32).requires_grad_(False),
+        nn.ReLU(),
+        Adapter(32),
+        nn.Linear(32, 32).requires_grad_(False),
+        nn.ReLU(),
+        nn.Linear(32, 3),
+    )
+    return Situation(
+        "one adapter behind a frozen layer",
+        model,
+        blobs(64, 8, 3),
+        F.cross_entropy,
+        forbidden=NO_HARM,
+        words=NOTE,
+        source="twin: adapters",
+    )
+
+
+def positions_and_biases_at_zero() -> Situation:
+    seed(49)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inp, self.place = nn.Linear(4, 16), nn.Parameter(torch.zeros(1, 6, 16))
+            self.cls = nn.Parameter(torch.zeros(1, 1, 16))
+            self.body = nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True)
+            self.head = nn.Linear(16, 3)
+
+        def forward(self, x):
+            x = torch.cat([self.cls.expand(len(x), 1, 16), self.inp(x) + self.place], 1)
+            return self.head(self.body(x)[:, 0])
+
+    return Situation(
+        "class token and positions start at zero",
+        Net(),
+        (torch.randn(16, 6, 4), torch.randint(0, 3, (16,))),
+        F.cross_entropy,
+        forbidden=(*NO_HARM, "start at zero", "starts at zero"),
+        source="twin: ViT",
+        why="they are added, not multiplied: nothing waits for them",
+    )
+
+
+# ---------------------------------------------------------------- sick relatives
+
+
+def two_zero_layers_in_a_row() -> Situation:
+    seed(50)
+    model = nn.Sequential(
+        nn.Linear(8, 32), nn.Tanh(), zeroed(nn.Linear(32, 32)), nn.Tanh(), zeroed(nn.Linear(32, 3))
+    )
+    return Situation(
+        "two zero layers in a row",
+        model,
+        blobs(64, 8, 3),
+        F.cross_entropy,
+        kinds=({"constant_output"}, {"zero_gradient"}, {"constant_output", "zero_gradient"}),
+        source="each waits for the other",
+    )
+
+
+def lora_with_both_zero() -> Situation:
+    seed(51)
+
+    class Both(Lora):
+        def __init__(self, n, m):
+            super().__init__(n, m)
+            zeroed(self.lora_a)
+
+    return Situation(
+        "LoRA with both matrices zero",
+        nn.Sequential(Both(8, 32), nn.ReLU(), Both(32, 3)),
+        blobs(64, 8, 3),
+        F.cross_entropy,
+        kinds={"zero_gradient"},
+        source="it never moves",
     )

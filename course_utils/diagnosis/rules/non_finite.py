@@ -35,8 +35,8 @@ def non_finite(case: Case) -> list[Finding]:
             measured_pass.model, measured_pass.batch, measured_pass.loss
         )
     if origin is None:
-        if where is None and not bad_loss:
-            return []  # the graph is cut, and nothing in it is broken
+        if not bad_loss and (where is None or where.pass_name == "backward"):
+            return []  # the graph is cut, or only the gradient at its own scale overflows
         layer, pass_name, _ = where or ("(loss)", "forward", 0)
         origin = Origin(NonFiniteSource(layer, pass_name, "unknown", "NaN or Inf"))
     source, found = origin.source, reason(origin)

@@ -261,10 +261,10 @@ def _post_norm(measured_pass: MeasuredPass, slope: Slope) -> Explanation | None:
         return None
     cause = (
         f"{len(stack.factors)} blocks have their norm behind the addition (post-norm): "
-        "LayerNorm(x + f(x)) divides by √(1 + a²) on the way back, a being how large the branch "
-        f"is beside x, {stack.branch:.2g} here, so that the skips alone leave "
-        f"10^{math.log10(stack.through):.1f} of the gradient, and the branches do not give it "
-        "back. Long first steps make branches large; a warm-up of the learning rate prevents it."
+        "LayerNorm(x + f(x)) divides by √(1 + a²) on the way back, f being a times as large as x, "
+        f"a = {stack.branch:.2g}. The skips alone leave 10^{math.log10(stack.through):.1f} of the "
+        "gradient, and the branches do not give it back. Long first steps make branches large; a "
+        "warm-up prevents it."
     )
     layers = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
     stock = any(isinstance(module, layers) for module in measured_pass.model.modules())

@@ -45,7 +45,8 @@ def taken_by_norm(case: Case) -> Finding | None:
             size = 0.0 if free is None else rms(free)
             share = call.grad_out / size if size > 0 else math.nan
             if share < _NOTHING:
-                return _finding(measured_pass, call.name, stem(norms[0]), share)
+                rounding = share < 64 * torch.finfo(tensor.dtype).eps  # and that is no figure
+                return _finding(measured_pass, call.name, stem(norms[0]), share * (not rounding))
     return None
 
 

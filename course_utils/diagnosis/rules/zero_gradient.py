@@ -49,13 +49,13 @@ def zero_gradient(case: Case) -> list[Finding] | None:
     nothing = all(is_zero(real[name]) for name in weights)
     done = nothing and _at_its_least(measured_pass)
     waiting: dict[Taker, list[str]] = {}
-    explained = True
+    in_loss, output = True, set(measured_pass.output_nodes)
     groups: dict[tuple[str, str], tuple[list[str], list[Taker]]] = {}
     for name, parameter in parameters.items():
         ways = [taker for taker in found if id(parameter) in taker.parameters]
         if real[name] is None or not ways or not is_zero(real[name]):
             continue
-        explained &= all(taker.why not in ("cancels", "saturated") for taker in ways)
+        in_loss &= not any(taker.node in output for taker in ways)
         sick = [_sick(case, taker, nothing, done) for taker in ways]
         if not any(sick) and not done and ways[0].why in _PERHAPS:
             waiting.setdefault(ways[0], []).append(name)
@@ -64,7 +64,7 @@ def zero_gradient(case: Case) -> list[Finding] | None:
             names.append(name)
             nodes += [taker for taker in ways if taker not in nodes]
     inside = any(call.grad_in == 0 for call in measured_pass.trunk)
-    if (nothing and groups) or (inside and (groups or (explained and _all_lost(measured_pass)))):
+    if (nothing and groups) or (inside and (groups or (in_loss and _all_lost(measured_pass)))):
         case.silenced.update(_OVER_DEPTH)
     if not groups and done:
         case.notes.append(
@@ -297,11 +297,12 @@ def _remedy(measured_pass: MeasuredPass, names: list[str], taker: Taker) -> str:
     """What gives these parameters a gradient."""
     name = taker.operation
     if taker.why == "step":
+        function = "torch.floor" if name == "div" else f"torch.{name}"
+        where = _where(measured_pass, taker).replace("in forward", "in model.forward")
         return (
+            f"# {where}: straight_through({function}, z) in place of {function}(z)\n"
             "def straight_through(function, z):  # its values forward, slope 1 backward\n"
-            "    return z + (function(z) - z).detach()\n\n"
-            f"# {_where(measured_pass, taker)}: straight_through(torch.{name}, z) in place of "
-            f"torch.{name}(z)"
+            "    return z + (function(z) - z).detach()"
         )
     if taker.why == "clamp":
         return _into_reach(measured_pass, names, taker)

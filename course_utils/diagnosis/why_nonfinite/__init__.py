@@ -34,10 +34,17 @@ _BACKWARD = (
 )
 
 
+_NO_FIGURES = (RuntimeError, TypeError, ValueError, IndexError, AttributeError)
+"""What strange tensors answer (complex, sparse, nested, quantized) to whom asks for a figure."""
+
+
 def reason(origin: Origin) -> Reason:
     """Why the first NaN or Inf came about."""
     for explain in _FORWARD if origin.node is None else _BACKWARD:
-        answer = explain(origin)
+        try:
+            answer = explain(origin)
+        except _NO_FIGURES:  # the place is known all the same
+            continue
         if answer is not None:
             return answer
     return Reason(

@@ -155,7 +155,7 @@ def too_steep(origin: Origin) -> Reason | None:
     arriving, leaving = origin.arriving, origin.leaving
     if arriving is None or leaving is None or not arriving.numel():
         return None
-    largest = float(arriving.detach().double().abs().max())
+    largest = float(arriving.detach().abs().double().max())
     top = torch.finfo(leaving.dtype).max
     if largest < top**0.25:
         return None

@@ -17,8 +17,8 @@ def format_name(z: Tensor) -> str:
 
 
 def least(z: Tensor) -> float:
-    """Its smallest number; NaN without one."""
-    return float(z.detach().double().min()) if z.numel() else math.nan
+    """Its smallest number; NaN without one, as for complex numbers."""
+    return math.nan if z.is_complex() or not z.numel() else float(z.detach().double().min())
 
 
 def count(chosen: Tensor) -> str:

@@ -26,6 +26,7 @@ def exponential(origin: Origin) -> Reason | None:
         f"{format_name(z)}."
     )
     readers = set(origin.readers)
+    before = set(origin.readers[: origin.readers.index("log")]) if "log" in readers else set()
     bound = 20 if limit > 50 else 10
     if "ratio" in readers:
         remedy = (
@@ -34,9 +35,9 @@ def exponential(origin: Origin) -> Reason | None:
         )
     elif name == "cosh" and "log" in readers:
         remedy = "# log(cosh(z)) is z + F.softplus(-2 * z) - math.log(2)"
-    elif "log" in readers and {"sum", "mean"} & set(origin.readers[: origin.readers.index("log")]):
+    elif before & {"sum", "mean"}:
         remedy = "# the logarithm of a sum of exps: torch.logsumexp(z, dim)"
-    elif readers & {"log", "log1p"}:
+    elif "log1p" in readers or "add" in before:
         remedy = "# log(1 + exp(z)) is F.softplus(z), log(exp(a) + exp(b)) torch.logaddexp(a, b)"
     elif "reciprocal" in readers:
         remedy = "# 1 / (1 + exp(-z)) is torch.sigmoid(z)"
@@ -61,12 +62,12 @@ def overflow(origin: Origin) -> Reason | None:
             exact = origin.function(*wide(origin.args), **wide(origin.kwargs))
         except (RuntimeError, TypeError, NotImplementedError):
             return None
-    found = [t.detach().double().abs().max() for _, t in tensors_in(exact) if t.numel()]
+    found = [t.detach().abs().double().max() for _, t in tensors_in(exact) if t.numel()]
     reached = float(torch.stack(found).max()) if found else math.nan
     if not 0.999 * top < reached < math.inf:
         return None
     numbers = [abs(float(a)) for a in origin.args if isinstance(a, int | float)]
-    largest = max([float(t.detach().double().abs().max()) for t in given if t.numel()] + numbers)
+    largest = max([float(t.detach().abs().double().max()) for t in given if t.numel()] + numbers)
     half = out.dtype == torch.float16
     return Reason(
         f"It overflows: {number(max(reached, top))} > {number(top)}, the largest number of "

@@ -271,6 +271,35 @@ def test_losses_that_guard_their_singular_points_are_healthy(loss):
         assert diagnose(model, loss=lambda o, y, k=factor: k * loss(o, y)).healthy
 
 
+def test_a_gradient_that_only_its_own_scale_carries_beyond_the_format_is_healthy():
+    mask = torch.arange(10) < 3
+
+    def entropy(o, y):  # its slope at a masked action is the lowest number of float32
+        masked = o.masked_fill(mask, -INF)
+        return -torch.distributions.Categorical(logits=masked).entropy().mean()
+
+    torch.manual_seed(0)
+    model = nn.Linear(64, 10)
+    entropy(model(data()[0]), None).backward()
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters())
+    assert diagnose(model, loss=entropy).healthy
+
+
+def test_complex_sparse_and_nested_tensors_are_followed():
+    pair = lambda o: torch.view_as_complex(torch.stack([o, o], -1))  # noqa: E731
+    assert "by log" in found_in(lambda o, y: pair(o * 0).log().abs().mean()).cause
+    sparse = nn.Sequential(nn.Embedding(40, 8, sparse=True), nn.Linear(8, 10))
+    batch = torch.arange(32), LABELS
+    found = found_in(lambda o, y: (o - o.detach()).abs().sqrt().sum(), sparse, batch)
+    assert "sqrt" in found.cause and diagnose(sparse, batch).healthy
+    offsets = torch.tensor([0, 12, 32])
+    nested = Written(
+        lambda self, x: (torch.nested.nested_tensor_from_jagged(self.a(x), offsets) / 0).values(),
+        a=nn.Linear(64, 10),
+    )
+    assert "by div" in found_in(F.cross_entropy, nested).cause
+
+
 def density(o, y, how):
     """−log of a mixture of three bells."""
     exponent = -0.5 * (y - o[:, 3:]) ** 2

@@ -19,6 +19,7 @@ SICK = {
     "sum": (nn.LayerNorm(32), lambda o: (0.99 * o).sum()),
     "mean square": (nn.LayerNorm(32), lambda o: o.pow(2).mean()),
     "mean": (nn.BatchNorm1d(32), lambda o: o.mean()),
+    "weighted channels": (nn.BatchNorm1d(32), lambda o: (o @ torch.arange(32.0)).mean()),
     "sum of probabilities": (nn.Softmax(1), lambda o: o.sum()),
     "one number for all": (nn.LayerNorm(32), lambda o: F.mse_loss(o, torch.full_like(o, 5.0))),
 }
@@ -27,6 +28,10 @@ WELL = {
         nn.LayerNorm(32),
         lambda o: F.mse_loss(o, torch.linspace(-1, 1, 32).expand(32, 32)),
     ),
+    "some features": (nn.LayerNorm(32), lambda o: o[:, :9].mean()),
+    "some samples": (nn.BatchNorm1d(32), lambda o: o[:16].mean() - o[16:].mean()),
+    "two terms": (nn.LayerNorm(32), lambda o: o.mean() + F.cross_entropy(o, torch.arange(32))),
+    "weighted features": (nn.LayerNorm(32), lambda o: (o @ torch.arange(32.0)).mean()),
     "one output": (nn.BatchNorm1d(32), lambda o: o[:, 0].abs().mean()),
     "cross-entropy": (nn.LayerNorm(32), lambda o: F.cross_entropy(o, torch.arange(32))),
     "entropy": (nn.Softmax(1), lambda o: (o * o.log()).sum(1).mean()),
