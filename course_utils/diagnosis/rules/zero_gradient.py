@@ -64,7 +64,10 @@ def zero_gradient(case: Case) -> list[Finding] | None:
             names.append(name)
             nodes += [taker for taker in ways if taker not in nodes]
     inside = any(call.grad_in == 0 for call in measured_pass.trunk)
-    if (nothing and groups) or (inside and (groups or (explained and _all_lost(measured_pass)))):
+    if (nothing and groups) or (
+        inside
+        and (groups or (explained and _all_lost(measured_pass) and not measured_pass.cut_by_zero))
+    ):
         case.silenced.update(_OVER_DEPTH)
     if not groups and done:
         case.notes.append(
