@@ -82,8 +82,9 @@ def zero_gradient(case: Case) -> list[Finding] | None:
 
 
 def _all_lost(measured_pass: MeasuredPass) -> bool:
-    """Whether nothing at all arrives behind some layer, which would count as vanishing."""
-    return measured_pass.depth_slope.factor == 0
+    """Whether some layer takes all, which would count as vanishing; not where it underflows."""
+    faded = bool((measured_pass.record.output_rms[0] < 1e-30).any())
+    return measured_pass.depth_slope.factor == 0 and not faded
 
 
 def _note(measured_pass: MeasuredPass, taker: Taker, names: list[str]) -> str:
