@@ -30,7 +30,7 @@ def update_lost(run: Run) -> Finding | None:
     if not run.has_updates or run.rows < FEWEST:
         return None
     stuck, moving = stuck_rows(run)
-    together: np.ndarray = moving.any(1)
+    together = np.asarray(moving.any(1))
     seen = (stuck | moving).sum(0)
     while_others = stuck & together[:, None]
     tail = max(FEWEST // 2, run.rows // 4)
@@ -74,7 +74,7 @@ def update_lost(run: Run) -> Finding | None:
 def _all_at_the_end(run: Run, stuck: np.ndarray, moving: np.ndarray) -> np.ndarray:
     """Parameters that stand still to the end, after updates at the edge of rounding."""
     none = np.zeros(stuck.shape[1], dtype=bool)
-    still: np.ndarray = stuck.any(1) & ~moving.any(1)
+    still = np.asarray(stuck.any(1) & ~moving.any(1))
     last = np.flatnonzero(moving.any(1))
     count = run.rows - 1 - int(last[-1]) if len(last) else 0
     if not still[-1] or count < max(FEWEST // 2, run.rows // 10):
