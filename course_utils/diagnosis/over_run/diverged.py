@@ -99,8 +99,7 @@ def _above_the_start(found: Course) -> int | None:
         return None
     else:
         limit = low + 0.1 * (last - low)
-    below = np.flatnonzero(found.values <= limit)
-    return int(below[-1]) if len(below) else 0
+    return _since(found.smooth > limit)
 
 
 def _lost_again(found: Course) -> int | None:
@@ -111,5 +110,12 @@ def _lost_again(found: Course) -> int | None:
     tail = found.values[-max(3, len(found.values) // 10) :]
     if not (found.last > half and np.quantile(tail, 0.25) > half):
         return None
-    good = np.flatnonzero(found.smooth <= found.best + 0.2 * found.progress)
-    return int(good[-1])
+    start = int(found.smooth.argmin())
+    return start + _since(found.smooth[start:] > found.best + 0.2 * found.progress)
+
+
+def _since(high: np.ndarray) -> int:
+    """The first place that is high and behind which four in five are."""
+    share = np.cumsum(high[::-1])[::-1] / np.arange(len(high), 0, -1)
+    places = np.flatnonzero(high & (share >= 0.8))
+    return int(places[0]) if len(places) else len(high) - 1

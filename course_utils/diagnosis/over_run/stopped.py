@@ -10,7 +10,7 @@ from ..rules.rule import rule
 from ..slope import LIMIT
 from .led_up import led_up
 from .run import FEWEST, Run, figure, level, levels
-from .update_lost import stuck_rows
+from .update_lost import stuck_rows, switched_off
 
 USUAL_PLACE = 0.75
 """Quantile over the parameters that says how far all of them have come."""
@@ -21,7 +21,12 @@ def stopped(run: Run) -> Finding | None:
     """Weights whose update fell by more than 100× beside that of the others, to the end."""
     if run.rows < 2 * FEWEST:
         return None
-    return _all_stand_still(run) or _no_gradient_any_more(run) or _left_behind(run)
+    return (
+        _all_stand_still(run)
+        or _no_gradient_any_more(run)
+        or _switched_off(run)
+        or _left_behind(run)
+    )
 
 
 def _tail(run: Run) -> int:
@@ -95,6 +100,29 @@ def _no_gradient_any_more(run: Run) -> Finding | None:
         remedy="for parameter in model.parameters():\n    parameter.requires_grad_(True)"
         if unset
         else "cu.diagnose(model, batch, loss)  # names the operation that takes the gradient",
+        notebook=remedies.CHAPTERS[12],
+        step=run.step(row),
+    )
+
+
+def _switched_off(run: Run) -> Finding | None:
+    """Parameters that moved in each step, and from one step on do not, while others do."""
+    stuck, moving = stuck_rows(run)
+    off = np.flatnonzero(switched_off(run, stuck, moving))
+    rows = {int(place): int(np.flatnonzero(stuck[:, place])[0]) for place in off}
+    rows = {place: row for place, row in rows.items() if run.rows - row >= _tail(run)}
+    if not rows:
+        return None
+    names, row = [run.record.parameters[place] for place in rows], min(rows.values())
+    return Finding(
+        kind="stopped",
+        layers=tuple(dict.fromkeys(map(run.owner, names))),
+        quantity="recorded steps in which it did not move",
+        measured=float(run.rows - row),
+        cause=f"Up to step {run.step(row - 1)} {run.in_words(names)} moved in each step, and from "
+        f"step {run.step(row)} to the end not at all, though gradients arrive and other layers "
+        "move: the learning rate of its group has become 0. If that is to freeze it, all is well.",
+        remedy='for group in optimizer.param_groups:\n    print(group["lr"], len(group["params"]))',
         notebook=remedies.CHAPTERS[12],
         step=run.step(row),
     )

@@ -5,7 +5,7 @@ import numpy as np
 from .. import remedies
 from ..report import Finding
 from ..rules.rule import rule
-from .run import FEWEST, Run, figure
+from .run import FEWEST, Run, figure, level
 
 OFTEN = 0.25
 """Share of the rows with a gradient in which a parameter did not move."""
@@ -18,6 +18,28 @@ def stuck_rows(run: Run) -> tuple[np.ndarray, np.ndarray]:
     moved = run.record.update_ratio[: run.rows].numpy()
     grads = run.array(run.record.parameter_grad_rms)
     return (moved == 0) & (grads > 0), (moved > 0) & (grads > 0)
+
+
+def switched_off(run: Run, stuck: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Parameters that moved in every step, well above rounding, and from one step on never."""
+    found = np.zeros(stuck.shape[1], dtype=bool)
+    for place in range(stuck.shape[1]):
+        still, moves = np.flatnonzero(stuck[:, place]), np.flatnonzero(moving[:, place])
+        if len(still) and len(moves) and moves[-1] < still[0]:
+            last = run.moved[moves[-3:], place]
+            found[place] = not np.nanmedian(last) < ROUNDING
+    return found
+
+
+def _round_off(run: Run) -> np.ndarray:
+    """Parameters whose gradient is itself rounding: a bias in front of a norm that takes it out."""
+    sizes = level(run.array(run.record.parameter_grad_rms))
+    names = run.record.parameters
+    largest: dict[str, float] = {}
+    for name, size in zip(names, sizes, strict=True):
+        largest[run.owner(name)] = max(largest.get(run.owner(name), 0.0), np.nan_to_num(size))
+    own = [largest[run.owner(name)] for name in names]
+    return np.asarray(sizes < 1e-4 * np.array(own))
 
 
 @rule(silences=("stopped",))
@@ -37,6 +59,7 @@ def update_lost(run: Run) -> Finding | None:
     share = while_others.sum(0) / np.maximum(seen, 1)
     late = while_others[-tail:].sum(0) / np.maximum((stuck | moving)[-tail:].sum(0), 1)
     lost = (seen >= FEWEST) & (np.maximum(share, late) >= OFTEN)
+    lost &= ~switched_off(run, stuck, moving) & ~_round_off(run)
     rows = np.flatnonzero(while_others[:, lost].any(1))
     if not lost.any():
         lost = _all_at_the_end(run, stuck, moving)
@@ -76,7 +99,9 @@ def _all_at_the_end(run: Run, stuck: np.ndarray, moving: np.ndarray) -> np.ndarr
     none = np.zeros(stuck.shape[1], dtype=bool)
     still = np.asarray(stuck.any(1) & ~moving.any(1))
     last = np.flatnonzero(moving.any(1))
-    count = run.rows - 1 - int(last[-1]) if len(last) else 0
+    if not len(last):  # never moved: whatever the rate was, a step changed nothing
+        return np.asarray(stuck.sum(0) >= FEWEST)
+    count = run.rows - 1 - int(last[-1])
     if not still[-1] or count < max(FEWEST // 2, run.rows // 10):
         return none
     before = run.moved[max(0, int(last[-1]) - 4) : int(last[-1]) + 1]
