@@ -238,6 +238,7 @@ class ClosedStep:
         scale_applies: Whether it is in those of the parameters too.
         update: RMS of each parameter before the optimizer's step, then of its change.
         loss: As it was handed over.
+        lr: Learning rate of the optimizer's first group, when it stepped.
     """
 
     step: int
@@ -249,3 +250,4 @@ class ClosedStep:
     scale_applies: bool = False
     update: Packed | None = None
     loss: torch.Tensor | float | None = None
+    lr: float = math.nan
