@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -221,7 +222,7 @@ class Packed:
             for i, number in zip(indices, waiting.cpu().tolist(), strict=True):
                 self._values[i] = number
         self._waiting = []
-        return torch.tensor(self._values, dtype=torch.float64)
+        return torch.from_numpy(np.array(self._values))
 
 
 @dataclass
