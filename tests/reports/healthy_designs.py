@@ -557,6 +557,9 @@ def radiance_field() -> Situation:
         color=nn.Linear(64, 3),
         density=nn.Linear(64, 1),
     )
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):  # as in the original; torch's own start fades 600 times
+            nn.init.xavier_uniform_(layer.weight)
     return design(
         "NeRF",
         model,
