@@ -850,3 +850,457 @@ def regression_tree_of_heads() -> Situation:
         return F.mse_loss(out["price"], both[0]) + F.cross_entropy(out["kind"], both[1])
 
     return design("two tasks", model, (x, (y, torch.arange(100) % 4)), loss)
+
+
+def plain_digits() -> Situation:
+    seed(50)
+    model = nn.Sequential(nn.Flatten(), *mlp(192, 128, 64, 10))
+    return design(
+        "the first net of every tutorial",
+        model,
+        images(64),
+        F.cross_entropy,
+        torch.optim.SGD(model.parameters(), 0.01, momentum=0.9),
+    )
+
+
+def le_net() -> Situation:
+    seed(51)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2),
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        *mlp(400, 120, 84, 10, act=nn.Tanh),
+    )
+    return design(
+        "LeNet", model, (torch.randn(64, 1, 28, 28), torch.arange(64) % 10), F.cross_entropy
+    )
+
+
+def vgg_with_norm() -> Situation:
+    seed(52)
+    model = nn.Sequential(
+        conv(3, 16),
+        conv(16, 16),
+        nn.MaxPool2d(2),
+        conv(16, 32),
+        conv(32, 32),
+        nn.MaxPool2d(2),
+        conv(32, 64),
+        conv(64, 64),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    )
+    return design("VGG with batch norm", model, images(32, size=16), F.cross_entropy)
+
+
+def dense_net() -> Situation:
+    seed(53)
+
+    def run(m, x):
+        x = m.stem(x)
+        for layer in m.layers:
+            x = torch.cat([x, layer(x)], 1)
+        return m.head(F.relu(x).mean((2, 3)))
+
+    layers = nn.ModuleList(
+        nn.Sequential(
+            nn.BatchNorm2d(16 + 8 * k), nn.ReLU(), nn.Conv2d(16 + 8 * k, 8, 3, 1, 1, bias=False)
+        )
+        for k in range(8)
+    )
+    model = Net(run, stem=nn.Conv2d(3, 16, 3, 1, 1), layers=layers, head=nn.Linear(80, 10))
+    return design("DenseNet", model, images(16), F.cross_entropy)
+
+
+def conv_next() -> Situation:
+    seed(54)
+
+    def run(m, x):
+        x = m.stem(x)
+        for depth, norm, wide, gamma in zip(m.depths, m.norms, m.wides, m.gammas, strict=True):
+            h = wide(norm(depth(x).permute(0, 2, 3, 1)))
+            x = x + (gamma * h).permute(0, 3, 1, 2)
+        return m.head(m.last(x.mean((2, 3))))
+
+    model = Net(
+        run,
+        stem=nn.Conv2d(3, 24, 2, 2),
+        depths=nn.ModuleList(nn.Conv2d(24, 24, 7, 1, 3, groups=24) for _ in range(6)),
+        norms=nn.ModuleList(nn.LayerNorm(24) for _ in range(6)),
+        wides=nn.ModuleList(mlp(24, 96, 24, act=nn.GELU) for _ in range(6)),
+        gammas=nn.ParameterList(nn.Parameter(torch.full((24,), 1e-6)) for _ in range(6)),
+        last=nn.LayerNorm(24),
+        head=nn.Linear(24, 10),
+    )
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+    return design(
+        "ConvNeXt",
+        model,
+        images(16, size=16),
+        F.cross_entropy,
+        torch.optim.AdamW(model.parameters(), 4e-3, weight_decay=0.05),
+    )
+
+
+class Root(nn.Module):
+    """Norm by the root mean square."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * x * (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+
+
+def llama() -> Situation:
+    seed(55)
+
+    def run(m, x):
+        x = m.embed(x)
+        for n1, qkv, out, n2, gate, up, down in m.blocks:
+            q, k, v = qkv(n1(x)).unflatten(-1, (3, 4, -1)).permute(2, 0, 3, 1, 4)
+            h = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + out(h.transpose(1, 2).flatten(2))
+            z = n2(x)
+            x = x + down(F.silu(gate(z)) * up(z))
+        return m.head(m.norm(x))
+
+    def linear(a: int, b: int) -> nn.Linear:
+        layer = nn.Linear(a, b, bias=False)
+        nn.init.normal_(layer.weight, 0, 0.02)
+        return layer
+
+    blocks = nn.ModuleList(
+        nn.ModuleList(
+            [
+                Root(64),
+                linear(64, 192),
+                linear(64, 64),
+                Root(64),
+                linear(64, 128),
+                linear(64, 128),
+                linear(128, 64),
+            ]
+        )
+        for _ in range(6)
+    )
+    model = Net(
+        run, embed=nn.Embedding(100, 64), blocks=blocks, norm=Root(64), head=linear(64, 100)
+    )
+    nn.init.normal_(model.embed.weight, 0, 0.02)
+    return design(
+        "LLaMA", model, tokens(4, 24, 100), of_tokens, torch.optim.AdamW(model.parameters(), 3e-4)
+    )
+
+
+def selective_state_space() -> Situation:
+    seed(56)
+
+    def run(m, x):
+        x = m.embed(x)
+        z, gate = m.entry(m.norm(x)).chunk(2, -1)
+        delta = F.softplus(m.step(z))
+        keep = torch.exp(-delta.unsqueeze(-1) * m.rate.exp())
+        b, c = m.mix(z).chunk(2, -1)
+        state = torch.zeros(len(x), z.shape[-1], 8)
+        out = []
+        for t in range(z.shape[1]):
+            state = keep[:, t] * state + (delta * z)[:, t, :, None] * b[:, t, None]
+            out.append((state * c[:, t, None]).sum(-1))
+        return m.head(x + m.exit(torch.stack(out, 1) * F.silu(gate)))
+
+    model = Net(
+        run,
+        embed=nn.Embedding(40, 16),
+        norm=nn.LayerNorm(16),
+        entry=nn.Linear(16, 64),
+        step=nn.Linear(32, 32),
+        rate=nn.Parameter(torch.arange(1, 9.0).log().repeat(32, 1)),
+        mix=nn.Linear(32, 16),
+        exit=nn.Linear(32, 16),
+        head=nn.Linear(16, 40),
+    )
+    nn.init.constant_(model.step.bias, -4.0)
+    return design("Mamba by hand", model, tokens(8, 20, 40), of_tokens)
+
+
+def attention_over_a_graph() -> Situation:
+    seed(57)
+    edges = (torch.rand(40, 40) < 0.15) | torch.eye(40).bool()
+
+    def run(m, x):
+        for project, a, b in m.layers:
+            h = project(x)
+            score = F.leaky_relu(a(h) + b(h).T, 0.2).masked_fill(~m.edges, -math.inf)
+            x = F.elu(score.softmax(1) @ h)
+        return m.head(x)
+
+    layers = nn.ModuleList(
+        nn.ModuleList([nn.Linear(w, 24), nn.Linear(24, 1), nn.Linear(24, 1)]) for w in (12, 24)
+    )
+    model = Net(run, edges=edges, layers=layers, head=nn.Linear(24, 4))
+    return design("graph attention", model, blobs(40, 12, 4), F.cross_entropy)
+
+
+def message_passing() -> Situation:
+    seed(58)
+    source, target = torch.randint(30, (120,)), torch.randint(30, (120,))
+
+    def run(m, x):
+        h = m.entry(x)
+        for message, update in zip(m.messages, m.updates, strict=True):
+            sent = F.relu(message(torch.cat([h[source], h[target]], 1)))
+            h = update(torch.zeros_like(h).index_add(0, target, sent), h)
+        return m.head(h.mean(0, keepdim=True))
+
+    model = Net(
+        run,
+        entry=nn.Linear(6, 24),
+        messages=nn.ModuleList(nn.Linear(48, 24) for _ in range(3)),
+        updates=nn.ModuleList(nn.GRUCell(24, 24) for _ in range(3)),
+        head=nn.Linear(24, 1),
+    )
+    return design("message passing", model, (torch.randn(30, 6), torch.randn(1, 1)), F.mse_loss)
+
+
+def generator_and_judge_in_one() -> Situation:
+    seed(59)
+    model = Net(
+        lambda m, z, real: (m.judge(m.maker(z)), m.judge(real)),
+        maker=mlp(8, 32, 2),
+        judge=mlp(2, 32, 1, act=nn.LeakyReLU),
+    )
+
+    def loss(out, _):
+        return F.softplus(-out[0]).mean() + F.softplus(-out[1]).mean()
+
+    batch = ((torch.randn(64, 8), torch.randn(64, 2)), torch.zeros(1))
+    return design("GAN in one module", model, batch, loss)
+
+
+def soft_actor_critic() -> Situation:
+    seed(60)
+    model = Net(
+        lambda m, s, a: torch.cat([m.q1(torch.cat([s, a], 1)), m.q2(torch.cat([s, a], 1))], 1),
+        q1=mlp(14, 256, 256, 1),
+        q2=mlp(14, 256, 256, 1),
+    )
+    batch = ((torch.randn(256, 11), torch.randn(256, 3).tanh()), torch.randn(256, 1).repeat(1, 2))
+    return design(
+        "twin critics", model, batch, F.mse_loss, torch.optim.Adam(model.parameters(), 3e-4)
+    )
+
+
+def policy_gradient() -> Situation:
+    seed(61)
+    model = mlp(4, 128, 2)
+
+    def loss(out, both):
+        action, back = both
+        return -(torch.distributions.Categorical(logits=out).log_prob(action) * back).mean()
+
+    back = torch.linspace(20, 1, 32)
+    both = (torch.randint(2, (32,)), (back - back.mean()) / back.std())
+    return design(
+        "REINFORCE",
+        model,
+        (torch.randn(32, 4), both),
+        loss,
+        torch.optim.Adam(model.parameters(), 1e-2),
+    )
+
+
+def operator_net() -> Situation:
+    seed(62)
+    model = Net(
+        lambda m, u, x: m.branch(u) @ m.trunk(x).T,
+        branch=mlp(50, 64, 64, 32, act=nn.Tanh),
+        trunk=mlp(1, 64, 64, 32, act=nn.Tanh),
+    )
+    batch = ((torch.randn(32, 50), torch.linspace(-1, 1, 40)[:, None]), torch.randn(32, 40))
+    return design("DeepONet", model, batch, F.mse_loss)
+
+
+def kernel_of_fourier() -> Situation:
+    seed(63)
+
+    def run(m, x):
+        h = m.entry(x)
+        for weight, skip in zip(m.weights, m.skips, strict=True):
+            f = torch.fft.rfft(h, dim=1)[:, :8]
+            f = torch.einsum("nkc,kcd->nkd", f, torch.view_as_complex(weight))
+            h = F.gelu(torch.fft.irfft(f, n=x.shape[1], dim=1) + skip(h))
+        return m.exit(h)
+
+    model = Net(
+        run,
+        entry=nn.Linear(2, 16),
+        weights=nn.ParameterList(param(8, 16, 16, 2, scale=1 / 16) for _ in range(3)),
+        skips=nn.ModuleList(nn.Linear(16, 16) for _ in range(3)),
+        exit=nn.Linear(16, 1),
+    )
+    return design(
+        "Fourier operator", model, (torch.randn(8, 32, 2), torch.randn(8, 32, 1)), F.mse_loss
+    )
+
+
+def sequence_to_sequence() -> Situation:
+    seed(64)
+
+    def run(m, source, target):
+        state = m.encode(m.words(source))[1]
+        return m.head(m.decode(m.words(target), state)[0])
+
+    model = Net(
+        run,
+        words=nn.Embedding(50, 32),
+        encode=nn.GRU(32, 48, batch_first=True),
+        decode=nn.GRU(48 - 16, 48, batch_first=True),
+        head=nn.Linear(48, 50),
+    )
+    x, (a, b) = torch.randint(50, (16, 8)), tokens(16, 8, 50)
+    return design("GRU to GRU", model, ((x, a), b), of_tokens)
+
+
+def factorization_machine() -> Situation:
+    seed(65)
+
+    def run(m, x):
+        e = m.embed(x)
+        pairs = 0.5 * (e.sum(1) ** 2 - (e**2).sum(1)).sum(1)
+        return m.bias + m.first(x).sum((1, 2)) + pairs
+
+    model = Net(
+        run,
+        bias=nn.Parameter(torch.zeros(1)),
+        first=nn.Embedding(500, 1),
+        embed=nn.Embedding(500, 8),
+    )
+    nn.init.normal_(model.first.weight, 0, 0.01)
+    nn.init.normal_(model.embed.weight, 0, 0.01)
+    return design(
+        "factorization machine",
+        model,
+        (torch.randint(500, (128, 6)), torch.rand(128).round()),
+        F.binary_cross_entropy_with_logits,
+    )
+
+
+def sets_by_attention() -> Situation:
+    seed(66)
+
+    def run(m, x):
+        h = m.entry(x)
+        h = m.norm(h + m.attend(h, h, h, need_weights=False)[0])
+        seeds = m.seed.expand(len(x), -1, -1)
+        return m.head(m.pool(seeds, h, h, need_weights=False)[0][:, 0])
+
+    model = Net(
+        run,
+        entry=nn.Linear(3, 32),
+        attend=nn.MultiheadAttention(32, 4, batch_first=True),
+        norm=nn.LayerNorm(32),
+        seed=param(1, 1, 32, scale=0.2),
+        pool=nn.MultiheadAttention(32, 4, batch_first=True),
+        head=nn.Linear(32, 1),
+    )
+    return design(
+        "set transformer", model, (torch.randn(32, 20, 3), torch.randn(32, 1)), F.mse_loss
+    )
+
+
+def tiny_batch() -> Situation:
+    seed(67)
+    model = mlp(10, 32, 32, 1, act=nn.ReLU)
+    return design("two examples", model, line(2, 10), F.mse_loss)
+
+
+def logistic() -> Situation:
+    seed(68)
+    x, y = blobs(256, 30, 2)
+    return design(
+        "logistic regression",
+        nn.Linear(30, 1).double(),
+        (x.double(), y.double()[:, None]),
+        F.binary_cross_entropy_with_logits,
+        kinds={"healthy"},
+    )
+
+
+def complex_valued() -> Situation:
+    seed(69)
+    model = Net(
+        lambda m, x: m.head(torch.view_as_real(x.to(torch.complex64) @ m.w).flatten(1)),
+        w=nn.Parameter(torch.randn(8, 16, dtype=torch.complex64) / 4),
+        head=nn.Linear(32, 3),
+    )
+    return design("complex weights", model, blobs(60, 8, 3), F.cross_entropy)
+
+
+def gated_convolution() -> Situation:
+    seed(70)
+
+    def run(m, x):
+        x, skip = m.entry(x), 0
+        for k, (layer, out) in enumerate(m.layers):
+            a, b = layer(F.pad(x, (2**k, 0))).chunk(2, 1)
+            h = out(torch.tanh(a) * torch.sigmoid(b))
+            skip, x = skip + h, x + h
+        return m.head(F.relu(skip))
+
+    layers = nn.ModuleList(
+        nn.ModuleList([nn.Conv1d(16, 32, 2, dilation=2**k), nn.Conv1d(16, 16, 1)]) for k in range(6)
+    )
+    model = Net(run, entry=nn.Conv1d(1, 16, 1), layers=layers, head=nn.Conv1d(16, 32, 1))
+    return design(
+        "WaveNet",
+        model,
+        (torch.randn(4, 1, 80), torch.randint(32, (4, 80))),
+        F.cross_entropy,
+    )
+
+
+def energy() -> Situation:
+    seed(71)
+    model = mlp(2, 64, 64, 1, act=nn.SiLU)
+    x = torch.cat([torch.randn(64, 2), 2 * torch.randn(64, 2)])
+
+    def loss(out):
+        good, bad = out[:64], out[64:]
+        return good.mean() - bad.mean() + 0.1 * (good**2 + bad**2).mean()
+
+    return design("energy model", model, x, loss)
+
+
+def score_matching() -> Situation:
+    seed(72)
+    noise = torch.randn(128, 2)
+    x = torch.randn(128, 2) + 0.5 * noise
+    return design("score matching", mlp(2, 64, 64, 2, act=nn.Softplus), (x, -noise), F.mse_loss)
+
+
+def barlow_twins() -> Situation:
+    seed(73)
+    model = Net(
+        lambda m, a, b: (m.net(a), m.net(b)),
+        net=nn.Sequential(nn.Linear(16, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 32)),
+    )
+
+    def loss(out, _):
+        a, b = ((z - z.mean(0)) / z.std(0) for z in out)
+        c = a.T @ b / len(a)
+        on = (c.diagonal() - 1).pow(2).sum()
+        return on + 5e-3 * (c.pow(2).sum() - c.diagonal().pow(2).sum())
+
+    x = torch.randn(64, 16)
+    batch = ((x + 0.1 * torch.randn(64, 16), x + 0.1 * torch.randn(64, 16)), torch.zeros(1))
+    return design("Barlow twins", model, batch, loss)

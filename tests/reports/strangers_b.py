@@ -2857,3 +2857,757 @@ def plain_text_8() -> Situation:
             nn.Linear(16, 64), nn.LeakyReLU(), nn.Linear(64, 64), nn.ELU(), nn.Linear(64, 4)
         ),
     )
+
+
+# Asked once the first ones were answered: the same kinds, other inputs
+
+
+def zero_gate_of_a_frozen_layer() -> Situation:
+    seed(300)
+    model = Net(
+        lambda m, x: m.head(x + m.out(m.block(x))),
+        block=mlp(16, 32, 16),
+        out=nn.Linear(16, 16),
+        head=nn.Linear(16, 4),
+    )
+    zero(model.out)
+    frozen(model.out)
+    return Situation(
+        "a zero output projection that is frozen by mistake",
+        model,
+        blobs(64, 16, 4),
+        F.cross_entropy,
+        kinds=STUCK_AT_ZERO,
+        words=("out",),
+        source="outside.md A6",
+    )
+
+
+def lora_behind_a_frozen_zero_layer() -> Situation:
+    seed(301)
+    model = Net(
+        lambda m, x: m.head(torch.tanh(m.base(x) + m.up(m.low(x)))),
+        base=frozen(nn.Linear(16, 16)),
+        low=nn.Linear(16, 2, bias=False),
+        up=nn.Linear(2, 16, bias=False),
+        head=frozen(nn.Linear(16, 4)),
+    )
+    zero(model.low, model.up)
+    return Situation(
+        "LoRA of two nn.Linear, both zero",
+        model,
+        blobs(64, 16, 4),
+        times(1e6, F.cross_entropy),
+        kinds=STUCK_AT_ZERO,
+        source="microsoft/LoRA#98",
+    )
+
+
+def transformer_with_lora() -> Situation:
+    seed(302)
+    blocks = nn.ModuleList(frozen(Block(32, "pre")) for _ in range(6))
+    low = nn.ModuleList(nn.Linear(32, 2, bias=False) for _ in range(6))
+    up = nn.ModuleList(nn.Linear(2, 32, bias=False) for _ in range(6))
+    zero(up)
+
+    def run(m, x):
+        x = m.embed(x)
+        for block, a, b in zip(m.blocks, m.low, m.up, strict=True):
+            x = block(x) + b(a(x))
+        return m.head(x.mean(1))
+
+    model = Net(
+        run,
+        embed=frozen(nn.Embedding(100, 32)),
+        blocks=blocks,
+        low=low,
+        up=up,
+        head=nn.Linear(32, 4),
+    )
+    return Situation(
+        "low-rank additions beside frozen pre-norm blocks",
+        model,
+        (torch.randint(100, (8, 12)), torch.arange(8) % 4),
+        F.cross_entropy,
+        torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), 1e-4),
+        source="outside.md A8",
+    )
+
+
+def only_biases_are_tuned() -> Situation:
+    seed(303)
+    model = mlp(16, 64, 64, 4, act=nn.GELU)
+    for name, p in model.named_parameters():
+        p.requires_grad_(name.endswith("bias"))
+    return Situation(
+        "biases alone are trained",
+        model,
+        blobs(64, 16, 4),
+        F.cross_entropy,
+        torch.optim.Adam((p for p in model.parameters() if p.requires_grad), 1e-3),
+        source="outside.md A8",
+    )
+
+
+def scales_of_a_frozen_net() -> Situation:
+    seed(304)
+    model = Net(
+        lambda m, x: m.b(torch.tanh(m.a(x)) * m.scale),
+        a=frozen(nn.Linear(16, 64)),
+        scale=nn.Parameter(torch.ones(64)),
+        b=frozen(nn.Linear(64, 4)),
+    )
+    return Situation(
+        "learned scales inside a frozen net",
+        model,
+        blobs(64, 16, 4),
+        times(1e-6, F.cross_entropy),
+        source="outside.md A8",
+    )
+
+
+def progressive_growing() -> Situation:
+    seed(305)
+
+    def run(m, x):
+        old = m.old(x)
+        return (1 - m.fade) * old + m.fade * m.new(F.relu(m.deeper(x)))
+
+    model = Net(
+        run,
+        old=nn.Linear(8, 4),
+        deeper=nn.Linear(8, 16),
+        new=nn.Linear(16, 4),
+        fade=torch.zeros(()),
+    )
+    return Situation(
+        "a branch that code fades in, its buffer at 0",
+        model,
+        blobs(64, 8, 4),
+        F.cross_entropy,
+        kinds=(*QUIET, {"zero_gradient"}),
+        source="outside.md A6",
+    )
+
+
+def weight_norm_of_zero() -> Situation:
+    seed(306)
+    model = Net(
+        lambda m, x: m.head(torch.tanh(F.linear(x, m.g * F.normalize(m.v, dim=1)))),
+        g=nn.Parameter(torch.zeros(32, 1)),
+        v=param(32, 8, scale=1.0),
+        head=nn.Linear(32, 4),
+    )
+    return Situation(
+        "direction and length of a weight, the length 0",
+        model,
+        blobs(64, 8, 4),
+        F.cross_entropy,
+        kinds=(*QUIET, {"constant_output"}),
+        why="the length gets a gradient and moves at the first step",
+        source="outside.md A6",
+    )
+
+
+def experts_as_one_tensor() -> Situation:
+    seed(310)
+    one = torch.randn(1, 8, 16) / 8**0.5
+    two = torch.randn(1, 16, 3) / 4
+    model = Net(
+        lambda m, x: (
+            torch.einsum("nei,eio->neo", F.relu(torch.einsum("ni,eio->neo", x, m.w1)), m.w2)
+            * m.gate(x).softmax(-1).unsqueeze(-1)
+        ).sum(1),
+        w1=nn.Parameter(one.repeat(4, 1, 1)),
+        w2=nn.Parameter(two.repeat(4, 1, 1)),
+        gate=nn.Linear(8, 4),
+    )
+    zero(model.gate)
+    return Situation(
+        "experts stacked in one tensor, all equal",
+        model,
+        blobs(60, 8, 3),
+        F.cross_entropy,
+        kinds=SYMMETRIC,
+        source="outside.md A12",
+    )
+
+
+def twin_critics_copied() -> Situation:
+    seed(311)
+    q = mlp(6, 32, 1)
+    model = Net(lambda m, x: torch.cat([m.q1(x), m.q2(x)], 1), q1=q, q2=copy.deepcopy(q))
+    x, y = line(64, 6)
+    return Situation(
+        "twin critics, the second a copy of the first",
+        model,
+        (x, y.repeat(1, 2)),
+        F.mse_loss,
+        kinds=SYMMETRIC,
+        source="outside.md A12",
+    )
+
+
+def copies_that_read_other_inputs() -> Situation:
+    seed(312)
+    tower = mlp(8, 32, 8)
+    model = Net(
+        lambda m, a, b: m.head(torch.cat([m.left(a), m.right(b)], 1)),
+        left=tower,
+        right=copy.deepcopy(tower),
+        head=nn.Linear(16, 4),
+    )
+    batch = ((torch.randn(64, 8), torch.randn(64, 8)), torch.arange(64) % 4)
+    return Situation(
+        "two towers that start as copies and read other inputs",
+        model,
+        batch,
+        F.cross_entropy,
+        source="outside.md A12, twin",
+    )
+
+
+def copies_of_a_pretrained_block() -> Situation:
+    seed(313)
+    block = Block(32, "pre")
+    model = Net(
+        lambda m, x: m.head(m.blocks(m.embed(x)).mean(1)),
+        embed=nn.Embedding(100, 32),
+        blocks=nn.Sequential(*(copy.deepcopy(block) for _ in range(4))),
+        head=nn.Linear(32, 4),
+    )
+    return Situation(
+        "four copies of one block behind each other",
+        model,
+        (torch.randint(100, (8, 12)), torch.arange(8) % 4),
+        F.cross_entropy,
+        why="each gets its own gradient",
+        source="outside.md A12, twin",
+    )
+
+
+def library_encoder_of_copies() -> Situation:
+    seed(314)
+    return Situation(
+        "nn.TransformerEncoder as it comes: its layers are copies",
+        encoder(6, True),
+        (torch.randint(100, (8, 12)), torch.arange(8) % 4),
+        F.cross_entropy,
+        source="outside.md A12, twin",
+    )
+
+
+def constant_gru_by_hand() -> Situation:
+    seed(315)
+    cell = fill(nn.GRUCell(5, 16), 0.1)
+
+    def run(m, x):
+        h = torch.zeros(len(x), 16)
+        for t in range(8):
+            h = m.cell(x[:, t], h)
+        return m.head(h)
+
+    model = Net(run, cell=cell, head=fill(nn.Linear(16, 3), 0.1))
+    return Situation(
+        "GRU cell of constants",
+        model,
+        (torch.randn(30, 8, 5), torch.arange(30) % 3),
+        F.cross_entropy,
+        kinds=SYMMETRIC,
+        source="outside.md A12",
+    )
+
+
+def transposed_convolution_of_constants() -> Situation:
+    seed(316)
+    model = nn.Sequential(
+        nn.Linear(8, 32),
+        nn.Unflatten(1, (8, 2, 2)),
+        nn.ConvTranspose2d(8, 8, 4, 2, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(8, 1, 4, 2, 1),
+    )
+    for layer in (model[2], model[4]):
+        fill(layer, 0.05)
+    return Situation(
+        "decoder of constants",
+        model,
+        (torch.randn(16, 8), torch.rand(16, 1, 8, 8)),
+        F.mse_loss,
+        kinds=SYMMETRIC,
+        source="outside.md A12",
+    )
+
+
+def softmax_and_then_log_twice() -> Situation:
+    seed(320)
+    return Situation(
+        "log_softmax into binary_cross_entropy_with_logits of one-hot labels",
+        mlp(16, 32, 5, tail=(nn.LogSoftmax(-1),)),
+        (torch.randn(50, 16), F.one_hot(torch.arange(50) % 5, 5).float()),
+        F.binary_cross_entropy_with_logits,
+        kinds=(*MISMATCH, *QUIET),
+        why="log-probabilities never pass 0, so the sure answer of a class is ½",
+        source="outside.md A13",
+    )
+
+
+def tanh_against_labels_in_bce_with_logits() -> Situation:
+    seed(321)
+    return Situation(
+        "tanh into binary_cross_entropy_with_logits",
+        mlp(16, 32, 1, tail=(nn.Tanh(),)),
+        (torch.randn(64, 16), (torch.rand(64, 1) > 0.5).float()),
+        F.binary_cross_entropy_with_logits,
+        kinds=MISMATCH,
+        words=("tanh",),
+        source="outside.md A13",
+    )
+
+
+def relu_into_cross_entropy() -> Situation:
+    seed(322)
+    return Situation(
+        "ReLU behind the logits of a classifier",
+        mlp(16, 64, 10, tail=(nn.ReLU(),)),
+        blobs(100, 16, 10),
+        F.cross_entropy,
+        kinds=(*MISMATCH, *QUIET, {"dead"}),
+        why="it trains, but a class whose logits are all 0 gets no gradient",
+        source="outside.md A13",
+    )
+
+
+def sigmoid_against_targets_to_ten() -> Situation:
+    seed(323)
+    return Situation(
+        "sigmoid output, targets 0…10",
+        mlp(16, 64, 1, tail=(nn.Sigmoid(),)),
+        (torch.randn(64, 16), 10 * torch.rand(64, 1)),
+        times(1e6, F.mse_loss),
+        kinds=(*MISMATCH, {"unscaled"}, {"loss_mismatch", "unscaled"}),
+        source="outside.md A13",
+    )
+
+
+def relu_against_negative_targets() -> Situation:
+    seed(324)
+    x, y = line(128, 8)
+    return Situation(
+        "ReLU output, standardized targets",
+        mlp(8, 64, 1, tail=(nn.ReLU(),)),
+        (x, y),
+        F.mse_loss,
+        kinds=MISMATCH,
+        source="outside.md A13",
+    )
+
+
+def tanh_against_pixels() -> Situation:
+    seed(325)
+    x = torch.rand(32, 64)
+    return Situation(
+        "tanh decoder, pixels 0…255",
+        mlp(64, 32, 64, tail=(nn.Tanh(),)),
+        (x, 255 * x),
+        F.mse_loss,
+        kinds=(*MISMATCH, {"unscaled"}, {"loss_mismatch", "unscaled"}),
+        source="outside.md A13",
+    )
+
+
+def tanh_against_pixels_in_reach() -> Situation:
+    seed(326)
+    x = torch.rand(32, 64) * 2 - 1
+    return Situation(
+        "tanh decoder, pixels −1…1",
+        mlp(64, 32, 64, tail=(nn.Tanh(),)),
+        (x, x),
+        F.mse_loss,
+        source="outside.md A13, twin",
+    )
+
+
+def kl_of_logs_without_log_target() -> Situation:
+    seed(327)
+    return Situation(
+        "kl_div of log-probabilities on both sides, log_target left out",
+        mlp(16, 32, 6, tail=(nn.LogSoftmax(-1),)),
+        (torch.randn(64, 16), torch.randn(64, 6).log_softmax(-1)),
+        lambda out, y: F.kl_div(out, y, reduction="batchmean"),
+        kinds=({"loss_mismatch"}, {"non_finite"}),
+        source="pytorch/pytorch#60928",
+    )
+
+
+def kl_of_logits() -> Situation:
+    seed(328)
+    return Situation(
+        "raw logits into kl_div",
+        mlp(16, 32, 6),
+        (torch.randn(64, 16), torch.randn(64, 6).softmax(-1)),
+        nn.KLDivLoss(reduction="batchmean"),
+        kinds=MISMATCH,
+        words=("log",),
+        source="michaal94/torch_DCEC#1",
+    )
+
+
+def binary_labels_into_two_logits() -> Situation:
+    seed(329)
+    return Situation(
+        "two logits, labels 0 and 1",
+        mlp(16, 32, 2),
+        (torch.randn(64, 16), torch.arange(64) % 2),
+        F.cross_entropy,
+        source="outside.md A13, twin",
+    )
+
+
+def segmentation() -> Situation:
+    seed(330)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 5, 1))
+    return Situation(
+        "class of each pixel",
+        model,
+        (torch.randn(4, 3, 16, 16), torch.randint(5, (4, 16, 16))),
+        times(1e-6, F.cross_entropy),
+        source="outside.md A13, twin",
+    )
+
+
+def alignment() -> Situation:
+    seed(331)
+    model = Net(
+        lambda m, x: m.head(m.rnn(x)[0]).transpose(0, 1).log_softmax(-1),
+        rnn=nn.GRU(6, 16, batch_first=True, bidirectional=True),
+        head=nn.Linear(32, 8),
+    )
+    target = torch.randint(1, 8, (4, 5))
+    lengths = torch.full((4,), 20), torch.full((4,), 5)
+    return Situation(
+        "CTC over log_softmax",
+        model,
+        (torch.randn(4, 20, 6), target),
+        lambda out, y: F.ctc_loss(out, y, *lengths),
+        source="outside.md A13, twin",
+    )
+
+
+def mixture_density() -> Situation:
+    seed(332)
+
+    def loss(out, y):
+        logit, mean, log = out.chunk(3, 1)
+        each = -0.5 * ((y - mean) / log.exp()) ** 2 - log
+        return -(logit.log_softmax(1) + each).logsumexp(1).mean()
+
+    return Situation(
+        "mixture of five normal densities",
+        mlp(8, 32, 15),
+        line(128, 8),
+        loss,
+        source="outside.md A13, twin",
+    )
+
+
+def margin_ranking() -> Situation:
+    seed(333)
+    model = Net(lambda m, a, b: (m.score(a), m.score(b)), score=mlp(8, 32, 1))
+    batch = ((torch.randn(64, 8), torch.randn(64, 8)), torch.ones(64, 1))
+    return Situation(
+        "pairs by their rank",
+        model,
+        batch,
+        lambda out, y: F.margin_ranking_loss(*out, y, margin=0.1),
+        source="outside.md A13, twin",
+    )
+
+
+def cosine_targets() -> Situation:
+    seed(334)
+    model = Net(lambda m, a, b: (m.net(a), m.net(b)), net=mlp(8, 32, 16))
+    batch = ((torch.randn(64, 8), torch.randn(64, 8)), torch.randn(64).sign())
+    return Situation(
+        "cosine embedding loss",
+        model,
+        batch,
+        lambda out, y: F.cosine_embedding_loss(*out, y),
+        source="outside.md A13, twin",
+    )
+
+
+def forecast_of_a_window() -> Situation:
+    seed(335)
+    model = Net(
+        lambda m, x: m.head(m.rnn(x)[0][:, -1]),
+        rnn=nn.GRU(1, 32, batch_first=True),
+        head=nn.Linear(32, 12),
+    )
+    series = torch.randn(32, 36).cumsum(1) / 6
+    return Situation(
+        "GRU over 24 steps forecasts 12",
+        model,
+        (series[:, :24, None], series[:, 24:]),
+        F.l1_loss,
+        kinds=(*QUIET, {"vanishing"}),
+        why="24 steps of a GRU whose gates are at ½: at the limit",
+        source="outside.md A13, twin",
+    )
+
+
+def targets_of_millionths() -> Situation:
+    seed(340)
+    x, y = line(128, 8)
+    return Situation(
+        "targets of 1e-6",
+        mlp(8, 32, 1),
+        (x, 1e-6 * y),
+        F.mse_loss,
+        kinds=UNSCALED,
+        words=("target",),
+        source="outside.md A14",
+    )
+
+
+def inputs_of_thousandths() -> Situation:
+    seed(341)
+    x, y = blobs(128, 8, 4)
+    return Situation(
+        "inputs of 1e-6",
+        mlp(8, 32, 4),
+        (1e-6 * x, y),
+        F.cross_entropy,
+        kinds=(*UNSCALED, {"unscaled", "constant_output"}, {"constant_output"}),
+        words=("input",),
+        source="outside.md A14",
+    )
+
+
+def features_into_a_norm_too_late() -> Situation:
+    seed(342)
+    x, y = blobs(128, 8, 4)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.BatchNorm1d(32), nn.Linear(32, 4))
+    return Situation(
+        "features of 1e4 beside 1, a norm behind the first activation",
+        model,
+        (x * torch.tensor([1e4, 1, 1, 1, 1e4, 1, 1, 1.0]), y),
+        F.cross_entropy,
+        kinds=(*UNSCALED, *QUIET),
+        source="outside.md A14",
+    )
+
+
+def spectrogram_in_decibels() -> Situation:
+    seed(343)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 196, 4)
+    )
+    return Situation(
+        "decibels −80…0 into a convolution with batch norm",
+        model,
+        (-80 * torch.rand(16, 1, 16, 16), torch.arange(16) % 4),
+        F.cross_entropy,
+        source="outside.md A14, twin",
+    )
+
+
+def fine_tuned_head() -> Situation:
+    seed(344)
+    body = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten())
+    model = nn.Sequential(frozen(body), nn.Linear(576, 10))
+    x, y = images(32)
+    return Situation(
+        "a new head on a frozen body",
+        model,
+        (x, y),
+        F.cross_entropy,
+        torch.optim.SGD(model[1].parameters(), 0.01),
+        source="outside.md A14, twin",
+    )
+
+
+def peephole_of_gates() -> Situation:
+    seed(350)
+
+    def step(m, x, h):
+        f = torch.sigmoid(m.forget(torch.cat([h, x], 1)) - 2)
+        return f * h + (1 - f) * torch.tanh(m.new(x))
+
+    model = by_hand(step, 64, 4, 24, 16, forget=nn.Linear(28, 24), new=nn.Linear(4, 24))
+    return Situation(
+        "minimal gated unit that forgets",
+        model,
+        sequences(16, 64, 4),
+        F.cross_entropy,
+        kinds=VANISHING,
+        source="outside.md A17",
+    )
+
+
+def independent_units() -> Situation:
+    seed(351)
+    model = by_hand(
+        lambda m, x, h: F.relu(m.entry(x) + m.u * h),
+        60,
+        4,
+        24,
+        16,
+        entry=nn.Linear(4, 24),
+        u=nn.Parameter(torch.full((24,), 0.6)),
+    )
+    return Situation(
+        "IndRNN with recurrent weights of 0.6, 60 steps",
+        model,
+        sequences(16, 60, 4),
+        F.cross_entropy,
+        kinds=VANISHING,
+        source="outside.md A17",
+    )
+
+
+def independent_units_that_hold() -> Situation:
+    seed(352)
+    model = by_hand(
+        lambda m, x, h: F.relu(m.entry(x) + m.u * h),
+        60,
+        4,
+        24,
+        16,
+        entry=nn.Linear(4, 24),
+        u=nn.Parameter(torch.full((24,), 0.99)),
+    )
+    return Situation(
+        "IndRNN with recurrent weights of 0.99",
+        model,
+        sequences(16, 60, 4),
+        F.cross_entropy,
+        kinds=QUIET,
+        source="outside.md A17, twin",
+    )
+
+
+def independent_units_that_explode() -> Situation:
+    seed(353)
+    model = by_hand(
+        lambda m, x, h: m.entry(x) + m.u * h,
+        60,
+        4,
+        24,
+        16,
+        entry=nn.Linear(4, 24),
+        u=nn.Parameter(torch.full((24,), 1.3)),
+    )
+    return Situation(
+        "diagonal linear recurrence with 1.3",
+        model,
+        sequences(16, 60, 4),
+        F.cross_entropy,
+        kinds=EXPLODING,
+        source="outside.md A17",
+    )
+
+
+def two_layers_by_hand() -> Situation:
+    seed(354)
+
+    def run(m, x):
+        a = b = torch.zeros(len(x), 20)
+        for t in range(40):
+            a = torch.tanh(m.one(torch.cat([x[:, t], a], 1)))
+            b = torch.tanh(m.two(torch.cat([a, b], 1)))
+        return m.head(b)
+
+    return Situation(
+        "two stacked recurrences by hand, 40 steps",
+        Net(run, one=nn.Linear(24, 20), two=nn.Linear(40, 20), head=nn.Linear(20, 4)),
+        sequences(32, 40, 4),
+        F.cross_entropy,
+        kinds=VANISHING,
+        source="outside.md A17",
+    )
+
+
+def cell_as_a_module() -> Situation:
+    seed(355)
+
+    class Cell(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w, self.u = nn.Linear(4, 24), nn.Linear(24, 24)
+
+        def forward(self, x, h):
+            return torch.tanh(self.w(x) + 0.5 * self.u(h))
+
+    model = by_hand(lambda m, x, h: m.cell(x, h), 40, 4, 24, 32, cell=Cell())
+    return Situation(
+        "a cell of one's own as a module, 40 steps",
+        model,
+        sequences(32, 40, 4),
+        F.cross_entropy,
+        kinds=VANISHING,
+        source="outside.md A17",
+    )
+
+
+def mean_of_all_states() -> Situation:
+    seed(356)
+
+    def run(m, x):
+        h, states = torch.zeros(len(x), 24), []
+        for t in range(16):
+            h = torch.tanh(m.entry(x[:, t]) + m.again(h))
+            states.append(m.head(h))
+        return torch.stack(states, 1)
+
+    batch = (torch.randn(32, 16, 4), torch.randint(4, (32, 16)))
+    return Situation(
+        "an answer at every step",
+        Net(run, entry=nn.Linear(4, 24), again=nn.Linear(24, 24), head=nn.Linear(24, 4)),
+        batch,
+        of_tokens,
+        source="outside.md A17, twin",
+    )
+
+
+def decoder_deep_post_norm() -> Situation:
+    seed(360)
+    layer = nn.TransformerDecoderLayer(32, 4, 64, 0.0, batch_first=True)
+    body = nn.TransformerDecoder(layer, 18)
+    for p in body.parameters():
+        if p.dim() > 1:
+            nn.init.xavier_uniform_(p)
+    model = Net(
+        lambda m, x: m.head(m.body(m.embed(x), m.embed(x.flip(1)))),
+        embed=nn.Embedding(60, 32),
+        body=body,
+        head=nn.Linear(32, 60),
+    )
+    return Situation(
+        "decoder of 18 post-norm layers",
+        model,
+        tokens(4, 10, 60),
+        of_tokens,
+        kinds=NEEDS_WARMUP,
+        words=("warm",),
+        source="pytorch/pytorch#55270",
+    )
+
+
+def pre_norm_without_the_last_norm() -> Situation:
+    return transformer(
+        "12 pre-norm layers without a last norm",
+        361,
+        lambda: Net(
+            lambda m, x: m.head(m.blocks(m.embed(x)).mean(1)),
+            embed=nn.Embedding(100, 32),
+            blocks=nn.Sequential(*(Block(32, "pre") for _ in range(12))),
+            head=nn.Linear(32, 4),
+        ),
+    )
+
+
+def small_start_of_a_deep_pre_norm() -> Situation:
+    return transformer(
+        "36 pre-norm layers with branches of 0.1", 362, lambda: stack(36, "pre", beta=0.1)
+    )
