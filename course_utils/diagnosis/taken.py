@@ -51,12 +51,14 @@ class Taker:
             loss at its least), or "cancels": it does not take every gradient.
         reach: Number of entries at which a gradient arrived.
         parameters: Ids of the parameters without a gradient behind it.
+        whole: Whether it hands on nothing anywhere else either.
     """
 
     node: Node
     why: str
     reach: int
     parameters: frozenset[int]
+    whole: bool = True
 
     @property
     def operation(self) -> str:
@@ -117,7 +119,7 @@ def takers(
             behind = frozenset(ends[node] for node in walk(after) if node in ends) & zero
             if behind:
                 reach = sum(int((g != 0).sum()) for g in one.received if g is not None)
-                found.append(Taker(one.node, _why(one, edge), reach, behind))
+                found.append(Taker(one.node, _why(one, edge), reach, behind, not one.kept))
     return grads, found
 
 
@@ -191,7 +193,7 @@ def _why(one: _Arrived, edge: int) -> str:
         return "moves"
     if len(factors) == 2 and all(i in lost for i in factors):
         return "stuck"
-    return "product" if name in (*_FACTORS, "Div", "Pow") else "other"
+    return "product" if name in (*_FACTORS, "Div", "Pow", "Prod") else "other"
 
 
 def _takes_all(one: _Arrived) -> set[int]:

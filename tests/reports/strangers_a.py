@@ -211,8 +211,8 @@ def heading_of_a_zero_head() -> Situation:
     def loss(o, y):
         return (torch.atan2(o[:, 1], o[:, 0]) - y).pow(2).mean()
 
-    return sick("atan2(0, 0)", NON_FINITE, model, (torch.randn(32, 6), torch.rand(32)), loss,
-                words=("atan2",))
+    return sick("atan2(0, 0)", ZERO, model, (torch.randn(32, 6), torch.rand(32)), loss,
+                words=("atan2",), why="torch gives atan2 the slope 0 there, so nothing ever moves")
 
 
 def heading_by_its_sine_and_cosine() -> Situation:
@@ -243,7 +243,7 @@ def two_masks_added_in_half_precision() -> Situation:
         return F.cross_entropy(o.float().flatten(0, 1), y.flatten())
 
     batch = ((scores, pad * 2), torch.randint(0, 5, (4, 6)))
-    return sick("masks add up to -Inf", NON_FINITE, model, batch, loss, words=("softmax",))
+    return sick("masks add up to -Inf", NON_FINITE, model, batch, loss, words=("65504",))
 
 
 def whitening_of_equal_eigenvalues() -> Situation:
@@ -533,7 +533,8 @@ def curvature_of_a_piecewise_linear_net() -> Situation:
         second = torch.autograd.grad(first.sum(), x, create_graph=True, materialize_grads=True)[0]
         return (second + 1).pow(2).mean()
 
-    return sick("second derivative of LeakyReLU", NOTHING_ARRIVES, mlp(3, 32, 1, act=nn.LeakyReLU),
+    return sick("second derivative of LeakyReLU", (
+        *NOTHING_ARRIVES, {"not_connected", "zero_gradient"}), mlp(3, 32, 1, act=nn.LeakyReLU),
                 x, loss)
 
 
@@ -550,18 +551,24 @@ def all_weights_equal_under_a_pde() -> Situation:
     return sick("constant weights under a PDE", {"symmetric"}, model, x, loss)
 
 
+class Curve(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = smooth(1, 32, 32, 1)
+
+    def forward(self, batch):
+        return {"value": self.net(batch["points"])}
+
+
 def slope_and_value_of_a_curve() -> Situation:
     seed(33)
     x = torch.randn(100, 1, requires_grad=True)
-
-    def forward(m, batch):
-        return {"value": m.net(batch["points"])}
 
     def loss(o, y):
         slope = gradient(o["value"].sum(), x)
         return 1e6 * (F.mse_loss(o["value"], y) + F.mse_loss(slope, x.detach().cos()))
 
-    return well("Sobolev training, dict", With(forward, net=smooth(1, 32, 32, 1)),
+    return well("Sobolev training, dict", Curve(),
                 ({"points": x}, x.detach().sin()), loss)
 
 
@@ -608,7 +615,7 @@ def boxes_that_do_not_meet() -> Situation:
     corner = 50 + torch.rand(32, 2)
     batch = (torch.randn(32, 6), torch.cat([corner, corner + 1], 1))
     return sick("IoU of boxes apart", ZERO, With(boxes, net=mlp(6, 32, 4)), batch,
-                lambda o, y: overlap(o, y, False), words=("clamp",))
+                lambda o, y: overlap(o, y, False), words=("clamp|prod",))
 
 
 def boxes_that_do_not_meet_with_a_hull() -> Situation:
@@ -1442,17 +1449,20 @@ def output_is_a_distribution() -> Situation:
     return well("Normal as output", model, line(128, 3), lambda d, y: -d.log_prob(y).mean())
 
 
-def output_is_a_distribution_too_wide() -> Situation:
+def scale_that_is_zero() -> Situation:
     seed(145)
-    model = With(distribution, net=mlp(3, 32, 2), scale=nn.ReLU())
-    x, y = line(128, 3)
 
     def loss(d, y):
         return (0.5 * ((y - d.mean) / d.stddev) ** 2 + d.stddev.log()).mean()
 
-    return sick("scale 0 of a distribution", ({"non_finite"},), With(
-        lambda m, x: Boxed(mean=m.net(x)[:, :1], stddev=torch.relu(m.net(x)[:, 1:])),
-        net=model.net), (x, y), loss, words=("div|log|/ 0|pow",))
+    def forward(m, x):
+        mean, raw = m.net(x).chunk(2, -1)
+        return Boxed(mean=mean, stddev=torch.relu(raw))
+
+    model = With(forward, net=mlp(3, 32, 2))
+    nn.init.constant_(model.net[-1].bias, -0.2)
+    return sick("scale 0 of a distribution", NON_FINITE, model, line(128, 3), loss,
+                words=("div|log|/ 0|pow",))
 
 
 def loss_in_a_dict_that_overflows() -> Situation:
@@ -1496,18 +1506,23 @@ def packed_sequences() -> Situation:
     return well("PackedSequence", model, batch, loss)
 
 
+class Detector(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 16, 3), nn.Linear(16, 4)
+
+    def forward(self, images):
+        return [self.head(self.conv(i[None]).relu().mean((2, 3)))[0] for i in images]
+
+
 def images_of_different_sizes() -> Situation:
     seed(149)
-
-    def forward(m, images):
-        return [m.head(m.conv(i[None]).relu().mean((2, 3)))[0] for i in images]
 
     def loss(o, y):
         return sum(F.cross_entropy(a, b) for a, b in zip(o, y, strict=True)) / len(o)
 
-    model = With(forward, conv=nn.Conv2d(3, 16, 3), head=nn.Linear(16, 4))
     images = [torch.randn(3, 8 + i, 9) for i in range(6)]
-    return well("list of images", model, (images, torch.arange(6) % 4), loss)
+    return well("list of images", Detector(), (images, torch.arange(6) % 4), loss)
 
 
 def outputs_with_none_and_text_and_integers() -> Situation:
@@ -1532,11 +1547,11 @@ def batch_as_an_object() -> Situation:
     def forward(m, data):
         messages = m.message(data.x)[data.edges[0]]
         h = torch.zeros(len(data.x), 16).index_add(0, data.edges[1], messages).relu()
-        return m.out(m.self(data.x) + h)
+        return m.out(m.own(data.x) + h)
 
     data = Boxed(x=torch.randn(40, 6), edges=torch.randint(0, 40, (2, 120)),
                  y=torch.randint(0, 3, (40,)))
-    model = With(forward, message=nn.Linear(6, 16), self=nn.Linear(6, 16), out=nn.Linear(16, 3))
+    model = With(forward, message=nn.Linear(6, 16), own=nn.Linear(6, 16), out=nn.Linear(16, 3))
     return well("graph object", model, data, lambda o: F.cross_entropy(o, data.y))
 
 
@@ -1780,3 +1795,65 @@ def classes_that_are_known_and_sure() -> Situation:
         model[0].weight.copy_(60 * centers)
         model[0].bias.copy_(-30 * centers.pow(2).sum(1))
     return well("sure and right log-softmax", model, (x, y), F.nll_loss)
+
+
+class Language(nn.Module):
+    """As small language models are written: the loss comes with the logits, if targets do."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out = nn.Embedding(20, 32), nn.Linear(32, 20)
+
+    def forward(self, tokens, targets=None):
+        logits = self.out(torch.tanh(self.embed(tokens)))
+        return logits, None if targets is None else next_token(logits, targets)
+
+
+def targets_as_second_argument_and_no_loss() -> Situation:
+    seed(180)
+    tokens = torch.randint(0, 20, (8, 12))
+    return well("model(tokens, targets) returns (logits, loss)", Language(),
+                (tokens, tokens.roll(-1, 1)))
+
+
+def normalized_features_summed() -> Situation:
+    seed(181)
+    return sick("sum of a layer norm", ZERO, mlp(6, 32, 16, tail=(nn.LayerNorm(16, bias=False),)),
+                torch.randn(64, 6), lambda o: o.sum(),
+                why="the features of a sample add up to 0 whatever the weights are")
+
+
+def length_of_unit_vectors() -> Situation:
+    seed(182)
+    return sick("squared length of unit vectors", ZERO, mlp(6, 32, 16), torch.randn(64, 6),
+                lambda o: F.normalize(o, dim=1).pow(2).sum(1).mean())
+
+
+def entropy_of_an_untrained_classifier() -> Situation:
+    seed(183)
+
+    def loss(o):
+        p = o.softmax(-1)
+        return (p * p.log()).sum(-1).mean() - (p.mean(0) * p.mean(0).log()).sum()
+
+    return well("information maximization", mlp(6, 32, 5), torch.randn(64, 6), loss)
+
+
+def bias_before_a_batch_norm() -> Situation:
+    seed(184)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(),
+                          nn.Linear(16 * 36, 4))
+    return well("bias before a norm", model, (torch.randn(32, 3, 8, 8), torch.arange(32) % 4),
+                F.cross_entropy)
+
+
+def attention_that_is_nearly_uniform() -> Situation:
+    seed(185)
+
+    def forward(m, x):
+        q, k, v = m.qkv(x).chunk(3, -1)
+        return m.out((q @ k.mT / 1e3).softmax(-1) @ v).mean(1)
+
+    model = With(forward, qkv=nn.Linear(16, 48), out=nn.Linear(16, 3))
+    return well("attention at temperature 1000", model,
+                (torch.randn(16, 8, 16), torch.randint(0, 3, (16,))), F.cross_entropy, kinds=QUIET)
