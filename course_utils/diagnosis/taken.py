@@ -52,6 +52,7 @@ class Taker:
         reach: Number of entries at which a gradient arrived.
         parameters: Ids of the parameters without a gradient behind it.
         fixed: Of a product, where the numbers of a factor that is 0 lie.
+        whole: Whether it hands on nothing anywhere else either.
     """
 
     node: Node
@@ -59,6 +60,7 @@ class Taker:
     reach: int
     parameters: frozenset[int]
     fixed: int | None = None
+    whole: bool = True
 
     @property
     def operation(self) -> str:
@@ -121,7 +123,7 @@ def takers(
                 reach = sum(int((g != 0).sum()) for g in one.received if g is not None)
                 why = _why(one, edge)
                 fixed = _zero_factor(one.node) if why == "product" else None
-                found.append(Taker(one.node, why, reach, behind, fixed))
+                found.append(Taker(one.node, why, reach, behind, fixed, not one.kept))
     return grads, found
 
 
@@ -195,7 +197,7 @@ def _why(one: _Arrived, edge: int) -> str:
         return "moves"
     if len(factors) == 2 and all(i in lost for i in factors):
         return "stuck"
-    return "product" if name in (*_FACTORS, "Div", "Pow") else "other"
+    return "product" if name in (*_FACTORS, "Div", "Pow", "Prod") else "other"
 
 
 def _zero_factor(node: Node) -> int | None:

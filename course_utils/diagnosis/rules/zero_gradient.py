@@ -47,13 +47,14 @@ def zero_gradient(case: Case) -> list[Finding] | None:
     real = dict(zip(parameters, own, strict=True))
     weights = [n for n, p in parameters.items() if p.dim() > 1] or list(parameters)
     nothing = all(is_zero(real[name]) for name in weights)
-    done = nothing and _at_its_least(measured_pass)
+    done = nothing and not measured_pass.own_gradient and _at_its_least(measured_pass)
     waiting: dict[Taker, list[str]] = {}
     waits_for_good = False
     in_loss, output = True, set(measured_pass.output_nodes)
     groups: dict[tuple[str, str], tuple[list[str], list[Taker]]] = {}
     for name, parameter in parameters.items():
         ways = [taker for taker in found if id(parameter) in taker.parameters]
+        ways.sort(key=lambda taker: not taker.whole)
         if real[name] is None or not ways or not is_zero(real[name]):
             continue
         in_loss &= not any(taker.node in output for taker in ways)
@@ -191,7 +192,7 @@ def _drops_all(model: nn.Module) -> bool:
 def _at_its_least(measured_pass: MeasuredPass) -> bool:
     """Whether other outputs have a larger loss, so that nothing is left to learn.
 
-    Asked of the outputs in another order, of their negatives, and of small steps to either side:
+    Asked of the outputs in other orders, of their negatives, and of small steps to either side:
     a margin that is kept by the right answers is violated by wrong ones; one that no output can
     reach is not, and a step function stays flat.
     """
@@ -205,16 +206,29 @@ def _at_its_least(measured_pass: MeasuredPass) -> bool:
 
     try:
         here = float(measured_pass.loss_value.detach())
-        larger = [_elsewhere(measured_pass, turn) > here for turn in (shuffled, torch.neg)]
-        if any(larger):
-            return True
-        steps = []
-        for _ in range(4):
-            noise = torch.randn(2**16, generator=generator) * 0.01 * size
-            steps += [_elsewhere(measured_pass, partial(_moved, noise=n)) for n in (noise, -noise)]
-        return all(step > here for step in steps)
+        others = [_elsewhere(measured_pass, turn) for turn in (*[shuffled] * 4, torch.neg)]
+        if max(others) > here:
+            return min(others) >= here and _rises(measured_pass, here, size, generator) >= 0
+        return _rises(measured_pass, here, size, generator) > 0
     except Exception:  # a loss of strangers, on outputs it was not made for
         return False
+
+
+def _rises(
+    measured_pass: MeasuredPass, here: float, size: float, generator: torch.Generator
+) -> int:
+    """Whether the loss rises (1), falls or jumps (-1) around here, or stays as it is (0)."""
+    rises = []
+    for share in (1e-2, 1e-3):
+        steps = []
+        for _ in range(4):
+            noise = torch.randn(2**16, generator=generator) * share * size
+            steps += [_elsewhere(measured_pass, partial(_moved, noise=n)) for n in (noise, -noise)]
+        rises.append([step - here for step in steps])
+    far, near = rises
+    if min(far) < 0 or sum(near) > 0.5 * sum(far) > 0:
+        return -1
+    return int(min(far) > 0)
 
 
 def _moved(value: Tensor, noise: Tensor) -> Tensor:
