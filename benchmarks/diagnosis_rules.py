@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-import course_utils as cu
 from benchmarks import Row
 from course_utils.diagnosis.batch import loss_of, split_batch
 from tests.network_zoo import FAMILIES, Draw, Patient, scaled
@@ -75,7 +74,7 @@ def mean_size(grad: Tensor) -> Tensor:
 
 def ours(patient: Patient, factor: float) -> tuple[bool, str]:
     """Whether the verdict is right, all kinds counted, and the verdict as text."""
-    kinds = cu.diagnose(patient.model, patient.batch, loss=scaled(patient.loss, factor)).kinds
+    kinds = patient.diagnosed(factor).kinds
     return patient.right(kinds), ", ".join(sorted(kinds))
 
 

@@ -6,8 +6,11 @@ called vanishing is predicted to fall by more than 1000× over the depth, what i
 change by less than 10×. In between the condition is not known beforehand.
 """
 
+import copy
 import itertools
 import math
+import types
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -29,6 +32,7 @@ class Patient:
         loss: Likewise; multiply what it returns to change the scale.
         has: Kinds that must be found.
         may: Kinds that may be found too, because they are true of some members.
+        optimizer: What `cu.diagnose` gets, or None.
     """
 
     family: str
@@ -37,6 +41,12 @@ class Patient:
     loss: Callable[..., Tensor]
     has: frozenset[str]
     may: frozenset[str] = field(default_factory=frozenset)
+    optimizer: torch.optim.Optimizer | None = None
+
+    def diagnosed(self, factor: float = 1.0) -> cu.Diagnosis:
+        """Its diagnosis, with the loss times a factor."""
+        loss = scaled(self.loss, factor)
+        return cu.diagnose(self.model, self.batch, loss=loss, optimizer=self.optimizer)
 
     def right(self, kinds: set[str]) -> bool:
         """Whether a verdict is right."""
@@ -566,6 +576,27 @@ def healthy_losses(draw: Draw) -> Patient:
     return Patient("near a singular point", model, batch, loss, frozenset({"healthy"}))
 
 
+def _normed_last(draw: Draw, name: str, has: set, loss: Callable) -> Patient:
+    width, outputs = draw.whole(48, 96), draw.whole(8, 40)
+    norm = draw.one(nn.LayerNorm(outputs), nn.BatchNorm1d(outputs))
+    layers = [nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs), norm]
+    model = cu.initialize(nn.Sequential(*layers), "he", generator=draw.generator)
+    batch = draw.normal(draw.batch_size(16), width)
+    return Patient(name, model, batch, loss, frozenset(has))
+
+
+def zero_by_a_norm(draw: Draw) -> Patient:
+    loss = draw.one(lambda o: o.mean(), lambda o: -o.sum(1).mean(), lambda o: (1 - o).sum())
+    return _normed_last(draw, "a sum of what a norm makes constant", {"zero_gradient"}, loss)
+
+
+def healthy_norm_last(draw: Draw) -> Patient:
+    def loss(o: Tensor) -> Tensor:
+        return o[: len(o) // 2, ::2].mean() - o[len(o) // 2 :, 1::2].mean()
+
+    return _normed_last(draw, "a norm at the output", {"healthy"}, loss)
+
+
 # ---------------------------------------------------------------- wrong wiring
 
 
@@ -847,6 +878,659 @@ def healthy_gpt(draw: Draw) -> Patient:
     return Patient("small GPT, tied", model, batch, F.cross_entropy, frozenset({"healthy"}))
 
 
+# ---------------------------------------------------------------- equal units, zeros on purpose
+
+
+def _constant(module: nn.Module, value: float) -> nn.Module:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(value if parameter.dim() > 1 else 0.0)
+    return module
+
+
+def symmetric_constant(draw: Draw) -> Patient:
+    depth, width = draw.whole(2, 6), draw.whole(8, 96)
+    activation = draw.one("tanh", "gelu", "silu", "softplus")
+    model = _mlp(draw, depth, width, activation=activation, init="xavier")
+    _constant(model, draw.real(0.3, 1.0) / width)
+    name = f"{activation}, every weight the same"
+    return _patient(name, model, draw, (width,), {"symmetric"}, least=2)
+
+
+def symmetric_layer(draw: Draw) -> Patient:
+    depth, width = draw.whole(4, 8), draw.whole(24, 96)
+    model = _mlp(draw, depth, width, activation="tanh", init="xavier")
+    which = draw.whole(1, depth - 1)
+    for layer in (which, which + 1):
+        _constant(getattr(model, f"linear{layer}"), draw.real(0.5, 1.0) / width)
+    name = "one hidden layer of equal weights, in and out"
+    return _patient(name, model, draw, (width,), {"symmetric"}, least=2)
+
+
+def symmetric_pairs(draw: Draw) -> Patient:
+    depth, width = draw.whole(2, 6), 2 * draw.whole(12, 60)
+    model = _mlp(draw, depth, width, activation="tanh", init="xavier")
+    which = draw.whole(1, depth - 1)
+    first, second = getattr(model, f"linear{which}"), getattr(model, f"linear{which + 1}")
+    with torch.no_grad():
+        for tensor in (first.weight, first.bias):
+            tensor[width // 2 :] = tensor[: width // 2]
+        second.weight[:, width // 2 :] = second.weight[:, : width // 2]
+    return _patient("every unit of a layer twice", model, draw, (width,), {"symmetric"}, least=2)
+
+
+def healthy_incoming(draw: Draw) -> Patient:
+    """Equal incoming weights under unlike outgoing ones: told apart at the first step."""
+    depth, width = draw.whole(2, 5), draw.whole(24, 96)
+    model = _mlp(draw, depth, width, activation="tanh", init="xavier")
+    _constant(model.linear1, draw.real(0.5, 1.0) / width**0.5)
+    return _patient("equal incoming weights", model, draw, (width,), {"healthy"}, {"undecided"}, 2)
+
+
+class Branches(nn.Module):
+    """Residual blocks that begin as the identity, by a zero layer, norm or gate."""
+
+    def __init__(self, how: str, blocks: int, width: int) -> None:
+        super().__init__()
+        self.how = how
+        self.first = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
+        self.second = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
+        self.gates = nn.Parameter(torch.ones(blocks) if how != "gate" else torch.zeros(blocks))
+        self.head = nn.Linear(width, 10)
+        for layer, norm in zip(self.second, self.norms, strict=True):
+            if how == "layer":
+                _constant(layer, 0.0)
+            elif how == "norm":
+                nn.init.zeros_(norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = zip(self.first, self.second, self.norms, self.gates, strict=True)
+        for first, second, norm, gate in parts:
+            branch = second(F.gelu(first(x if self.how == "norm" else norm(x))))
+            x = x + gate * (norm(branch) if self.how == "norm" else branch)
+        return self.head(x)
+
+
+def healthy_zero_branches(draw: Draw) -> Patient:
+    width, how = draw.whole(24, 96), draw.one("layer", "norm", "gate")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        model = Branches(how, draw.whole(3, 12), width)
+    return _patient(f"branches that start at a zero {how}", model, draw, (width,), {"healthy"})
+
+
+def healthy_zero_output(draw: Draw) -> Patient:
+    depth, width = draw.whole(1, 6), draw.whole(24, 96)
+    model = _mlp(draw, depth, width)
+    _constant(getattr(model, f"linear{depth}"), 0.0)
+    return _patient("zero output layer", model, draw, (width,), {"healthy"})
+
+
+class Adapted(nn.Module):
+    """A frozen layer with two thin ones beside it, of which the second starts at zero."""
+
+    def __init__(self, width: int, outputs: int, rank: int) -> None:
+        super().__init__()
+        self.base = nn.Linear(width, outputs).requires_grad_(False)
+        self.a, self.b = nn.Linear(width, rank, bias=False), nn.Linear(rank, outputs, bias=False)
+        nn.init.zeros_(self.b.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.b(self.a(x))
+
+
+def healthy_adapted(draw: Draw) -> Patient:
+    width, rank = draw.whole(24, 96), draw.whole(1, 8)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        layers = [Adapted(width, width, rank) for _ in range(draw.whole(1, 2))]
+        act = draw.one(nn.Sigmoid, nn.ReLU, nn.Tanh)
+        body = [module for layer in layers for module in (layer, act())]
+        model = nn.Sequential(*body, Adapted(width, 10, rank))
+    return _patient("LoRA", model, draw, (width,), {"healthy"}, {"undecided"})
+
+
+# ---------------------------------------------------------------- fixed points, recurrences by hand
+
+
+class FixedPoint(nn.Module):
+    """z ← φ(W z + U x), unrolled."""
+
+    def __init__(self, recurrent: Tensor, inputs: int, steps: int, activation: Callable) -> None:
+        super().__init__()
+        width = len(recurrent)
+        self.read, self.carry = nn.Linear(inputs, width), nn.Linear(width, width, bias=False)
+        self.carry.weight.data.copy_(recurrent)
+        self.head, self.steps, self.activation = nn.Linear(width, 10), steps, activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = self.read(x)
+        z = torch.zeros_like(u)
+        for _ in range(self.steps):
+            z = self.activation(self.carry(z) + u)
+        return self.head(z)
+
+
+def healthy_fixed_point(draw: Draw) -> Patient:
+    width, inputs, gain = draw.whole(16, 96), draw.whole(4, 32), draw.real(0.2, 0.6)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        recurrent = gain * _orthogonal(draw, width)
+        activation = draw.one(torch.tanh, torch.relu)
+        model = FixedPoint(recurrent, inputs, draw.whole(20, 50), activation)
+    return _patient("unrolled fixed point", model, draw, (inputs,), {"healthy"}, least=2)
+
+
+class OverBoth(nn.Module):
+    """h ← φ(W [x, h]) or φ(W [h, x]), written out."""
+
+    def __init__(self, recurrent: Tensor, first: bool, activation: Callable) -> None:
+        super().__init__()
+        self.width, self.first, self.activation = len(recurrent), first, activation
+        self.cell, self.head = nn.Linear(3 + self.width, self.width), nn.Linear(self.width, 10)
+        start = 0 if first else 3
+        self.cell.weight.data[:, start : start + self.width] = recurrent
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), self.width)
+        for step in x.unbind(1):
+            both = (h, step) if self.first else (step, h)
+            h = self.activation(self.cell(torch.cat(both, 1)))
+        return self.head(h)
+
+
+def vanishing_over_both(draw: Draw) -> Patient:
+    steps, width = draw.whole(25, 60), draw.whole(16, 96)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        recurrent = draw.real(0.3, 0.7) * _orthogonal(draw, width)
+        model = OverBoth(recurrent, bool(draw.whole(0, 1)), torch.tanh)
+    batch, loss = _sequences(draw, steps)
+    name = "tanh recurrence over cat(x, h), small weights"
+    return Patient(name, model, batch, loss, frozenset({"vanishing"}))
+
+
+def healthy_over_both(draw: Draw) -> Patient:
+    steps, width = draw.whole(5, 20), draw.whole(32, 96)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        model = OverBoth(_orthogonal(draw, width), bool(draw.whole(0, 1)), torch.tanh)
+    (x, y), loss = _sequences(draw, steps)
+    name = "orthogonal recurrence over cat(x, h)"
+    return Patient(name, model, (0.1 * x, y), loss, frozenset({"healthy"}))
+
+
+class PostNorm(nn.Module):
+    """LayerNorm(x + f(x))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.branch = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x + self.branch(x))
+
+
+def healthy_post_norm(draw: Draw) -> Patient:
+    width = draw.whole(24, 64)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        body = [PostNorm(width) for _ in range(draw.whole(3, 24))]
+        model = nn.Sequential(nn.Linear(width, width), *body, nn.Linear(width, 10))
+    return _patient("post-norm blocks, fresh", model, draw, (width,), {"healthy"})
+
+
+# ---------------------------------------------------------------- exactly 0
+
+
+class Between(nn.Module):
+    """Two parts of a network with a function between."""
+
+    def __init__(self, first: nn.Module, function: Callable, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.function, self.second = first, function, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.function(self.first(x)))
+
+
+def _between(draw: Draw, function: Callable) -> tuple[nn.Module, int]:
+    width = draw.whole(16, 64)
+    first = cu.mlp(draw.whole(1, 3), width, inputs=width, outputs=width, generator=draw.generator)
+    return Between(first, function, _mlp(draw, draw.whole(1, 3), width)), width
+
+
+def flat_steps(draw: Draw) -> Patient:
+    function = draw.one(torch.round, torch.floor, torch.ceil, torch.sign, torch.trunc)
+    model, width = _between(draw, function)
+    return _patient("a step function between", model, draw, (width,), {"zero_gradient"}, least=4)
+
+
+def flat_clamp(draw: Draw) -> Patient:
+    far = draw.real(30, 300)
+    model, width = _between(draw, lambda h: (h + far).clamp(-1, 1))
+    return _patient("a clamp out of reach", model, draw, (width,), {"zero_gradient"}, least=8)
+
+
+def flat_loss(draw: Draw) -> Patient:
+    width, far = draw.whole(16, 64), draw.real(50, 500)
+    model = _mlp(draw, draw.whole(2, 6), width)
+    loss = draw.one(
+        lambda o: F.relu(o - far).mean(), lambda o: o.round().sum(), lambda o: (0.0 * o).mean()
+    )
+    x = draw.normal(draw.batch_size(4), width)
+    return Patient("a flat loss", model, x, loss, frozenset({"zero_gradient"}))
+
+
+class LowRank(nn.Module):
+    """A frozen network with a trained product of two thin matrices beside its first layer."""
+
+    def __init__(self, base: nn.Module, width: int, rank: int, draw: Draw) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.a, self.b = (
+            nn.Linear(width, rank, bias=False),
+            nn.Linear(rank, width, bias=False),
+        )
+        with torch.no_grad():
+            self.a.weight.copy_(draw.normal(rank, width) / math.sqrt(width))
+        nn.init.zeros_(self.b.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x + self.b(self.a(x)))
+
+
+def zero_pair(draw: Draw) -> Patient:
+    width = draw.whole(16, 64)
+    model = LowRank(_mlp(draw, draw.whole(1, 4), width), width, draw.whole(1, 8), draw)
+    nn.init.zeros_(model.a.weight)
+    return _patient("both factors zero", model, draw, (width,), {"zero_gradient"})
+
+
+def healthy_low_rank(draw: Draw) -> Patient:
+    width = draw.whole(16, 64)
+    model = LowRank(_mlp(draw, 1, width), width, draw.whole(1, 8), draw)
+    return _patient("one factor zero", model, draw, (width,), {"healthy"})
+
+
+def healthy_straight_through(draw: Draw) -> Patient:
+    model, width = _between(draw, lambda h: h + (h.round() - h).detach())
+    return _patient("straight-through rounding", model, draw, (width,), {"healthy"})
+
+
+def healthy_margin(draw: Draw) -> Patient:
+    """All margins kept, by far, because the labels are what the network says."""
+    width, margin = draw.whole(16, 64), draw.real(1e-4, 1e-3)
+    model = _mlp(draw, draw.whole(2, 6), width)
+    x = draw.normal(draw.batch_size(16), width)
+    with torch.no_grad():
+        y = model(x)
+
+    def loss(o: Tensor, y: Tensor) -> Tensor:
+        return F.relu(margin - o * y).clamp_min(0).mul((y.abs() > 0.1).to(o)).mean()
+
+    return Patient("a margin that is kept", model, (x, y), loss, frozenset({"healthy"}))
+
+
+# ---------------------------------------------------------------- behind the last layer
+
+
+def _with_output(draw: Draw, function: Callable, gain: float, bias: float) -> tuple:
+    width = draw.whole(16, 64)
+    layers = _mlp(draw, draw.whole(2, 5), width)
+    last = [module for module in layers.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight.mul_(gain)
+        last.bias.add_(bias)
+    x = draw.normal(draw.batch_size(32), width)
+    return Between(layers, function, nn.Identity()), x
+
+
+def saturated_output(draw: Draw) -> Patient:
+    model, x = _with_output(draw, torch.sigmoid, draw.real(100, 1000), 0)
+    y = (torch.rand(len(x), 10, generator=draw.generator) > 0.5).float()
+    return Patient(
+        "sigmoid at the output, sure and wrong",
+        model,
+        (x, y),
+        draw.one(F.mse_loss, F.l1_loss),
+        frozenset({"saturated"}),
+        frozenset({"unscaled"}),
+    )
+
+
+def dead_output(draw: Draw) -> Patient:
+    model, x = _with_output(draw, torch.relu, 0.1, -draw.real(3, 30))
+    y = torch.rand(len(x), 10, generator=draw.generator)
+    return Patient("ReLU at the output, all 0", model, (x, y), F.mse_loss, frozenset({"dead"}))
+
+
+def healthy_sure_output(draw: Draw) -> Patient:
+    """As sure, and right."""
+    model, x = _with_output(draw, torch.sigmoid, draw.real(100, 1000), 0)
+    with torch.no_grad():
+        y = model(x).round()
+    loss = draw.one(F.mse_loss, F.binary_cross_entropy)
+    may = frozenset({"unscaled"})
+    return Patient("sigmoid, sure and right", model, (x, y), loss, frozenset(), may | {"healthy"})
+
+
+def healthy_undone_output(draw: Draw) -> Patient:
+    model, x = _with_output(draw, torch.sigmoid, 1, draw.real(4, 9) * draw.one(-1, 1))
+    y = (torch.rand(len(x), 10, generator=draw.generator) > 0.5).float()
+    may = frozenset({"unscaled", "healthy"})
+    return Patient(
+        "cross-entropy undoes it", model, (x, y), F.binary_cross_entropy, frozenset(), may
+    )
+
+
+# ---------------------------------------------------------------- what an optimizer holds
+
+
+def _adam(parameters: object, lr: float = 1e-3) -> torch.optim.Optimizer:
+    """Steps that no factor before the loss changes."""
+    return torch.optim.Adam(parameters, lr=lr, eps=1e-30)
+
+
+class Listed(nn.Module):
+    """Hidden layers in a plain list, or in one of modules."""
+
+    def __init__(self, body: nn.Sequential, container: Callable) -> None:
+        super().__init__()
+        children = list(body)
+        self.hidden, self.head = container(children[:-1]), children[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.hidden.values() if isinstance(self.hidden, dict) else self.hidden:
+            x = layer(x)
+        return self.head(x)
+
+
+def _listed(draw: Draw, container: Callable, has: str) -> Patient:
+    width = draw.whole(48, 128)
+    model = Listed(_mlp(draw, draw.whole(2, 6), width), container)
+    patient = _patient("layers in a list", model, draw, (width,), {has}, least=4)
+    patient.optimizer = draw.one(None, _adam(model.parameters()))
+    return patient
+
+
+def not_registered(draw: Draw) -> Patient:
+    return _listed(
+        draw, draw.one(list, tuple, lambda layers: dict(enumerate(layers))), "not_registered"
+    )
+
+
+def healthy_module_list(draw: Draw) -> Patient:
+    return _listed(draw, nn.ModuleList, "healthy")
+
+
+def _tuned(draw: Draw, held: Callable, has: str, lr: float = 1e-3) -> Patient:
+    """A pretrained body with a new head, and an optimizer of what `held` says."""
+    width = draw.whole(48, 128)
+    model = _mlp(draw, draw.whole(2, 6), width)
+    patient = _patient("an optimizer of a part", model, draw, (width,), {has}, least=4)
+    patient.optimizer = _adam(held(model), lr)
+    return patient
+
+
+def not_optimized(draw: Draw) -> Patient:
+    return _tuned(draw, lambda net: list(net.parameters())[:-2], "not_optimized")
+
+
+def not_optimized_copy(draw: Draw) -> Patient:
+    return _tuned(draw, lambda net: copy.deepcopy(net).parameters(), "not_optimized")
+
+
+def healthy_frozen_body(draw: Draw) -> Patient:
+    def last_layer(net: nn.Module) -> list[nn.Parameter]:
+        parameters = list(net.parameters())
+        for parameter in parameters[:-2]:
+            parameter.requires_grad_(False)
+        return parameters[-2:]
+
+    return _tuned(draw, last_layer, "healthy")
+
+
+def healthy_optimizer(draw: Draw) -> Patient:
+    return _tuned(draw, lambda net: net.parameters(), "healthy")
+
+
+def update_of_nothing(draw: Draw) -> Patient:
+    return _tuned(draw, lambda net: net.parameters(), "update_size", lr=0.0)
+
+
+def update_too_long(draw: Draw) -> Patient:
+    return _tuned(draw, lambda net: net.parameters(), "update_size", lr=draw.real(3, 100))
+
+
+class Experts(nn.Module):
+    """Each sample goes to one of many experts, so that most of them get none of a small batch."""
+
+    def __init__(self, width: int, count: int) -> None:
+        super().__init__()
+        self.router = nn.Linear(width, count)
+        self.experts = nn.ModuleList(nn.Linear(width, width) for _ in range(count))
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, chosen = self.router(x).softmax(-1).max(-1)
+        mixed = torch.zeros_like(x)
+        for i, expert in enumerate(self.experts):
+            rows = chosen == i
+            if rows.any():
+                mixed = mixed.index_put(
+                    (rows.nonzero()[:, 0],), weights[rows, None] * expert(x[rows])
+                )
+        return self.head(torch.relu(x + mixed))
+
+
+def healthy_experts(draw: Draw) -> Patient:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        model = Experts(width := draw.whole(16, 64), draw.whole(16, 40))
+    patient = _patient("experts without a sample", model, draw, (width,), {"healthy"}, least=2)
+    patient.batch = tuple(part[:12] for part in patient.batch)
+    patient.optimizer = _adam(model.parameters())
+    return patient
+
+
+# ---------------------------------------------------------------- losses and answers of strangers
+
+
+def healthy_physics(draw: Draw) -> Patient:
+    """A physics-informed network: the loss holds the derivative by the input."""
+    width = draw.whole(48, 96)
+    model = cu.mlp(
+        draw.whole(2, 6), width, inputs=2, outputs=1, activation="tanh", generator=draw.generator
+    )
+    x = draw.normal(draw.batch_size(8), 2).requires_grad_()
+
+    def loss(output: Tensor) -> Tensor:
+        slope = torch.autograd.grad(output.sum(), x, create_graph=True)[0]
+        return (slope[:, 0] - slope[:, 1]).square().mean() + (
+            output - x.sin()[:, :1]
+        ).square().mean()
+
+    return Patient(
+        "physics-informed", model, x, loss, frozenset({"healthy"}), frozenset({"unscaled"})
+    )
+
+
+class Nested(nn.Module):
+    def __init__(self, body: nn.Module, wrap: Callable) -> None:
+        super().__init__()
+        self.body, self.wrap = body, wrap
+
+    def forward(self, x: Tensor) -> object:
+        return self.wrap(self.body(x))
+
+
+def _nested(draw: Draw, body: nn.Module, has: str) -> Patient:
+    width = next(body.parameters()).shape[1]
+    wrap, unwrap = draw.one(
+        (lambda o: {"logits": o}, lambda o: o["logits"]),
+        (lambda o: (o, o.argmax(-1)), lambda o: o[0]),
+        (lambda o: types.SimpleNamespace(logits=o), lambda o: o.logits),
+    )
+    batch = classes(draw, draw.batch_size(8), width)
+    loss = lambda o, y: F.cross_entropy(unwrap(o), y)  # noqa: E731
+    return Patient("an answer in a nest", Nested(body, wrap), batch, loss, frozenset({has}))
+
+
+def nested_double_softmax(draw: Draw) -> Patient:
+    body = _mlp(draw, draw.whole(2, 6), draw.whole(32, 128))
+    return _nested(draw, nn.Sequential(body, nn.Softmax(dim=1)), "double_softmax")
+
+
+def nested_zeros(draw: Draw) -> Patient:
+    body = _mlp(draw, draw.whole(2, 6), draw.whole(16, 64), activation="tanh", init="zeros")
+    return _nested(draw, body, "constant_output")
+
+
+def healthy_nested(draw: Draw) -> Patient:
+    return _nested(draw, _mlp(draw, draw.whole(2, 6), draw.whole(48, 128)), "healthy")
+
+
+def _simple(draw: Draw, outputs: int, *tail: nn.Module, init: str = "") -> nn.Sequential:
+    """A network of two to four layers in which nothing else is wrong."""
+    widths = [16, *(draw.whole(32, 96) for _ in range(draw.whole(1, 3)))]
+    layers = [m for a, b in itertools.pairwise(widths) for m in (nn.Linear(a, b), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
+    drawn = draw.one("torch_default", "he")
+    cu.initialize(model, init or drawn, generator=draw.generator)
+    return nn.Sequential(*model, *tail)
+
+
+class Exp(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.exp()
+
+
+def mismatch_log(draw: Draw) -> Patient:
+    count = draw.whole(2, 20)
+    tail = draw.one((nn.Softmax(1),), (Exp(),), ())
+    batch = classes(draw, draw.batch_size(8, 256), 16, outputs=count)
+    loss = draw.one(F.nll_loss, lambda o, y: F.nll_loss(o, y, reduction="sum"))
+    return Patient(
+        "no log-probabilities", _simple(draw, count, *tail), batch, loss, frozenset({MISMATCH})
+    )
+
+
+def mismatch_bounded(draw: Draw) -> Patient:
+    count = draw.whole(3, 20)
+    batch = classes(draw, draw.batch_size(8, 256), 16, outputs=count)
+    model = _simple(draw, count, draw.one(nn.Sigmoid(), nn.Tanh(), nn.Hardtanh()))
+    return Patient("bounded logits", model, batch, F.cross_entropy, frozenset({MISMATCH}))
+
+
+def _errors(draw: Draw) -> Callable[[Tensor, Tensor], Tensor]:
+    return draw.one(
+        lambda o, y: F.mse_loss(o, y),
+        lambda o, y: F.smooth_l1_loss(o, y),
+        lambda o, y: F.huber_loss(o, y),
+        lambda o, y: ((o - y) ** 2).mean(),
+        lambda o, y: (y - o).abs().mean(),
+    )
+
+
+def mismatch_shape(draw: Draw) -> Patient:
+    size = draw.batch_size(8, 256)
+    model, y = _simple(draw, 1), draw.normal(size)
+    if draw.whole(0, 1):
+        model, y = nn.Sequential(model, nn.Flatten(0)), y[:, None]
+    error = _errors(draw)
+
+    def loss(o: Tensor, y: Tensor) -> Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return error(o, y)
+
+    batch = draw.normal(size, 16), y
+    return Patient("column against row", model, batch, loss, frozenset({MISMATCH}))
+
+
+def mismatch_range(draw: Draw) -> Patient:
+    size = draw.batch_size(16, 256)
+    tail, shift = draw.one((nn.Sigmoid(), 3), (nn.Tanh(), 4), (nn.ReLU(), -3), (nn.Softplus(), -3))
+    batch = draw.normal(size, 16), shift + draw.normal(size, 1)
+    model = _simple(draw, 1, tail)
+    return Patient("targets out of reach", model, batch, _errors(draw), frozenset({MISMATCH}), TOO)
+
+
+def healthy_match(draw: Draw) -> Patient:
+    count, size = draw.whole(3, 20), draw.batch_size(8, 256)
+    x, y = classes(draw, size, 16, outputs=count)
+    one, numbers = F.one_hot(y, count).float(), draw.normal(size, count)
+    tail, target, loss = draw.one(
+        ((nn.LogSoftmax(1),), y, F.nll_loss),
+        ((nn.LogSoftmax(1),), y, F.cross_entropy),
+        ((nn.Sigmoid(),), one, F.binary_cross_entropy),
+        ((nn.Softmax(1),), one, F.mse_loss),
+        ((nn.Tanh(),), torch.tanh(numbers), F.mse_loss),
+        ((nn.Softplus(),), numbers.exp(), F.l1_loss),
+        ((nn.LogSoftmax(1),), numbers.softmax(1), lambda o, y: F.kl_div(o, y, reduction="sum")),
+        ((), numbers[:, :1], lambda o, y: ((o - y) ** 2).mean()),
+        ((), numbers, _errors(draw)),
+    )
+    model = _simple(draw, count, *tail, init="torch_default")  # He's may saturate a tanh
+    return Patient("what its loss expects", model, (x, target), loss, HEALTHY)
+
+
+def unscaled_inputs(draw: Draw) -> Patient:
+    (x, y), loss = supervised(draw, draw.batch_size(16, 256), 16)
+    scale = 10 ** draw.real(2.5, 5)
+    x = draw.one(
+        scale * x,
+        x * torch.where(torch.arange(16) == draw.whole(0, 15), 4 * scale, 1e-2),
+        scale + 0.02 * scale * x,
+        (50 * x + 128).clamp(0, 255).round(),
+    )
+    model = _simple(draw, 10)
+    return Patient("inputs out of scale", model, (x, y), loss, frozenset({"unscaled"}), TOO)
+
+
+def unscaled_targets(draw: Draw) -> Patient:
+    size, scale = draw.batch_size(16, 256), 10 ** draw.real(3, 6)
+    y = draw.one(scale * draw.normal(size, 3), scale * (3 + draw.normal(size, 3)))
+    batch = draw.normal(size, 16), y
+    return Patient(
+        "targets out of scale", _simple(draw, 3), batch, _errors(draw), frozenset({"unscaled"})
+    )
+
+
+def unscaled_head(draw: Draw) -> Patient:
+    count = draw.whole(3, 50)
+    batch = classes(draw, draw.batch_size(32, 256), 16, outputs=count)
+    model = _simple(draw, count, init="he")
+    with torch.no_grad():
+        model[-1].weight.normal_(0, draw.real(5, 20), generator=draw.generator)
+    return Patient("head out of scale", model, batch, F.cross_entropy, frozenset({"unscaled"}), TOO)
+
+
+def healthy_scale(draw: Draw) -> Patient:
+    (x, y), loss = supervised(draw, draw.batch_size(16, 256), 16)
+    plain, scale = _simple(draw, 10), 10 ** draw.real(2, 5)
+    model, x = draw.one(
+        (nn.Sequential(nn.BatchNorm1d(16), *plain), scale * x),
+        (nn.Sequential(nn.LayerNorm(16), *plain), scale * x),
+        (nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU(), *plain), 200 * x),
+        (plain, F.one_hot(torch.arange(len(x)) % 16, 16).float()),
+        (plain, torch.poisson(torch.full_like(x, 0.3), generator=draw.generator)),
+        (plain, draw.real(0.1, 3) * x),
+    )
+    return Patient("in scale for its layers", model, (x, y), loss, HEALTHY)
+
+
+HEALTHY = frozenset({"healthy"})
+MISMATCH = "loss_mismatch"
+TOO = frozenset({"dead", "constant_output", "unbalanced_update"})
+"""What may be true too of a network whose inputs or outputs are far out of scale."""
+
+
 FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
     "vanishing": (
         vanishing_sigmoid,
@@ -858,6 +1542,7 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         vanishing_lstm,
         vanishing_written_out,
         vanishing_products,
+        vanishing_over_both,
     ),
     "exploding": (
         exploding_normal,
@@ -871,8 +1556,9 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         exploding_products,
     ),
     "shattered": (exploding_batch_norm,),
-    "dead": (dead_layer, dead_units, dead_conv),
-    "saturated": (saturated_biases, saturated_inputs),
+    "dead": (dead_layer, dead_units, dead_conv, dead_output),
+    "saturated": (saturated_biases, saturated_inputs, saturated_output),
+    "zero_gradient": (flat_steps, flat_clamp, flat_loss, zero_pair, zero_by_a_norm),
     "non_finite": (
         nan_log,
         nan_backward,
@@ -884,7 +1570,20 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         nan_range,
         nan_padding,
     ),
-    "wired wrong": (double_softmax, detached, zeros, small_batch, unbalanced),
+    "wired wrong": (
+        double_softmax,
+        detached,
+        zeros,
+        small_batch,
+        unbalanced,
+        not_registered,
+        not_optimized,
+        not_optimized_copy,
+        update_of_nothing,
+        update_too_long,
+        nested_double_softmax,
+        nested_zeros,
+    ),
     "healthy": (
         healthy_he,
         healthy_tanh,
@@ -904,9 +1603,31 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
         healthy_twins,
         healthy_critic,
         healthy_gpt,
+        healthy_incoming,
+        healthy_zero_branches,
+        healthy_zero_output,
+        healthy_adapted,
+        healthy_fixed_point,
+        healthy_over_both,
+        healthy_post_norm,
+        healthy_low_rank,
+        healthy_straight_through,
+        healthy_margin,
+        healthy_sure_output,
+        healthy_undone_output,
         healthy_padding,
+        healthy_norm_last,
         healthy_losses,
+        healthy_module_list,
+        healthy_frozen_body,
+        healthy_optimizer,
+        healthy_experts,
+        healthy_physics,
+        healthy_nested,
     ),
+    "mismatched": (mismatch_log, mismatch_bounded, mismatch_shape, mismatch_range, healthy_match),
+    "unscaled": (unscaled_inputs, unscaled_targets, unscaled_head, healthy_scale),
+    "symmetric": (symmetric_constant, symmetric_layer, symmetric_pairs),
 }
 
 

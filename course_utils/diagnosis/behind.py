@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..measuring import torch_internals
@@ -17,6 +18,9 @@ from .measured_pass import MeasuredPass
 _RESHAPES = ("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "ToCopy", "Clone", "Alias")
 _AFFINE = (*_RESHAPES, "Mul", "Div", "Add", "Sub", "Neg")
 _EDGE = 0.05  # where a slope falls below this share of the largest, as in rules/saturated.py
+
+_MANY = 0.25
+"""Share of wrong answers among the sure ones: of two classes, chance has ½, a fit far less."""
 
 _MIDDLE = {"sigmoid": 0.5, "tanh": 0.0, "hardsigmoid": 0.5}
 _EDGES = {  # distance from the middle at which the slope is _EDGE of the largest
@@ -146,12 +150,11 @@ def _ask(measured_pass: MeasuredPass, behind: Behind, value: Tensor, flat: Tenso
         if bool(columns.any()) and not bool(columns.all()):
             choices.append(flat & columns)
     for units in choices:
-        if not bool((units & wrong).any()):
+        if not int((units & wrong).sum()) >= _MANY * int(units.sum()):
             continue
         at_middle, free = _loss_with(measured_pass, behind, value, units & wrong, middle)
-        whole, _ = _loss_with(measured_pass, behind, value, units, middle)
         passes = rms(now[units]) / rms(free[units]) if bool(free[units].any()) else math.inf
-        if passes < _EDGE and whole <= here:
+        if passes < _EDGE and at_middle < here:
             shares = [float(mask.double().mean()) for mask in (flat, wrong)]
             return Stuck(behind, shares[0], shares[1], passes, here, at_middle)
     return None
@@ -159,16 +162,15 @@ def _ask(measured_pass: MeasuredPass, behind: Behind, value: Tensor, flat: Tenso
 
 def _value(behind: Behind) -> Tensor | None:
     """What the activation gives."""
-    value: Tensor | None = None
+    node = behind.node
     if behind.name in ("sigmoid", "tanh", "softmax"):
-        value = saved_tensor(behind.node, "result")
-    elif behind.name == "hardsigmoid":
-        read = saved_tensor(behind.node, "self")
-        value = None if read is None else torch.nn.functional.hardsigmoid(read)
-    elif behind.name == "hardtanh":
-        read = saved_tensor(behind.node, "self")
-        value = None if read is None else read.clamp(*_ends(behind))
-    return None if value is None else value.detach()
+        result = saved_tensor(node, "result")
+        return None if result is None else result.detach()
+    read = saved_tensor(node, "self")
+    if read is None or behind.name not in ("hardsigmoid", "hardtanh"):
+        return None
+    read = read.detach()
+    return F.hardsigmoid(read) if behind.name == "hardsigmoid" else read.clamp(*_ends(behind))
 
 
 def _ends(behind: Behind) -> tuple[float, float]:
@@ -181,8 +183,8 @@ def _flat(behind: Behind, value: Tensor) -> Tensor | None:
     if behind.name == "softmax":
         slope = (value * (1 - value)).amax(saved_dimension(behind.node), keepdim=True)
         return (slope < _EDGE / 4).expand_as(value)
-    slope = slopes(behind.node)
-    return None if slope is None else slope < _EDGE * LARGEST_SLOPE[behind.name]
+    values = slopes(behind.node)
+    return None if values is None else values < _EDGE * LARGEST_SLOPE[behind.name]
 
 
 def _middle(behind: Behind, value: Tensor) -> Tensor:

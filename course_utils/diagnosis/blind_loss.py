@@ -30,13 +30,10 @@ def blind_loss(measured_pass: MeasuredPass) -> tuple[float, str] | None:
         knows (a cross-entropy, the negative log-likelihood of log-probabilities, binary
         cross-entropy, squared, absolute, Huber and smooth L1 errors, and weighted sums of them).
     """
-    terms = loss_terms(measured_pass)
-    if terms is None:
+    answers = blind_terms(measured_pass)
+    if answers is None:
         return None
-    answers = [_blind(term) for term in terms]
-    known = [answer for answer in answers if answer is not None]
-    if len(known) < len(answers):
-        return None
+    known = [answer for _, answer in answers]
     value = sum(value for value, _, _ in known)
     times: dict[str, float] = {}
     for _, weight, words in known:
@@ -44,6 +41,17 @@ def blind_loss(measured_pass: MeasuredPass) -> tuple[float, str] | None:
     if not 0 < value < math.inf or len(times) > 3:
         return None
     return value, " and ".join(_weighted(weight, words) for words, weight in times.items())
+
+
+def blind_terms(measured_pass: MeasuredPass) -> list[tuple[Term, tuple[float, float, str]]] | None:
+    """For each known loss within the loss its share of `blind_loss`, its weight and the words."""
+    known = []
+    for term in loss_terms(measured_pass) or ():
+        answer = _blind(term)
+        if answer is None:
+            return None
+        known.append((term, answer))
+    return known or None
 
 
 def _weighted(weight: float, words: str) -> str:
@@ -71,19 +79,13 @@ def _of_classes(term: Term) -> Answer:
             return None  # it is not only pushed up: a policy gradient, an entropy
         weight = -float(each.double().sum())
     else:
-        if not is_log_probability(term.got, term.dim):
+        if not term.of_log_probabilities():
             return None
         weight = float((each * _counted(term)).double().sum())
     if classes < 2 or not 0 < weight < math.inf:
         return None
     count = _NUMBERS[classes] if classes < len(_NUMBERS) else f"{classes}"
     return weight * math.log(classes), weight, f"ln {classes}, {count} classes alike"
-
-
-def is_log_probability(value: Tensor, dim: int) -> bool:
-    """Whether the exponentials along a dimension add up to 1."""
-    rounding = max(1e-3, 16 * torch.finfo(value.dtype).eps)
-    return bool((value.logsumexp(dim).abs() < rounding).all())
 
 
 def _counted(term: Term) -> Tensor:

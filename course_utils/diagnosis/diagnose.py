@@ -26,9 +26,11 @@ from .rules.rule import Case
 from .rules.saturated import saturated
 from .rules.shattered import shattered
 from .rules.symmetric import symmetric
+from .rules.taken_by_norm import taken_by_norm
 from .rules.through_time import through_time
 from .rules.unbalanced_update import unbalanced_update
 from .rules.undecided import undecided
+from .rules.unscaled import unscaled
 from .rules.update_size import update_size
 from .rules.warm_up import warm_up
 from .rules.zero_gradient import zero_gradient
@@ -47,6 +49,7 @@ RULES = (
     dead_output,
     saturated_output,
     zero_gradient,
+    taken_by_norm,
     dead_units,
     symmetric,
     through_time,
@@ -54,6 +57,7 @@ RULES = (
     small_batch_explodes,
     shattered,
     saturated,
+    unscaled,
     constant_output,
     zero_start,
     warm_up,

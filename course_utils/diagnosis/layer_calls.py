@@ -34,6 +34,7 @@ class LayerCall:
         out_node: Autograd node that made the output.
         in_shape: Shape of the input.
         input: The floating tensor it was called with, kept for recurrent modules and cells only.
+        data: The floating tensor it was called with, where that was data and no layer's output.
         state: The second argument of a recurrent module.
         output: Its first output, kept like the input.
         grad_in: RMS of ∂L/∂(input), NaN without one. A tensor while it waits on a device.
@@ -47,6 +48,7 @@ class LayerCall:
     out_node: Node | None = None
     in_shape: tuple[int, ...] = ()
     input: Tensor | None = None
+    data: Tensor | None = None
     state: Any = None
     output: Tensor | None = None
     grad_in: float = math.nan
@@ -102,6 +104,8 @@ class LayerCall:
     @property
     def fan_in(self) -> int:
         """Inputs of a unit; of a bare matrix that side which its input has too."""
+        if self.stateful:
+            return self.module.input_size
         weight = self.module.weight
         if not isinstance(self.module, BareWeight):
             return weight[0].numel()
@@ -156,6 +160,7 @@ class CallRecorder:
             tensor = next((t for t in tensors if t.requires_grad), next(iter(tensors), None))
             if tensor is not None:
                 call.in_shape, call.in_node = tuple(tensor.shape), tensor.grad_fn
+                call.data = tensor.detach() if tensor.grad_fn is None else None
                 if call.stateful:
                     call.input = args[0] if args else tensor
                     call.state = args[1] if len(args) > 1 else kwargs.get("hx")

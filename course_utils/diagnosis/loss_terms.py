@@ -65,6 +65,14 @@ class Term:
         code = kept(self.node, "reduction")
         return _REDUCTIONS[code] if isinstance(code, int) and 0 <= code < 3 else "none"
 
+    def of_log_probabilities(self) -> bool:
+        """Whether what a likelihood read adds up to a probability of 1 over the classes."""
+        source = self.source
+        if source is not None and stem(source) == "LogSoftmax":
+            if _place(kept(source, "dim"), self.got) == self.dim:
+                return True  # so that large outputs are not summed again
+        return is_log_probability(self.got, self.dim)
+
     def per_entry(self) -> Tensor:
         """∂L/∂(loss of an entry), without the reduction, in the shape of `got`."""
         assert self.weight is not None
@@ -74,10 +82,10 @@ class Term:
     def value(self) -> float:
         """Its share of the loss: ∂L/∂term × term."""
         assert self.weight is not None
-        found = self._returned()
+        found = self.returned()
         return float(torch.where(self.weight == 0, 0, self.weight * found).double().sum())
 
-    def _returned(self) -> Tensor:
+    def returned(self) -> Tensor:
         """What the node returned."""
         got, target, node = self.got, self.target, self.node
         if self.kind == "log_prob":
@@ -116,6 +124,12 @@ class Term:
             delta = float(kept(self.node, "delta"))
             return F.huber_loss(difference, zero, delta=delta, reduction=reduction)
         return F.l1_loss(difference, zero, reduction=reduction)
+
+
+def is_log_probability(value: Tensor, dim: int) -> bool:
+    """Whether the exponentials along a dimension add up to 1."""
+    rounding = max(1e-3, 16 * torch.finfo(value.dtype).eps)
+    return bool((value.logsumexp(dim).abs() < rounding).all())
 
 
 def signed(number: int) -> int:
@@ -287,10 +301,15 @@ def _by_hand(measured_pass: MeasuredPass, node: Node, kind: str) -> Term | None:
     if first is not None and second is not None:
         return None
     given = [t for _, t in tensors_in(measured_pass.batch.target) if t.is_floating_point()]
+    if made_by is not None and stem(made_by) == "Expand":
+        made_by = made_by.next_functions[0][0]
     for output in measured_pass.outputs:
-        if output.numel() != difference.numel():
+        if output.numel() == difference.numel():
+            got = output.detach().reshape(difference.shape)
+        elif output.grad_fn is made_by and output.numel() < difference.numel():
+            got = output.detach().expand(difference.shape)
+        else:
             continue
-        got = output.detach().reshape(difference.shape)
         target = got - sign * difference
         same = [t for t in given if t.numel() == target.numel()]
         if output.grad_fn is made_by or any(_alike(target, t, got) for t in same):

@@ -17,18 +17,23 @@ from ..measuring.torch_internals import Node
 from ..recording import GradientRecord, record
 from .bare_weights import with_bare_products
 from .batch import Batch, Loss, as_scalar, evaluate
+from .branches import in_branches
 from .graph import Path, activation_name, follow, reaches, slopes, walk
 from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms, spread_over_batch
 from .post_norm import PostNorm, post_norm
 from .recurrence import Recurrence, through_recurrences
 from .running import explained, from_reentrant_checkpoint, gradients, run
-from .slope import Slope, fit_slope
+from .slope import LIMIT, Slope, fit_slope
 from .zero_start import is_zero, zero_factors
 
 LOOP = 4
 """A layer called so often in one pass, each time on what came of the last, is a recurrence."""
 
 SMALLEST = 1e-37  # below it float32 has no digits left
+
+
+MOST_UPDATED = 1 << 24
+"""Numbers on which a copy of the optimizer makes its step."""
 
 
 class TooFewValues(Exception):
@@ -156,17 +161,23 @@ class MeasuredPass:
         return {id(p) for group in self.optimizer.param_groups for p in group["params"]}
 
     @cached_property
+    def parameter_sizes(self) -> dict[str, float]:
+        """RMS of each parameter."""
+        return dict(zip(self.record.parameters, self.record.parameter_rms[0].tolist(), strict=True))
+
+    @cached_property
     def updates(self) -> dict[str, Tensor]:
         """What a step of the optimizer adds to each parameter of it that has a gradient.
 
-        A copy of it makes the step on copies of the parameters. Empty without an optimizer, and
-        for one that has to evaluate the loss itself (L-BFGS).
+        A copy of it makes the step on copies of the parameters; of more than `MOST_UPDATED` numbers
+        on the smallest of them. Empty without an optimizer, and for one that has to evaluate the
+        loss itself (L-BFGS).
         """
         optimizer = self.optimizer
         if optimizer is None or _needs_closure(optimizer):
             return {}
-        double = copy.deepcopy(optimizer)
         flat = [p for group in optimizer.param_groups for p in group["params"]]
+        double = copy.deepcopy(optimizer, _left_out(optimizer, flat))
         twins = [p for group in double.param_groups for p in group["params"]]
         twin = {id(p): q for p, q in zip(flat, twins, strict=True)}
         named = dict(self.model.named_parameters())
@@ -174,7 +185,8 @@ class MeasuredPass:
             parameter.grad = None
         moved = []
         for name, grad in self.grads.items():
-            if grad is not None and id(named[name]) in twin:
+            other = twin.get(id(named[name]))
+            if grad is not None and other is not None and other.shape == named[name].shape:
                 twin[id(named[name])].grad = grad.detach() * self.scale
                 moved.append(name)
         double.step()
@@ -192,12 +204,20 @@ class MeasuredPass:
             for call in self.trunk
             if not math.isnan(call.grad_in) and not (call.grad_in == 0 and call in self.zero_calls)
         ]
-        slope = fit_slope(
-            [call.grad_in * math.sqrt(math.prod(call.in_shape)) for call in calls],
-            [self.places[call] for call in calls],
-            [call.in_shape for call in calls],
-            max((self.places[call] for call in self.trunk), default=0),
-        )
+        norms = [call.grad_in * math.sqrt(math.prod(call.in_shape)) for call in calls]
+        places = [self.places[call] for call in calls]
+        span = max((self.places[call] for call in self.trunk), default=0)
+        slope = fit_slope(norms, places, [call.in_shape for call in calls], span)
+        if slope.close and any(path.skip for path in self.paths.values()):
+            # a branch may be small, which tells nothing about the skip
+            inside = in_branches(self.paths, self.places, self.output_nodes)
+            shapes, apart = [call.in_shape for call in calls], [call in inside for call in calls]
+            finer = fit_slope(norms, places, shapes, span, apart)
+            slope = slope if math.isnan(finer.factor) or finer.close else finer
+            arrived = [norm for norm in norms if norm > 0]
+            if slope.close and max(arrived) < LIMIT / 4 * min(arrived):  # nothing to extrapolate
+                total = arrived[0] / arrived[-1]
+                slope = replace(slope, factor=total ** (1 / slope.span), error=0.0)
         if (self.zero_calls or self.zero_factors) and not self.cut_by_zero:  # 0 by construction
             return replace(slope, underflow=False)
         sizes = [call.grad_in for call in calls]
@@ -281,6 +301,12 @@ class MeasuredPass:
         named = dict(self.model.named_parameters())
         return zero_factors(named, self.grads, weights, self.output_nodes)
 
+    @cached_property
+    def loss_nodes(self) -> list[Node]:
+        """Nodes between the loss and the last layers on each way, those layers' own included."""
+        root = self.loss_value.grad_fn
+        return [] if root is None else list(walk(root, ends=self.ends))
+
 
 def measure(
     model: nn.Module, batch: Batch, loss: Loss, optimizer: torch.optim.Optimizer | None = None
@@ -304,7 +330,8 @@ def measure(
                 with explained("the loss of", model, batch):
                     answer = evaluate(output, batch, loss)
                 value = as_scalar(answer, loss)
-                start, scale, own_gradient = _where_to_start(output, value)
+                with explained("the backward pass of", model, batch):
+                    start, scale, own_gradient = _where_to_start(output, value)
             calls = with_bare_products(model, value.grad_fn, call_recorder.calls)
             call_recorder.armed = True
             inputs = [t for t in batch.tensors() if t.requires_grad and t.is_leaf]
@@ -373,6 +400,23 @@ def _output_gradient(outputs: list[Tensor], value: Tensor) -> float:
         return 1.0
     sizes = [rms(grad.detach()) for grad in grads if grad is not None]
     return max(sizes, default=1.0) if all(map(math.isfinite, sizes)) else math.inf
+
+
+def _left_out(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> dict[int, object]:
+    """A memo for `copy.deepcopy` that leaves the largest parameters and their state where they are.
+
+    An empty tensor stands for each. What is done to one parameter depends on no other.
+    """
+    memo: dict[int, object] = {}
+    count = 0
+    for parameter in sorted(parameters, key=Tensor.numel):
+        count += parameter.numel()
+        if count > MOST_UPDATED:
+            memo[id(parameter)] = nn.Parameter(parameter.detach().new_empty(0))
+            for value in optimizer.state.get(parameter, {}).values():
+                if isinstance(value, Tensor):
+                    memo[id(value)] = value
+    return memo
 
 
 def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:

@@ -66,7 +66,7 @@ def in_words(names: Iterable[str], described: Callable[[str], str]) -> str:
         parts.append((f"{members[0][1]} … {members[-1][1]}", f"{count}{every}"))
     said: list[str] = []
     for i, (name, what) in enumerate(parts):
-        last = i + 1 == len(parts) or parts[i + 1][1] != what
+        last = " … " in name or i + 1 == len(parts) or parts[i + 1][1] != what
         said.append(f"{name} ({what})" if what and last else name)
     return ", ".join(said)
 

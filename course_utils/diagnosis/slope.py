@@ -57,6 +57,7 @@ def fit_slope(
     places: Sequence[int] | None = None,
     groups: Sequence[Hashable] | None = None,
     span: int | None = None,
+    apart: Sequence[bool] | None = None,
 ) -> Slope:
     """log‖∂L/∂h‖ = level of the shape − place × log factor, by least squares.
 
@@ -70,6 +71,7 @@ def fit_slope(
         places: Position of each layer in the forward pass; one behind the other when None.
         groups: Shape of each layer; one for all when None.
         span: Steps over the whole depth; one less than layers when None.
+        apart: Layers that have levels of their own, however coarsely shapes are told apart.
 
     Returns:
         The slope, with factor NaN where no two gradients lie behind each other. Zeros that follow
@@ -83,9 +85,12 @@ def fit_slope(
     if len(x) < 2:
         return Slope(math.nan, math.nan, span, underflow)
     y, depth = np.log(values[keep]), round(float(x.max() - x.min()))
+    places_kept = len(set(x))
     shapes = [group for group, kept in zip(groups or [0] * len(keep), keep, strict=True) if kept]
+    sides = [side for side, kept in zip(apart or [False] * len(keep), keep, strict=True) if kept]
     coarser = [len(s) > 2 if isinstance(s, tuple) else s for s in shapes]
-    for labels in (shapes, coarser, [0] * len(shapes)):
+    for level in (shapes, coarser, [0] * len(shapes)):
+        labels = list(zip(level, sides, strict=True))
         inside = len(labels) - len(set(labels))
         if inside >= (len(y) - 1) / 2 and inside >= 1:
             break
@@ -94,6 +99,6 @@ def fit_slope(
         y[members] -= y[members].mean()
         x[members] -= x[members].mean()
     slope, error = line_slope(x, y, levels=len(set(labels)))
-    if math.isnan(error) and not math.isnan(slope):
+    if (math.isnan(error) or places_kept == 2) and not math.isnan(slope):
         span = depth  # a line through two points says nothing beyond them
     return Slope(math.exp(-slope), error, span, underflow)

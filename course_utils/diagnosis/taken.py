@@ -2,6 +2,8 @@
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -61,7 +63,7 @@ class Taker:
         """What it is called in torch's functions."""
         name = stem(self.node)
         small = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).strip("_")
-        return {"threshold": "relu", "hardtanh": "hardtanh (a clamp)"}.get(small, small)
+        return "relu" if small == "threshold" else small
 
 
 @dataclass(eq=False)
@@ -97,8 +99,7 @@ def takers(
     nodes = [node for node in above if "AccumulateGrad" not in node.name()]
     handles = [node.register_hook(_looking(node, above, arrived)) for node in nodes]
     try:
-        with warnings.catch_warnings():  # the recorder has closed its step before
-            warnings.filterwarnings("ignore", message="A backward pass reached outputs of a step")
+        with unrecorded():
             grads = gradients(value, parameters, start)
     finally:
         for handle in handles:
@@ -118,6 +119,14 @@ def takers(
                 reach = sum(int((g != 0).sum()) for g in one.received if g is not None)
                 found.append(Taker(one.node, _why(one, edge), reach, behind))
     return grads, found
+
+
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """A backward pass in here, after the recorded one, is no mistake of anybody."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A backward pass reached outputs of a step")
+        yield
 
 
 def is_zero(grad: Tensor | None) -> bool:

@@ -1,6 +1,7 @@
 """The tensors in a nest of tuples, lists, dicts and plain objects."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from types import ModuleType
 
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ def tensors_in(
     if isinstance(output, Tensor):
         if integers or output.is_floating_point() or output.is_complex():
             yield path, output
-    elif isinstance(output, dict):
+    elif isinstance(output, Mapping):
         for key, value in output.items():
             yield from tensors_in(value, f"{path}[{key}]", integers=integers)
     elif isinstance(output, nn.utils.rnn.PackedSequence):
@@ -33,7 +34,6 @@ def tensors_in(
         for key, value in zip(names, output, strict=True):
             yield from tensors_in(value, f"{path}[{key}]", integers=integers)
     elif hasattr(output, "__dict__") and not isinstance(output, type | nn.Module | ModuleType):
-        whole = hasattr(output, "__dataclass_fields__")
         for key, value in vars(output).items():
-            if whole or isinstance(value, Tensor | dict | list | tuple):
+            if is_dataclass(output) or isinstance(value, Tensor | Mapping | list | tuple):
                 yield from tensors_in(value, f"{path}[{key}]", integers=integers)

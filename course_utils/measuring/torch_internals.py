@@ -140,12 +140,6 @@ def kept(node: Node, name: str) -> Any:
     return getattr(node, f"_saved_{name}", None)
 
 
-def saved_tensor(node: Node, name: str) -> Tensor | None:
-    """A tensor that the operation kept for its backward pass; None where it kept none."""
-    value = getattr(node, f"_saved_{name}", None)
-    return value if isinstance(value, Tensor) else None
-
-
 def saved_text(node: Node, name: str) -> str:
     """A word that the operation kept, such as how a division rounds."""
     value = getattr(node, f"_saved_{name}", "")

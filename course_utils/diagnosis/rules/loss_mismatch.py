@@ -10,15 +10,18 @@ from torch.nn import functional as F
 
 from ...measuring.torch_internals import Node, kept, outputs_of
 from .. import remedies
-from ..blind_loss import blind_loss, is_log_probability
-from ..graph import PRODUCTS, stem, walk
-from ..loss_terms import Term, known_loss, signed
+from ..blind_loss import blind_loss
+from ..graph import PRODUCTS, stem
+from ..loss_terms import Term, is_log_probability, known_loss, signed
 from ..measured_pass import MeasuredPass
 from ..report import Finding
 from .rule import Case, rule
 
-COSTS = 0.05
+COSTS = 0.1
 """A floor below this share of what a constant gets is no mismatch: labels are often smoothed."""
+
+BEYOND = 0.25
+"""The same for targets that an activation cannot reach: some outliers may be cut on purpose."""
 
 _MOVES = (
     *("View", "UnsafeView", "Reshape", "ReshapeAlias", "Unsqueeze", "Squeeze", "Transpose"),
@@ -37,6 +40,21 @@ _REACH = {
     "Softplus": (0.0, math.inf),
     "Exp": (0.0, math.inf),
 }
+_PICKS = (
+    "Gather",
+    "Sum",
+    "Mean",
+    "Addmm",
+    "Mm",
+    "Sigmoid",
+    "Tanh",
+    "Relu",
+    "Softplus",
+    "Mul",
+    "Add",
+)
+"""What makes a column without asking for one, as an unsqueeze does."""
+
 _LOGS = ("LogSoftmax", "Log", "Logsumexp", "LogSigmoid", "Softplus", "Log1p", "Log2")
 _MODULES = {
     "Sigmoid": nn.Sigmoid,
@@ -72,15 +90,24 @@ class Mismatch:
     layers: tuple[str, ...] = ("(model)",)
 
 
-@rule(silences=("double_softmax", "constant_output", "zero_gradient"))
+@rule(
+    silences=(
+        *("double_softmax", "dead_output", "saturated_output", "zero_gradient"),
+        "constant_output",
+    )
+)
 def loss_mismatch(case: Case) -> Finding | None:
     """Probabilities for log-probabilities, shapes that broadcast, targets out of reach."""
     measured_pass = case.measured_pass
-    root = measured_pass.loss_value.grad_fn
-    if root is None or not bool(measured_pass.loss_value.isfinite()):
+    if not bool(measured_pass.loss_value.isfinite()):
         return None
-    found = next(_looked_for(measured_pass, list(walk(root))), None)
+    if not any(p.requires_grad for p in measured_pass.model.parameters()):
+        return None
+    found = next(_looked_for(measured_pass), None)
     if found is None:
+        over_batch = _softmax_over_the_batch(measured_pass)
+        if over_batch:
+            getattr(case, "undecided", case.notes).append(over_batch)
         return None
     return Finding(
         kind="loss_mismatch",
@@ -94,10 +121,10 @@ def loss_mismatch(case: Case) -> Finding | None:
     )
 
 
-def _looked_for(measured_pass: MeasuredPass, nodes: list[Node]) -> Iterator[Mismatch]:
+def _looked_for(measured_pass: MeasuredPass) -> Iterator[Mismatch]:
     """All mismatches, the surest first."""
     for look in (_shapes, _in_loss, _class_axis):
-        for node in nodes:
+        for node in measured_pass.loss_nodes:
             found = look(measured_pass, node)
             if found is not None:
                 yield found
@@ -106,7 +133,7 @@ def _looked_for(measured_pass: MeasuredPass, nodes: list[Node]) -> Iterator[Mism
 def _in_loss(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
     """What a known loss read."""
     name = stem(node)
-    if name == "KlDiv":
+    if name in ("Sub", "Mul"):
         return _kl(measured_pass, node)
     if name == "SoftMarginLoss":
         return _soft_margin(node)
@@ -129,7 +156,7 @@ def _nll(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
     """Something else than log-probabilities in a negative log-likelihood."""
     got, dim, target = term.got, term.dim, term.target
     assert target is not None
-    if is_log_probability(got, dim):
+    if term.of_log_probabilities():
         return None
     other = next((d for d in range(got.dim()) if d != dim and is_log_probability(got, d)), None)
     names, place = _modules_of(measured_pass, nn.LogSoftmax), _source_of(term.node)
@@ -146,14 +173,38 @@ def _nll(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
             else f"# in model.forward: log_softmax(..., dim={dim})",
             layers=_last(names),
         )
+    if place is not None and stem(place) == "LogSoftmax":
+        ran, shape = signed(kept(place, "dim")), tuple(outputs_of(place)[0].shape)
+        return Mismatch(
+            f"The log_softmax at the output runs over dim={ran} of {shape}, and the loss takes "
+            f"{got.shape[dim]} classes from another axis: the probabilities of one answer add up "
+            f"to {float(got.exp().sum(dim).min()):.3g} … {float(got.exp().sum(dim).max()):.3g} "
+            "in place of 1.",
+            f"{remedies.path(names[-1])} = nn.LogSoftmax(dim=-1)"
+            if names and shape[-1] == got.shape[dim]
+            else f"# the axis of the {got.shape[dim]} classes as dim of log_softmax",
+            layers=_last(names),
+        )
+    if place is not None and stem(place) == "LogSigmoid":
+        names = _modules_of(measured_pass, nn.LogSigmoid)
+        return Mismatch(
+            "The loss expects log-probabilities that share one probability of 1 among the "
+            f"{got.shape[dim]} classes and gets a logsigmoid of each class alone, together "
+            f"{float(got.exp().sum(dim).mean()):.3g}: no class pulls the others down, and the "
+            "loss is least where all are large.",
+            f"{remedies.path(names[-1])} = nn.LogSoftmax(dim={dim})"
+            if names and names[-1]
+            else f"# in model.forward: log_softmax(..., dim={dim}) in place of logsigmoid",
+            layers=_last(names),
+        )
     if not bool((got > 0).any()) or _log_on_the_way(measured_pass, term.node):
         return None
-    value = measured_pass.loss_value.detach()
+    value = term.returned().mean()
     share = got.sum(dim)
     if bool((got >= 0).all()) and bool(((share - 1).abs() < 1e-2).all()):
         clipped = got.clamp_min(torch.finfo(got.dtype).tiny).log()
-        options = {"ignore_index": signed(kept(term.node, "ignore_index"))}
-        honest = float(F.nll_loss(clipped, target, **options))
+        ignored = signed(kept(term.node, "ignore_index"))
+        honest = float(F.nll_loss(clipped, target, ignore_index=ignored))
         names = _modules_of(measured_pass, nn.Softmax)
         return Mismatch(
             "The loss expects log-probabilities and gets probabilities (softmax without log): "
@@ -169,54 +220,51 @@ def _nll(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
             predicted=honest,
             layers=_last(names),
         )
-    exponential = place is not None and stem(place) == "Exp"
+    name, exponential = reach(place)[2], place is not None and stem(place) == "Exp"
+    bounded = name in ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh")
+    logits = got.log() if exponential else got
+    ignored = signed(kept(term.node, "ignore_index"))
+    honest = float(F.cross_entropy(logits, target, ignore_index=ignored))
     what = "exponentials" if exponential else "raw numbers (logits)"
-    honest = float(
-        F.cross_entropy(
-            got.log() if exponential else got,
-            target,
-            ignore_index=signed(kept(term.node, "ignore_index")),
+    what = f"the output of a {name.lower()}" if bounded else what
+    holds = "no class pulls the others down" if bounded else "nothing holds it from below"
+    remedy = f"model = nn.Sequential(model, nn.LogSoftmax(dim={dim}))"
+    remedy = _runs(measured_pass, "# or F.cross_entropy in place of F.nll_loss\n" + remedy)
+    if exponential:
+        remedy = "# in model.forward: log_softmax(...) in place of exp(...)"
+    elif bounded:
+        names = _modules_of(measured_pass, _MODULES[name])
+        remedy = (
+            f"{remedies.path(names[-1])} = nn.LogSoftmax(dim={dim})"
+            if names and names[-1]
+            else f"# in model.forward: log_softmax(..., dim={dim}) in place of {name.lower()}"
         )
-    )
     return Mismatch(
         f"The loss expects log-probabilities and gets {what}, up to {float(got.max()):.3g} where "
-        "no logarithm of a probability is above 0. Nothing holds it from below: it is minus the "
-        "output of the true class, and falls without end by making all outputs larger. With "
-        f"log_softmax these outputs cost {honest:.3g}.",
-        (
-            "# in model.forward: return the logits, without exp; and then\n"
-            if exponential
-            else "# or F.cross_entropy in place of F.nll_loss\n"
-        )
-        + f"model = nn.Sequential(model, nn.LogSoftmax(dim={dim}))",
+        f"no logarithm of a probability is above 0. It is minus the output of the true class, "
+        f"{holds}, and it "
+        + ("is least where all are large" if bounded else "falls without end by making all larger")
+        + f". With log_softmax these outputs cost {honest:.3g}.",
+        remedy,
         quantity="is the loss, of log-probabilities it would be the predicted one",
         measured=float(value),
         predicted=honest,
+        layers=_last(names) if bounded else ("(model)",),
     )
 
 
 def _cross_entropy(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
-    """Logits that cannot be far apart, or a single one, or targets below 0."""
+    """Logits that cannot be far apart."""
     result = kept(node, "result")
     dim = signed(kept(node, "dim")) % max(result.dim(), 1)
     classes, source = result.shape[dim], _source_of(node)
-    if classes == 1 and _at_output(measured_pass, node):
-        return Mismatch(
-            "The softmax runs over one class, whose probability is 1 whatever the model says: the "
-            "loss is 0 for every answer and has no gradient. One output per class, or "
-            "binary_cross_entropy_with_logits for one.",
-            "# F.binary_cross_entropy_with_logits(output, target.float()), or a last layer with "
-            "one output per class",
-            quantity="is the number of classes of the loss",
-            measured=1.0,
-        )
-    if source is None or not _at_output(measured_pass, node):
+    if source is None or classes < 2 or not _at_output(measured_pass, node):
         return None
-    low, high, name, scaled = reach(source)
+    low, high, name = reach(source)
     if name == "Softmax" or not high - low < math.inf:
         return None
     floor = math.log1p((classes - 1) * math.exp(low - high))
-    if floor < 2 * COSTS * math.log(classes):
+    if floor < COSTS * math.log(classes):
         return None
     names = _modules_of(measured_pass, _MODULES.get(name, nn.Identity))
     return Mismatch(
@@ -231,6 +279,22 @@ def _cross_entropy(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
         predicted=0.0,
         layers=_last(names),
     )
+
+
+def _softmax_over_the_batch(measured_pass: MeasuredPass) -> str:
+    """A sentence on a softmax at the output that runs over the samples; empty without one."""
+    batch = {len(t) for t in measured_pass.batch.tensors() if t.dim()}
+    for output in measured_pass.outputs:
+        node = output.grad_fn
+        if output.dim() != 2 or batch != {len(output)} or len(output) < 2 or node is None:
+            continue
+        if stem(node) in ("Softmax", "LogSoftmax") and kept(node, "dim") == 0:
+            return (
+                f"the softmax at the output runs over dim=0, the {len(output)} samples of the "
+                "batch, so that each sample's answer depends on the others. If the "
+                f"{output.shape[1]} outputs of a sample are its classes, it must be dim=1."
+            )
+    return ""
 
 
 def _class_axis(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
@@ -291,8 +355,9 @@ def _binary(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
                 if (low, high) == (-1, 1)
                 else f"target = (target - {low:.3g}) / {high - low:.3g}"
             ),
-            quantity="is the loss",
-            measured=float(measured_pass.loss_value.detach()),
+            quantity="share of the targets that lie outside",
+            measured=float(((target < 0) | (target > 1)).double().mean()),
+            predicted=0.0,
         )
     if source is None:
         return None
@@ -305,15 +370,18 @@ def _binary(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
             + ("logits" if raw else f"the output of a {stem(source).lower()}")
             + f", here {float(term.got.min()):.3g} … {float(term.got.max()):.3g} by luck: outside "
             "of 0 … 1 binary_cross_entropy is not defined.",
-            "# or F.binary_cross_entropy_with_logits in place of F.binary_cross_entropy\n"
-            "model = nn.Sequential(model, nn.Sigmoid())",
+            _runs(
+                measured_pass,
+                "# or F.binary_cross_entropy_with_logits in place of F.binary_cross_entropy\n"
+                "model = nn.Sequential(model, nn.Sigmoid())",
+            ),
         )
-    low, high, name, _ = reach(source)
+    low, high, name = reach(source)
     if name in ("", "Sigmoid", "Softmax"):
         return None
     ones = float(target.double().mean())
     floor = ones * math.log1p(math.exp(-high)) + (1 - ones) * math.log1p(math.exp(low))
-    if floor < 2 * COSTS * math.log(2):
+    if floor < COSTS * math.log(2):
         return None
     names = _modules_of(measured_pass, _MODULES.get(name, nn.Identity))
     return Mismatch(
@@ -335,7 +403,7 @@ def _out_of_reach(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
         return None
     if stem(source) == "Sub":  # by hand
         source = next((after for after, _ in source.next_functions if after is not None), None)
-    low, high, name, scaled = reach(_onward(source))
+    low, high, name = reach(_onward(source))
     if not name:
         return None
     target = target.double()
@@ -345,7 +413,7 @@ def _out_of_reach(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
     if not missed > 0:
         return None
     constant = float(term.of(target - target.mean()).mean())
-    if missed < COSTS * constant:
+    if missed < BEYOND * constant:
         return None
     names = _modules_of(measured_pass, _MODULES.get(name, nn.Identity))
     reaches = f"between {low:.3g} and {high:.3g}" if high < math.inf else f"not below {low:.3g}"
@@ -371,31 +439,39 @@ def _out_of_reach(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
 
 
 def _kl(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
-    """kl_div takes log-probabilities and, unless told, probabilities as targets."""
-    got, target = kept(node, "self").detach(), kept(node, "target").detach()
-    if bool((got > 1e-3).any()):
-        return Mismatch(
-            "kl_div expects the logarithm of the model's probabilities first and gets numbers up "
-            f"to {float(got.max()):.3g}"
-            + (
-                ", probabilities"
-                if bool((got >= 0).all()) and bool(((got.sum(-1) - 1).abs() < 1e-2).all())
-                else ""
-            )
-            + ": no logarithm of a probability is above 0, and nothing holds the loss from below.",
-            "# F.kl_div(output.log_softmax(-1), target), with the logits as output; for a softmax "
-            "at the output: nn.LogSoftmax",
-            measured=float(measured_pass.loss_value.detach()),
-        )
-    if not kept(node, "log_target") and bool((target < -1e-3).any()):
-        return Mismatch(
-            f"kl_div expects probabilities as targets and gets numbers down to "
-            f"{float(target.min()):.3g}: their logarithms need log_target=True, and logits a "
-            "softmax.",
-            "# F.kl_div(log_probabilities, target, log_target=True), or target.softmax(-1)",
-            measured=float(measured_pass.loss_value.detach()),
-        )
-    return None
+    """kl_div of probabilities or logits: t ln t − p t, or with log_target e^t (t − p)."""
+    inner = next((after for after, _ in node.next_functions if after is not None), None)
+    if inner is None or not _at_output(measured_pass, node):
+        return None
+    if stem(node) == "Sub" and stem(inner) == "Mul" and node.next_functions[0][0] is None:
+        target = kept(inner, "self") if kept(inner, "other") is None else kept(inner, "other")
+        read = _onward(next((a for a, _ in inner.next_functions if a is not None), None))
+    elif stem(node) == "Mul" and stem(inner) == "Sub" and inner.next_functions[0][0] is None:
+        target = kept(node, "self") if kept(node, "other") is None else kept(node, "other")
+        read = _onward(next((a for a, _ in inner.next_functions if a is not None), None))
+    else:
+        return None
+    if not isinstance(target, Tensor) or target.dim() < 2 or read is None:
+        return None
+    if not bool((target >= 0).all()) or not bool(((target.sum(-1) - 1).abs() < 1e-2).all()):
+        return None
+    raw = any(product in read.name() for product in PRODUCTS)
+    if tuple(target.shape) != tuple(outputs_of(node)[0].shape):
+        return None
+    if not raw and reach(read)[2] not in ("Softmax", "Sigmoid", "Exp"):
+        return None
+    names = _modules_of(measured_pass, nn.Softmax)
+    return Mismatch(
+        "A Kullback–Leibler divergence expects the logarithm of the model's probabilities and gets "
+        + ("logits" if raw else f"the output of a {stem(read).lower()}, without the log")
+        + ": it is then linear in them, and no longer least where both distributions are equal.",
+        f"{remedies.path(names[-1])} = nn.LogSoftmax(dim=-1)"
+        if names and not raw
+        else _runs(measured_pass, "model = nn.Sequential(model, nn.LogSoftmax(dim=-1))")
+        if raw
+        else "# in the loss: log_softmax(logits, dim=-1) in place of probabilities",
+        layers=_last(names) if not raw else ("(model)",),
+    )
 
 
 def _soft_margin(node: Node) -> Mismatch | None:
@@ -426,12 +502,15 @@ def _shapes(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
     if len(made_by) != 2 or sum(after is not None for after in made_by) != 1:
         return None
     direct = next(after for after in made_by if after is not None)
+    named = name.endswith("Loss")
     if stem(direct) == "Expand":
-        direct = direct.next_functions[0][0]
+        direct, named = direct.next_functions[0][0] or direct, True
     output = next((o for o in measured_pass.outputs if o.grad_fn is direct), None)
-    if output is None or direct is None or output is measured_pass.loss_value:
+    if output is measured_pass.loss_value or (output is None and not named):
         return None
-    ours = tuple(output.shape)
+    if output is None and stem(direct) not in _PICKS:
+        return None
+    ours = tuple(outputs_of(direct)[0].shape) if output is None else tuple(output.shape)
     if name.endswith("Loss"):
         both = tuple(kept(node, "self").shape)
         theirs = _shape_before(kept(node, "target"))
@@ -445,7 +524,7 @@ def _shapes(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
     kind = _fit(ours, theirs, both)
     if kind is None or (kind != "pairs" and not name.endswith("Loss") and name != "Sub"):
         return None
-    value, (n, m) = float(measured_pass.loss_value.detach()), (math.prod(ours), math.prod(theirs))
+    n, m = math.prod(ours), math.prod(theirs)
     cost = _cost(measured_pass)
     if kind == "pairs":
         says = (
@@ -462,10 +541,20 @@ def _shapes(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
     return Mismatch(
         f"The loss expects output and target of one shape and gets {ours} and {theirs}, which "
         f"broadcast to {both}: {says}{cost}.",
-        _same_shape(ours, theirs, kind),
-        quantity="is the loss",
-        measured=value,
+        _runs(measured_pass, _same_shape(ours, theirs, kind), output is not None),
+        quantity="share of the compared pairs that belong together",
+        measured=1 / m if kind == "pairs" else min(n, m) / max(n, m),
+        predicted=1.0,
     )
+
+
+def _runs(measured_pass: MeasuredPass, code: str, at_output: bool = True) -> str:
+    """Code that wraps the model, as comments where its output is not what the loss reads."""
+    plain = isinstance(measured_pass.output, Tensor) and measured_pass.loss is not None
+    if plain and at_output:
+        return code
+    lines = [line for line in code.splitlines() if not line.startswith("model = ")]
+    return "\n".join(lines) or f"# around what the loss reads: {code.removeprefix('model = ')}"
 
 
 def _cost(measured_pass: MeasuredPass) -> str:
@@ -523,8 +612,8 @@ def _same_shape(ours: tuple[int, ...], theirs: tuple[int, ...], kind: str) -> st
 # ------------------------------------------------------------------ the graph
 
 
-def reach(node: Node | None) -> tuple[float, float, str, bool]:
-    """Between which numbers an activation at this node lies: low, high, its name, if scaled.
+def reach(node: Node | None) -> tuple[float, float, str]:
+    """Between which numbers an activation at this node lies: low, high, its name.
 
     The name is "" where there is none.
     """
@@ -536,7 +625,7 @@ def reach(node: Node | None) -> tuple[float, float, str, bool]:
             if name == "Hardtanh":
                 low, high = float(kept(node, "min_val")), float(kept(node, "max_val"))
             ends = sorted((low * factor, high * factor))
-            return ends[0], ends[1], name, factor != 1
+            return ends[0], ends[1], name
         if name == "Neg":
             factor = -factor
         elif name in ("Mul", "Div"):
@@ -549,7 +638,7 @@ def reach(node: Node | None) -> tuple[float, float, str, bool]:
         node = node.next_functions[0][0] or (
             node.next_functions[1][0] if len(node.next_functions) > 1 else None
         )
-    return -math.inf, math.inf, "", False
+    return -math.inf, math.inf, ""
 
 
 def _constant(node: Node) -> float | None:

@@ -7,10 +7,10 @@ from torch import nn
 
 from .. import remedies
 from ..measured_pass import MeasuredPass
-from ..nonfinite import NonFiniteSource, Origin, trace_nonfinite
-from ..nonfinite_causes import reason
+from ..nonfinite import NonFiniteSource, Origin, finite, trace_nonfinite
 from ..report import Finding
 from ..slope import Slope, fit_slope
+from ..why_nonfinite import reason
 from .rule import EVERYTHING, Case, rule
 
 _TRIES = 3
@@ -35,8 +35,8 @@ def non_finite(case: Case) -> list[Finding]:
             measured_pass.model, measured_pass.batch, measured_pass.loss
         )
     if origin is None:
-        if where is None and not bad_loss:
-            return []  # the graph is cut, and nothing in it is broken
+        if not bad_loss and (where is None or where.pass_name == "backward"):
+            return []  # the graph is cut, or only the gradient at its own scale overflows
         layer, pass_name, _ = where or ("(loss)", "forward", 0)
         origin = Origin(NonFiniteSource(layer, pass_name, "unknown", "NaN or Inf"))
     source, found = origin.source, reason(origin)
@@ -69,15 +69,14 @@ def _gradient_lost(measured_pass: MeasuredPass) -> bool:
     """Whether no parameter got a gradient, or one got one that is not finite.
 
     No gradient at all is what is left where ∂L/∂(output) was not finite, and also where the graph
-    is cut, which the trace then tells apart. Sums see a NaN or Inf in one pass over the numbers.
+    is cut, which the trace then tells apart.
     """
     if not measured_pass.loss_value.requires_grad:
         return False
     grads = [grad for grad in measured_pass.grads.values() if grad is not None]
     if not grads:
         return any(p.requires_grad for p in measured_pass.model.parameters())
-    suspects = [grad for grad in grads if not bool(grad.sum().isfinite())]
-    return any(not bool(grad.isfinite().all()) for grad in suspects)
+    return not all(finite(grad) for grad in grads)
 
 
 def _gradients_finite(measured_pass: MeasuredPass) -> bool:

@@ -20,6 +20,10 @@ AGREES = 0.25
 """Where measured and predicted differ by more, the finding says that it is not explained."""
 
 
+SURELY_WITHIN = LIMIT / math.sqrt(10)
+"""Where layers differ by no more, the gradient arrives whatever line is put through them."""
+
+
 class Explanation(NamedTuple):
     """Why a gradient vanishes or explodes.
 
@@ -41,7 +45,7 @@ def over_depth(case: Case) -> Finding | None:
     """A gradient that the depth multiplies by more than 100×, or divides by it."""
     measured_pass = case.measured_pass
     slope = measured_pass.depth_slope
-    if slope.close:
+    if slope.close and not _arrives_everywhere(measured_pass):
         case.undecided.append(
             "over the depth the gradient changes by a factor of "
             f"{math.exp(slope.log_total):.3g}, and the limit of {LIMIT:.0f}× lies within two "
@@ -70,6 +74,17 @@ def over_depth(case: Case) -> Finding | None:
         remedy=why.remedy,
         notebook=remedies.CHAPTERS[why.chapter],
     )
+
+
+def _arrives_everywhere(measured_pass: MeasuredPass) -> bool:
+    """Whether no layer gets far less than another: where branches scatter, no line is needed."""
+    zero = measured_pass.zero_calls  # 0 on purpose
+    sizes = [
+        call.grad_in
+        for call in measured_pass.trunk
+        if not math.isnan(call.grad_in) and (call.grad_in > 0 or call not in zero)
+    ]
+    return bool(sizes) and max(sizes) <= SURELY_WITHIN * min(sizes)
 
 
 def _lowest(measured_pass: MeasuredPass) -> str:
@@ -246,10 +261,10 @@ def _post_norm(measured_pass: MeasuredPass, slope: Slope) -> Explanation | None:
         return None
     cause = (
         f"{len(stack.factors)} blocks have their norm behind the addition (post-norm): "
-        "LayerNorm(x + f(x)) divides by √(1 + a²) on the way back, a being how large the branch "
-        f"is beside x, {stack.branch:.2g} here, so that the skips alone leave "
-        f"10^{math.log10(stack.through):.1f} of the gradient, and the branches do not give it "
-        "back. Long first steps make branches large; a warm-up of the learning rate prevents it."
+        "LayerNorm(x + f(x)) divides by √(1 + a²) on the way back, f being a times as large as x, "
+        f"a = {stack.branch:.2g}. The skips alone leave 10^{math.log10(stack.through):.1f} of the "
+        "gradient, and the branches do not give it back. Long first steps make branches large; a "
+        "warm-up prevents it."
     )
     layers = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
     stock = any(isinstance(module, layers) for module in measured_pass.model.modules())

@@ -21,8 +21,9 @@ def through_time(case: Case) -> list[Finding]:
                 f"{math.exp(one.slope.log_total):.3g}, most of it in one half of them. Measure "
                 "again with a sequence twice as long."
             )
-        elif not math.isnan(one.shrinking):
-            case.notes.append(_converges(one))
+    arrived = [one for one in recurrences if not math.isnan(one.shrinking)]
+    if arrived:
+        case.notes.append(_converges(arrived))
     return [
         _finding(one, one.verdict)
         for one in recurrences
@@ -30,14 +31,15 @@ def through_time(case: Case) -> list[Finding]:
     ]
 
 
-def _converges(one: Recurrence) -> str:
-    """A remark on a loop that vanishes because it has arrived."""
+def _converges(loops: list[Recurrence]) -> str:
+    """A remark on loops that vanish because they have arrived."""
+    one, names = loops[0], ", ".join(loop.name for loop in loops)
     return (
-        f"{one.name} runs {one.steps} times in a row and its states converge: successive ones "
-        f"differ {one.shrinking:.3g} times as much at each iteration, and where they end depends "
-        "on the input. That is a contraction, as a fixed point needs (deep equilibrium, unrolled "
-        f"solver), so it is no fault that the gradient fades by {one.slope.factor:.3g} per "
-        "iteration. If the first steps have to be remembered, it is vanishing."
+        f"in the loop of {one.steps} iterations over {names} the states converge: successive ones "
+        f"differ {one.shrinking:.3g} times as much each time, and where they end depends on the "
+        "input. That is the contraction which a fixed point needs (deep equilibrium, unrolled "
+        f"solver), and that the gradient fades by {one.slope.factor:.3g} per iteration is part of "
+        "it. Only if the first steps have to be remembered is it vanishing."
     )
 
 

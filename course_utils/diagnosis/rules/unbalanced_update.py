@@ -1,6 +1,7 @@
 """One learning rate for all layers: whether their updates fit together."""
 
 import math
+from collections import Counter
 
 import torch
 from torch import Tensor, nn
@@ -14,18 +15,23 @@ from .rule import Case, rule
 
 
 def update_ratios(measured_pass: MeasuredPass) -> dict[str, float]:
-    """‖Δθ‖/‖θ‖ of every linear and convolutional weight, or ‖∂L/∂θ‖/‖θ‖ without an optimizer.
+    """‖Δθ‖/‖θ‖ of linear and convolutional weights; ‖∂L/∂θ‖/‖θ‖ without an optimizer.
 
-    With one, a copy of it makes one step on copies of the parameters.
+    Of those whose shape another one has. With an optimizer, a copy of it makes one step on copies
+    of the parameters.
     """
     model, grads = measured_pass.model, measured_pass.grads
     kinds = (nn.Linear, *CONVOLUTIONS)
     weights = {id(m.weight) for m in model.modules() if isinstance(m, kinds)}
     named = dict(model.named_parameters())
     changes = measured_pass.updates or {n: grad for n, grad in grads.items() if grad is not None}
-    chosen = [name for name in changes if id(named[name]) in weights]
-    sizes = {name: rms(named[name].detach()) for name in chosen}
-    return {n: rms(changes[n].detach()) / size for n, size in sizes.items() if size > 0}
+    shapes = Counter(named[name].shape for name in changes if id(named[name]) in weights)
+    sizes = measured_pass.parameter_sizes
+    return {
+        name: rms(change.detach()) / sizes[name]
+        for name, change in changes.items()
+        if id(named[name]) in weights and shapes[named[name].shape] > 1 and sizes[name] > 0
+    }
 
 
 @rule()
@@ -40,7 +46,7 @@ def unbalanced_update(case: Case) -> Finding | None:
         return None
     measured_pass = case.measured_pass
     ratios = {n: r for n, r in update_ratios(measured_pass).items() if 0 < r < math.inf}
-    named = dict(measured_pass.model.named_parameters())
+    named, sizes = dict(measured_pass.model.named_parameters()), measured_pass.parameter_sizes
     groups: dict[tuple, list[str]] = {}
     for name in ratios:
         groups.setdefault(tuple(named[name].shape), []).append(name)
@@ -49,7 +55,7 @@ def unbalanced_update(case: Case) -> Finding | None:
         low = min(names, key=lambda name: ratios[name])
         high = max(names, key=lambda name: ratios[name])
         spread = ratios[high] / ratios[low]
-        scales = rms(named[low].detach()) / rms(named[high].detach())
+        scales = sizes[low] / sizes[high]
         if _just_left_zero(named[high], measured_pass.grads[high]):
             continue
         if spread > LIMIT and max(scales, 1.0) ** 2 >= spread**0.5:
@@ -58,16 +64,15 @@ def unbalanced_update(case: Case) -> Finding | None:
         return None
     spread, low, high = max(pairs)
     what = "update" if measured_pass.updates else "gradient"
-    sizes = rms(named[low].detach()), rms(named[high].detach())
     return Finding(
         kind="unbalanced_update",
         layers=(low, high),
         quantity=f"ratio of the largest to the smallest relative {what} among layers of one shape",
         measured=spread,
         predicted=1.0,
-        cause=f"Relative to its weights, {high} (RMS {sizes[1]:.2g}) gets {spread:.3g} times the "
-        f"{what} of {low} (RMS {sizes[0]:.2g}): no learning rate fits both. Among layers of the "
-        "same shape that comes from weights of different scale.",
+        cause=f"Relative to its weights, {high} (RMS {sizes[high]:.2g}) gets {spread:.3g} times "
+        f"the {what} of {low} (RMS {sizes[low]:.2g}): no learning rate fits both. Among layers of "
+        "the same shape that comes from weights of different scale.",
         remedy=remedies.kaiming("relu")
         + "\n# or a learning rate per layer, in optimizer.param_groups",
         notebook=remedies.CHAPTERS[5],

@@ -11,7 +11,7 @@ from ...measuring import torch_internals
 from ...measuring.torch_internals import saved_tensor
 from .. import remedies
 from ..batch import loss_of
-from ..graph import follow, stem, walk
+from ..graph import LARGEST_SLOPE, activation_name, follow, stem, walk
 from ..layer_calls import rms
 from ..measured_pass import SMALLEST, MeasuredPass
 from ..report import Finding
@@ -22,9 +22,15 @@ _FEW = 8
 """Entries that can all lie in the flat part of a clamp by chance."""
 
 
-@rule(
-    silences=("through_time", "over_depth", "small_batch_explodes", "shattered", "constant_output")
-)
+_PERHAPS = ("clamp", "product", "single", "other")
+"""What takes a gradient on this batch and need not on another."""
+
+
+_OVER_DEPTH = ("through_time", "over_depth", "small_batch_explodes", "shattered")
+"""Rules that read an exact 0 as underflow."""
+
+
+@rule(silences=("constant_output",))
 def zero_gradient(case: Case) -> list[Finding] | None:
     """Parameters that the loss depends on and that it gives exactly 0."""
     measured_pass = case.measured_pass
@@ -41,25 +47,50 @@ def zero_gradient(case: Case) -> list[Finding] | None:
     real = dict(zip(parameters, own, strict=True))
     weights = [n for n, p in parameters.items() if p.dim() > 1] or list(parameters)
     nothing = all(is_zero(real[name]) for name in weights)
-    done = nothing and _at_its_least(measured_pass, found)
+    done = nothing and _at_its_least(measured_pass)
+    waiting: dict[Taker, list[str]] = {}
+    in_loss, output = True, set(measured_pass.output_nodes)
     groups: dict[tuple[str, str], tuple[list[str], list[Taker]]] = {}
     for name, parameter in parameters.items():
         ways = [taker for taker in found if id(parameter) in taker.parameters]
         if real[name] is None or not ways or not is_zero(real[name]):
             continue
+        in_loss &= not any(taker.node in output for taker in ways)
         sick = [_sick(case, taker, nothing, done) for taker in ways]
+        if not any(sick) and not done and ways[0].why in _PERHAPS:
+            waiting.setdefault(ways[0], []).append(name)
         if all(sick):
             names, nodes = groups.setdefault((ways[0].why, ways[0].operation), ([], []))
             names.append(name)
             nodes += [taker for taker in ways if taker not in nodes]
+    inside = any(call.grad_in == 0 for call in measured_pass.trunk)
+    if (nothing and groups) or (inside and (groups or (in_loss and _all_lost(measured_pass)))):
+        case.silenced.update(_OVER_DEPTH)
     if not groups and done:
         case.notes.append(
             f"the loss is {float(value.detach()):.3g} and its gradient is exactly 0 on this "
             "batch: it is at its least here, and other outputs have a larger loss."
         )
+    if not groups:
+        case.notes += [_note(measured_pass, taker, names) for taker, names in waiting.items()][:3]
     return [
         _finding(measured_pass, names, nodes, len(parameters)) for names, nodes in groups.values()
     ]
+
+
+def _all_lost(measured_pass: MeasuredPass) -> bool:
+    """Whether nothing at all arrives behind some layer, which would count as vanishing."""
+    return measured_pass.depth_slope.factor == 0
+
+
+def _note(measured_pass: MeasuredPass, taker: Taker, names: list[str]) -> str:
+    """On parameters that another batch may well give a gradient."""
+    what = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return (
+        f"exactly 0 arrives at {what} on this batch: {taker.operation} "
+        f"({_where(measured_pass, taker)}) hands on nothing toward "
+        f"{'it' if len(names) == 1 else 'them'}. If that is not meant, measure on another batch."
+    )
 
 
 def _sick(case: Case, taker: Taker, nothing: bool, done: bool) -> bool:
@@ -73,8 +104,10 @@ def _sick(case: Case, taker: Taker, nothing: bool, done: bool) -> bool:
     if taker.why == "stuck":
         return not _all_zero(measured_pass.model)
     if taker.why == "clamp":
-        if nothing:
-            return not done and not _faded(measured_pass, taker)
+        if _said_by_saturated(measured_pass, taker):
+            return False
+        if nothing and not inside:
+            return not done
         chance = taker.reach < _FEW and not _on_a_parameter(taker)
         return inside and not chance and not _faded(measured_pass, taker)
     if taker.why == "product":
@@ -93,6 +126,12 @@ def _on_a_parameter(taker: Taker) -> bool:
     return sum("AccumulateGrad" in node.name() for node in below) == 1 and len(below) <= 4
 
 
+def _said_by_saturated(measured_pass: MeasuredPass, taker: Taker) -> bool:
+    """Whether it is an activation between layers that counts as saturated."""
+    between = any(node is taker.node for _, node in measured_pass.activations)
+    return between and activation_name(taker.node) in LARGEST_SLOPE
+
+
 def _faded(measured_pass: MeasuredPass, taker: Taker) -> bool:
     """Whether it reads 0 because the signal is below the smallest numbers: that is vanishing."""
     record = measured_pass.record
@@ -108,7 +147,7 @@ def _drops_all(model: nn.Module) -> bool:
 # ------------------------------------------------- is the loss at its least?
 
 
-def _at_its_least(measured_pass: MeasuredPass, found: list[Taker]) -> bool:
+def _at_its_least(measured_pass: MeasuredPass) -> bool:
     """Whether other outputs have a larger loss, so that nothing is left to learn.
 
     Asked of the outputs in another order, of their negatives, and of small steps to either side:
@@ -230,6 +269,7 @@ def _said(measured_pass: MeasuredPass, taker: Taker) -> str:
 def _range(taker: Taker) -> str:
     """Of a clamp: its bounds, and where its input lies."""
     read = saved_tensor(taker.node, "self")
+    read = None if read is None else read.detach()
     low, high = _bounds(taker)
     bounds = [f"below {low:.3g}"] if low > -math.inf else []
     bounds += [f"above {high:.3g}"] if high < math.inf else []
@@ -257,11 +297,12 @@ def _remedy(measured_pass: MeasuredPass, names: list[str], taker: Taker) -> str:
     """What gives these parameters a gradient."""
     name = taker.operation
     if taker.why == "step":
+        function = "torch.floor" if name == "div" else f"torch.{name}"
+        where = _where(measured_pass, taker).replace("in forward", "in model.forward")
         return (
+            f"# {where}: straight_through({function}, z) in place of {function}(z)\n"
             "def straight_through(function, z):  # its values forward, slope 1 backward\n"
-            "    return z + (function(z) - z).detach()\n\n"
-            f"# {_where(measured_pass, taker)}: straight_through(torch.{name}, z) in place of "
-            f"torch.{name}(z)"
+            "    return z + (function(z) - z).detach()"
         )
     if taker.why == "clamp":
         return _into_reach(measured_pass, names, taker)

@@ -12,19 +12,17 @@ def zero_start(case: Case) -> None:
     if not case.well_so_far or not measured_pass.own_gradient or not measured_pass.zero_factors:
         return
     names, waiting = measured_pass.zero_factors, _waiting(measured_pass)
-    what = f"{names[0]} starts at zero"
+    what = f"the factor {names[0]} starts at zero"
     if len(names) > 1:
-        what = f"{names[0]} … {names[-1]} ({len(names)} of them) start at zero"
+        what = f"{len(names)} factors start at zero, {names[0]} … {names[-1]}"
     until = ""
     if waiting:
-        until = (
-            f", and exactly 0 arrives at {len(waiting)} parameters behind which that factor stands "
-            f"({waiting[0]}{', …' if len(waiting) > 1 else ''}) until then"
-        )
+        others = f" and {len(waiting) - 1} more parameters" if len(waiting) > 1 else ""
+        until = f", and until then {waiting[0]}{others} before it get exactly 0"
     case.notes.append(
-        f"{what}, which is usual at the end of a branch and at an output: the gradient there is "
-        f"not 0, so the first step moves it{until}. Nothing has to be changed; measure again "
-        "after some steps to judge the layers before it."
+        f"{what}, as is usual at the end of a branch and at an output. The gradient there is not "
+        f"0, so the first step moves it{until}. Nothing has to be changed; measure again after "
+        "some steps to judge what stands before."
     )
 
 
