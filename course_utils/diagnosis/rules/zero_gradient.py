@@ -64,7 +64,8 @@ def zero_gradient(case: Case) -> list[Finding] | None:
             names.append(name)
             nodes += [taker for taker in ways if taker not in nodes]
     inside = any(call.grad_in == 0 for call in measured_pass.trunk)
-    if (nothing and groups) or (inside and (groups or (in_loss and _all_lost(measured_pass)))):
+    lost = in_loss and _all_lost(measured_pass) and not measured_pass.cut_by_zero
+    if (nothing and groups) or (inside and (groups or lost)):
         case.silenced.update(_OVER_DEPTH)
     if not groups and done:
         case.notes.append(
@@ -79,8 +80,9 @@ def zero_gradient(case: Case) -> list[Finding] | None:
 
 
 def _all_lost(measured_pass: MeasuredPass) -> bool:
-    """Whether nothing at all arrives behind some layer, which would count as vanishing."""
-    return measured_pass.depth_slope.factor == 0
+    """Whether some layer takes all, which would count as vanishing; not where it underflows."""
+    faded = bool((measured_pass.record.output_rms[0] < 1e-30).any())
+    return measured_pass.depth_slope.factor == 0 and not faded
 
 
 def _note(measured_pass: MeasuredPass, taker: Taker, names: list[str]) -> str:
