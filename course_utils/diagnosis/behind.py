@@ -22,6 +22,9 @@ _EDGE = 0.05  # where a slope falls below this share of the largest, as in rules
 _MANY = 0.25
 """Share of wrong answers among the sure ones: of two classes, chance has ½, a fit far less."""
 
+_HELD = 0.9
+"""Share of the wrong answers through which nothing passes; the rest were at the edge by chance."""
+
 _MIDDLE = {"sigmoid": 0.5, "tanh": 0.0, "hardsigmoid": 0.5}
 _EDGES = {  # distance from the middle at which the slope is _EDGE of the largest
     "sigmoid": math.sqrt(0.25 - _EDGE / 4),
@@ -128,12 +131,18 @@ def stuck(measured_pass: MeasuredPass, behind: Behind) -> Stuck | None:
     """
     value = _value(behind)
     flat = None if value is None else _flat(behind, value)
-    if value is None or flat is None or float(flat.double().mean()) < _EDGE:
+    if value is None or flat is None or not _many(flat):
         return None
     try:
         return _ask(measured_pass, behind, value, flat)
     except Exception:  # a loss of strangers, on outputs it was not made for
         return None
+
+
+def _many(flat: Tensor) -> bool:
+    """Whether more than half of the units are flat, or more than half of the values of one."""
+    mean = flat.double().mean() if flat.dim() < 2 else flat.flatten(0, -2).double().mean(0).amax()
+    return float(mean) > 0.5
 
 
 def _ask(measured_pass: MeasuredPass, behind: Behind, value: Tensor, flat: Tensor) -> Stuck | None:
@@ -154,6 +163,9 @@ def _ask(measured_pass: MeasuredPass, behind: Behind, value: Tensor, flat: Tenso
             continue
         at_middle, free = _loss_with(measured_pass, behind, value, units & wrong, middle)
         passes = rms(now[units]) / rms(free[units]) if bool(free[units].any()) else math.inf
+        held = now[units & wrong].abs() < _EDGE * free[units & wrong].abs()
+        if float(held.double().mean()) > _HELD:  # all but a few that count for nearly all
+            passes = min(passes, rms(now[units & wrong][held]) / rms(free[units & wrong][held]))
         if passes < _EDGE and at_middle < here:
             shares = [float(mask.double().mean()) for mask in (flat, wrong)]
             return Stuck(behind, shares[0], shares[1], passes, here, at_middle)

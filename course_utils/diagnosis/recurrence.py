@@ -107,11 +107,25 @@ def through_recurrences(
             if one.input is not None and one.cotangents
             if one.input.shape[_time_axis(one)] >= LEAST_STEPS
         ]
+        if len(plain) == 2 and both and _one_of_two_arrives(both):
+            continue
         if len(plain) == 2 and both:
             both = [max(both, key=lambda one: abs(one.slope.log_total))]
             both[0] = replace(both[0], said=f"{both[0].said} That is the worse of two directions.")
         measured += both
     return measured + [_loop(steps, paths) for steps in loops.values()], unseen
+
+
+def _one_of_two_arrives(both: Sequence[Recurrence]) -> bool:
+    """Whether the two directions together bring every step within the limit.
+
+    One fades from the last step to the first and the other from the first to the last, so least
+    arrives where they meet: with totals of e^−a and e^−b that is e^(−ab/(a + b)).
+    """
+    if len(both) != 2 or any(one.verdict != "vanishing" or not one.slope.factor for one in both):
+        return False
+    a, b = (-one.slope.log_total for one in both)
+    return a * b / (a + b) <= math.log(LIMIT)
 
 
 def _time_axis(call: LayerCall) -> int:
