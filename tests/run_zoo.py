@@ -20,7 +20,7 @@ from torch.nn import functional as F
 import course_utils as cu
 
 DIGITS = cu.load_digits()
-OF_THE_LOSS = ("losses", "grad_rms", "parameter_grad_rms")
+OF_THE_LOSS = ("losses", "grad_rms", "parameter_grad_rms", "total_grad_norm")
 
 
 @dataclass
@@ -402,7 +402,7 @@ def rate_too_large(draw: Draw) -> Trained:
         accumulate=1,
         noise=0.1,
     )
-    either = {"diverged", "non_finite"}
+    either = {"diverged", "non_finite", "dying"}
     return trained("rate_too_large", draw, plan, set(), AFTER_DIVERGENCE, (0, 40), either)
 
 

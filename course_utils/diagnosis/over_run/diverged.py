@@ -92,7 +92,7 @@ def _above_the_start(found: Course) -> int | None:
         logs = np.log(found.values)
         scatter = 1.48 * float(np.median(np.abs(np.diff(logs)))) / math.sqrt(2)
         rise = math.log(last) - math.log(low)
-        if not rise > max(math.log(UP), 3 * scatter):
+        if not rise > max(math.log(UP), 2.5 * scatter):
             return None
         limit = low * math.sqrt(UP)
     elif not last - low > max((UP - 1) * abs(low), 5 * found.scatter):
@@ -104,13 +104,14 @@ def _above_the_start(found: Course) -> int | None:
 
 def _lost_again(found: Course) -> int | None:
     """Place where the loss left its best level, if it ends over half-way back to the first."""
+    start = int(found.smooth.argmin())
     if not found.learned or len(found.values) < 20:
         return None
     half = found.best + 0.5 * found.progress
-    tail = found.values[-max(3, len(found.values) // 10) :]
-    if not (found.last > half and np.quantile(tail, 0.25) > half):
+    good = found.values[max(0, start - WINDOW // 2) : start + 3]
+    tail = found.values[-max(5, len(found.values) // 10) :]
+    if not (found.last > half and np.quantile(tail, 0.25) > max(half, np.quantile(good, 0.9))):
         return None
-    start = int(found.smooth.argmin())
     return start + _since(found.smooth[start:] > found.best + 0.2 * found.progress)
 
 

@@ -98,12 +98,15 @@ def _all_at_the_end(run: Run, stuck: np.ndarray, moving: np.ndarray) -> np.ndarr
     """Parameters that stand still to the end, after updates at the edge of rounding."""
     none = np.zeros(stuck.shape[1], dtype=bool)
     still = np.asarray(stuck.any(1) & ~moving.any(1))
+    rates = run.array(run.record.lr)
     last = np.flatnonzero(moving.any(1))
     if not len(last):  # never moved: whatever the rate was, a step changed nothing
-        return np.asarray(stuck.sum(0) >= FEWEST)
+        return np.asarray(stuck.sum(0) >= FEWEST) & (rates != 0).any()
     count = run.rows - 1 - int(last[-1])
     if not still[-1] or count < max(FEWEST // 2, run.rows // 10):
         return none
+    if np.isfinite(rates[-1]):
+        return stuck[-1] if rates[-1] > 0 else none
     before = run.moved[max(0, int(last[-1]) - 4) : int(last[-1]) + 1]
     with np.errstate(invalid="ignore"):
         sizes = before[before > 0]
