@@ -178,7 +178,7 @@ def decide(draw: Draw, plan: Plan) -> Plan:
         "accumulate": draw.one(1, 1, 1, 1, 2),
         "batch": round(math.exp(draw.real(math.log(4), math.log(64)))),
         "noise": draw.one(0.0, 0.0, 0.1, 0.3),
-        "steps": draw.whole(60, 120),
+        "steps": draw.whole(50, 90),
     }
     given = {name: getattr(plan, name) for name in drawn if getattr(plan, name) is not None}
     chosen = drawn | given
@@ -424,7 +424,7 @@ def adam_too_large(draw: Draw) -> Trained:
 
 def rate_jumps(draw: Draw) -> Trained:
     """A schedule that jumps to a far larger rate in the middle."""
-    steps = draw.whole(90, 140)
+    steps = draw.whole(80, 100)
     at = draw.whole(40, 60)
     plan = Plan(
         task=draw.one("blobs", "digits"),
@@ -455,7 +455,7 @@ def wrong_sign(draw: Draw) -> Trained:
     plan = Plan(
         task=draw.one("sines", "blobs", "digits"),
         event=event,
-        steps=draw.whole(120, 160),
+        steps=draw.whole(100, 130),
         optimizer=draw.one("sgd", "adam"),
         schedule="constant",
         batch=32,
@@ -478,7 +478,7 @@ def negative_decay(draw: Draw) -> Trained:
             block.linear.weight.mul_(by)
             block.linear.bias.mul_(by)
 
-    plan = Plan(event=event, norm=draw.one("batch", "layer"), steps=draw.whole(90, 140), skip=False)
+    plan = Plan(event=event, norm=draw.one("batch", "layer"), steps=draw.whole(80, 100), skip=False)
     may = {"frozen_early", "stopped", "update_lost"}
     return trained("negative_decay", draw, plan, {"growing_output"}, may)
 
@@ -491,7 +491,7 @@ def drifting_logits(draw: Draw) -> Trained:
     def event(i: int, net: nn.Module, _: object) -> None:
         net.head.bias.add_(by**i * (by - 1))
 
-    plan = Plan(event=event, task=draw.one("blobs", "digits"), steps=draw.whole(100, 140))
+    plan = Plan(event=event, task=draw.one("blobs", "digits"), steps=draw.whole(80, 100))
     return trained("drifting_logits", draw, plan, {"growing_output"}, {"update_lost"})
 
 
@@ -503,7 +503,7 @@ def growing_unseen(draw: Draw) -> Trained:
     def event(i: int, net: nn.Module, _: object) -> None:
         net.blocks[-1].linear.weight.mul_(by)
 
-    plan = Plan(event=event, norm="layer", steps=draw.whole(90, 140), skip=False, loss_given=False)
+    plan = Plan(event=event, norm="layer", steps=draw.whole(80, 100), skip=False, loss_given=False)
     may = {"frozen_early", "stopped", "update_lost"}
     return trained("growing_unseen", draw, plan, {"growing_output"}, may)
 
@@ -518,7 +518,7 @@ def pushed_below_zero(draw: Draw) -> Trained:
         if i == at:
             net.blocks[which].linear.bias.sub_(30.0)
 
-    plan = Plan(event=event, activation="relu", norm="none", skip=False, steps=draw.whole(80, 120))
+    plan = Plan(event=event, activation="relu", norm="none", skip=False, steps=draw.whole(75, 100))
     may = {"diverged", "stopped", "spike"}
     return trained("pushed_below_zero", draw, plan, {"dying"}, may, (at - 3, at + 6))
 
@@ -544,7 +544,7 @@ def costly_activations(draw: Draw) -> Trained:
         dropout=0.0,
         batch=32,
         clip=False,
-        steps=draw.whole(120, 160),
+        steps=draw.whole(100, 130),
         noise=0.0,
     )
     return trained("costly_activations", draw, plan, {"dying"}, {"stopped", "spike"})
@@ -567,7 +567,7 @@ def sixteen_bits(draw: Draw) -> Trained:
 
 def sixteen_bits_decayed(draw: Draw) -> Trained:
     """Weights in bfloat16, and a rate that falls until nothing moves."""
-    steps = draw.whole(100, 140)
+    steps = draw.whole(80, 100)
     plan = Plan(
         dtype=torch.bfloat16,
         optimizer=draw.one("sgd", "momentum"),
@@ -582,7 +582,7 @@ def sixteen_bits_decayed(draw: Draw) -> Trained:
 
 def decayed_below_rounding(draw: Draw) -> Trained:
     """A rate that falls by a factor in each step until float32 does not see it."""
-    steps = draw.whole(100, 140)
+    steps = draw.whole(80, 100)
     plan = Plan(
         optimizer=draw.one("sgd", "adam"),
         norm="none",
@@ -599,7 +599,7 @@ def outlier(draw: Draw) -> Trained:
     at = draw.whole(20, 50)
 
     def spoil(i: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        return (x * 1000 if i == at else x), y
+        return (x * 1000, y.roll(1, 0)) if i == at else (x, y)
 
     plan = Plan(
         spoil=spoil,
@@ -607,7 +607,7 @@ def outlier(draw: Draw) -> Trained:
         norm="none",
         optimizer=draw.one("adam", "adamw", "sgd"),
         clip=True,
-        steps=draw.whole(80, 120),
+        steps=draw.whole(75, 100),
         dropout=0.0,
     )
     may = {"diverged", "dying", "stopped"}
@@ -625,7 +625,7 @@ def one_long_step(draw: Draw) -> Trained:
         optimizer=draw.one("adam", "momentum"),
         clip=False,
         lr=2,
-        steps=draw.whole(100, 140),
+        steps=draw.whole(80, 100),
         batch=32,
         noise=0.0,
         dropout=0.0,
@@ -641,14 +641,14 @@ def weighted_wrongly(draw: Draw) -> Trained:
     def loss(i: int, net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return usual_loss(net(x), y) * (1000.0 if i == at else 1.0)
 
-    plan = Plan(loss=loss, clip=True, steps=draw.whole(80, 120), batch=32, noise=0.1)
+    plan = Plan(loss=loss, clip=True, steps=draw.whole(75, 100), batch=32, noise=0.1)
     may = {"diverged"}
     return trained("weighted_wrongly", draw, plan, {"spike"}, may, (at, at))
 
 
 def schedule_over(draw: Draw) -> Trained:
     """The schedule ends at 0 before the run does."""
-    steps = draw.whole(80, 140)
+    steps = draw.whole(75, 100)
     at = draw.whole(30, 60)
     plan = Plan(steps=steps, rate=lambda i: max(0.0, 1 - i / at))
     return trained("schedule_over", draw, plan, {"stopped"}, set(), (at, at))
@@ -665,7 +665,7 @@ def layer_frozen(draw: Draw) -> Trained:
         elif i >= at:
             net.blocks[0].linear.requires_grad_(False)
 
-    plan = Plan(event=event, steps=draw.whole(80, 120))
+    plan = Plan(event=event, steps=draw.whole(75, 100))
     return trained("layer_frozen", draw, plan, {"stopped"}, set(), (at, at))
 
 
@@ -676,7 +676,7 @@ def cut_off(draw: Draw) -> Trained:
     def event(i: int, net: nn.Module, _: object) -> None:
         net.cut = 1 if i >= at else 0
 
-    plan = Plan(event=event, steps=draw.whole(80, 120))
+    plan = Plan(event=event, steps=draw.whole(75, 100))
     return trained("cut_off", draw, plan, {"stopped"}, set(), (at, at))
 
 
@@ -698,7 +698,7 @@ def saturating(draw: Draw) -> Trained:
         depth=draw.whole(2, 3),
         optimizer=draw.one("sgd", "momentum"),
         decay=0.0,
-        steps=draw.whole(90, 130),
+        steps=draw.whole(80, 100),
         schedule="constant",
         clip=False,
     )
@@ -721,7 +721,7 @@ def fifty_norms(draw: Draw) -> Trained:
         schedule="constant",
         accumulate=1,
         batch=64,
-        steps=60,
+        steps=45,
         dropout=0.0,
         decay=0.0,
     )
@@ -765,14 +765,14 @@ HEALTHY = (
     _healthy("warm_up_and_linear", schedule="linear"),
     _healthy("stairs", schedule="stairs"),
     _healthy("clipped", clip=True),
-    _healthy("accumulated", accumulate=4),
+    _healthy("accumulated", accumulate=3),
     _healthy("dropout", dropout=0.5),
     _healthy("batch_norm", norm="batch"),
     _healthy("layer_norm", norm="layer"),
     _healthy("skips", skip=True, norm="layer", depth=8),
     _healthy("small_batches", batch=4, norm="none"),
     _healthy("noisy_labels", noise=0.4),
-    _healthy("every_third", every=3, steps=180),
+    _healthy("every_third", every=3, steps=150),
     _healthy("without_loss", loss_given=False),
     _healthy("without_optimizer", optimizer_given=False),
     zero_head,

@@ -28,6 +28,9 @@ def diverged(run: Run) -> Finding | None:
         row = _lost_again(found)
         what = "back from its best"
     if row is None:
+        row = _thrown_away(found)
+        what = "far up, and is back no lower than it began"
+    if row is None:
         return None
     start = int(found.rows[row])
     end = min(run.rows, start + WINDOW)
@@ -113,6 +116,16 @@ def _lost_again(found: Course) -> int | None:
     if not (found.last > half and np.quantile(tail, 0.25) > max(half, np.quantile(good, 0.9))):
         return None
     return start + _since(found.smooth[start:] > found.best + 0.2 * found.progress)
+
+
+def _thrown_away(found: Course) -> int | None:
+    """Place where the loss went up 10× for some values on end, after which nothing was learned."""
+    first = float(found.values[0])
+    if not (found.values > 0).all() or found.last < 0.75 * min(first, found.first):
+        return None
+    far = found.values > 10 * first
+    places = np.flatnonzero(far[:-2] & far[1:-1] & far[2:])
+    return int(places[0]) if len(places) else None
 
 
 def _since(high: np.ndarray) -> int:

@@ -21,12 +21,8 @@ def stopped(run: Run) -> Finding | None:
     """Weights whose update fell by more than 100× beside that of the others, to the end."""
     if run.rows < 2 * FEWEST:
         return None
-    return (
-        _all_stand_still(run)
-        or _no_gradient_any_more(run)
-        or _switched_off(run)
-        or _left_behind(run)
-    )
+    still = None if run.lost else _all_stand_still(run) or _switched_off(run)
+    return still or _no_gradient_any_more(run) or _left_behind(run)
 
 
 def _tail(run: Run) -> int:
@@ -132,6 +128,8 @@ def _left_behind(run: Run) -> Finding | None:
     """Weights whose update (or gradient) fell by 100× and more beside that of the others."""
     weights = run.weights
     sizes = run.moved if run.has_updates else run.array(run.record.parameter_grad_rms)
+    lost = {i for i, name in enumerate(run.record.parameters) if name in run.lost}
+    weights = {c: place for c, place in weights.items() if place not in lost}
     columns = [c for c in weights if np.isfinite(sizes[:, weights[c]]).sum() >= FEWEST]
     if len(columns) < 2:
         return None

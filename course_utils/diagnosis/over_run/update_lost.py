@@ -42,7 +42,7 @@ def _round_off(run: Run) -> np.ndarray:
     return np.asarray(sizes < 1e-4 * np.array(own))
 
 
-@rule(silences=("stopped",))
+@rule()
 def update_lost(run: Run) -> Finding | None:
     """Parameters with a gradient whose update is exactly 0 while others move, or after tiny ones.
 
@@ -67,6 +67,7 @@ def update_lost(run: Run) -> Finding | None:
         if not lost.any():
             return None
     names = [name for name, one in zip(run.record.parameters, lost, strict=True) if one]
+    run.lost.update(names)
     portion = float(stuck[:, lost].sum() / np.maximum(seen[lost].sum(), 1))
     small = run.moved[:, lost]
     smallest = small[np.isfinite(small) & (small > 0)]
