@@ -470,7 +470,7 @@ def wrong_sign(draw: Draw) -> Trained:
 
 def negative_decay(draw: Draw) -> Trained:
     """Weights that are multiplied by a little more than 1 in each step, behind norms."""
-    by = draw.real(1.05, 1.1)
+    by = draw.real(1.1, 1.15)
 
     @torch.no_grad()
     def event(i: int, net: nn.Module, _: object) -> None:
@@ -485,7 +485,7 @@ def negative_decay(draw: Draw) -> Trained:
 
 def drifting_logits(draw: Draw) -> Trained:
     """All logits drift together, which the softmax does not see."""
-    by = draw.real(1.05, 1.1)
+    by = draw.real(1.1, 1.15)
 
     @torch.no_grad()
     def event(i: int, net: nn.Module, _: object) -> None:
@@ -531,7 +531,7 @@ def costly_activations(draw: Draw) -> Trained:
         for block in net.blocks:
             x = block(x)
             total = total + x.mean()
-        return usual_loss(net.head(x), y) + 30.0 * total
+        return usual_loss(net.head(x), y) + 100.0 * total
 
     plan = Plan(
         loss=loss,

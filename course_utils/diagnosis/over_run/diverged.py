@@ -95,7 +95,9 @@ def _above_the_start(found: Course) -> int | None:
         logs = np.log(found.values)
         scatter = 1.48 * float(np.median(np.abs(np.diff(logs)))) / math.sqrt(2)
         rise = math.log(last) - math.log(low)
-        if not rise > max(math.log(UP), 2.5 * scatter):
+        late = found.values[-max(4, len(found.values) // 4) :]
+        clear = np.quantile(late, 0.25) > 2 * UP * found.values[0]  # however it scatters
+        if not (clear or rise > max(math.log(UP), 2.5 * scatter)):
             return None
         limit = low * math.sqrt(UP)
     elif not last - low > max((UP - 1) * abs(low), 5 * found.scatter):

@@ -112,15 +112,19 @@ def _fell_back(run: Run) -> Jump | None:
         return None
     values, best = found.values, None
     for i in range(max(EARLY, 8), len(values) - 4):
-        before, after = values[max(0, i - 20) : i], values[i : i + 4]
+        before, after = values[max(0, i - 20) : i], values[i : i + 5]
         usual = float(np.median(before[-8:]))
         high = float(np.max(before[-8:]))
-        jump = float(after.min()) - usual
-        if jump > DAMAGE * found.progress and jump > 3 * (high - usual) + 3 * _noise(before):
+        jump = float(np.median(after)) - usual
+        if (
+            after[0] > high
+            and jump > DAMAGE * found.progress
+            and jump > 3 * (high - usual) + 3 * _noise(before)
+        ):
             best = Jump(
                 int(found.rows[i]),
                 jump / found.progress,
-                "of all that was learned taken back by the loss, for four steps and more",
+                "of all that was learned is taken back by the loss, for steps on end",
                 "",
             )
             break

@@ -1,10 +1,13 @@
 """Updates that are lost in rounding: a gradient arrives, and the weights stay as they are."""
 
+import math
+
 import numpy as np
 
 from .. import remedies
 from ..report import Finding
 from ..rules.rule import rule
+from ..slope import LIMIT
 from .run import FEWEST, Run, figure, level
 
 OFTEN = 0.25
@@ -42,6 +45,16 @@ def _round_off(run: Run) -> np.ndarray:
     return np.asarray(sizes < 1e-4 * np.array(own))
 
 
+def _faded(run: Run, stuck: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Parameters whose gradient fell by more than 100× from when they moved to when they did not.
+
+    The format is not at fault there: a layer is saturated, or everything is learned.
+    """
+    grads = run.array(run.record.parameter_grad_rms)
+    before = level(np.where(moving, grads, math.nan))
+    return np.asarray(level(np.where(stuck, grads, math.nan)) < before / LIMIT)
+
+
 @rule()
 def update_lost(run: Run) -> Finding | None:
     """Parameters with a gradient whose update is exactly 0 while others move, or after tiny ones.
@@ -59,7 +72,7 @@ def update_lost(run: Run) -> Finding | None:
     share = while_others.sum(0) / np.maximum(seen, 1)
     late = while_others[-tail:].sum(0) / np.maximum((stuck | moving)[-tail:].sum(0), 1)
     lost = (seen >= FEWEST) & (np.maximum(share, late) >= OFTEN)
-    lost &= ~switched_off(run, stuck, moving) & ~_round_off(run)
+    lost &= ~switched_off(run, stuck, moving) & ~_round_off(run) & ~_faded(run, stuck, moving)
     rows = np.flatnonzero(while_others[:, lost].any(1))
     if not lost.any():
         lost = _all_at_the_end(run, stuck, moving)
