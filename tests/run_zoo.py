@@ -33,7 +33,7 @@ class Trained:
         has: Kinds that must be found.
         may: Kinds that may be found too.
         either: Kinds of which one at least must be found; empty where `has` says all.
-        began: First and last step at which the first kind of `has` may have begun; None if any.
+        began: First and last step at which the first of these may have begun; None if any.
         said: What was drawn, for messages.
     """
 
@@ -58,7 +58,9 @@ class Trained:
             return False
         low, high = self.began or (0, math.inf)
         steps = [one.step for one in found.findings if one.kind in self.has | self.either]
-        return "healthy" in self.has or all(s is not None and low <= s <= high for s in steps)
+        if "healthy" in self.has or None in steps:
+            return "healthy" in self.has
+        return low <= min(steps) <= high
 
 
 @dataclass
@@ -153,7 +155,7 @@ def data(draw: Draw, plan: Plan) -> tuple[Tensor, Tensor]:
         y = torch.randint(0, count, (600,), generator=draw.generator)
         x = centers[y] + draw.normal(600, size)
     else:
-        size = draw.whole(1, 8)
+        size = draw.whole(2, 8)
         x = draw.normal(600, size)
         y = torch.sin(x @ draw.normal(size, 2) / math.sqrt(size) * 2)
         return x, y + plan.noise * draw.normal(*y.shape)
@@ -412,7 +414,8 @@ def adam_too_large(draw: Draw) -> Trained:
         task=draw.one("sines", "blobs", "digits"),
         optimizer=draw.one("adam", "adamw"),
         norm="none",
-        lr=300,
+        lr=600,
+        skip=False,
         schedule="constant",
         batch=32,
         accumulate=1,
@@ -531,7 +534,7 @@ def costly_activations(draw: Draw) -> Trained:
         for block in net.blocks:
             x = block(x)
             total = total + x.mean()
-        return usual_loss(net.head(x), y) + 100.0 * total
+        return usual_loss(net.head(x), y) + 30.0 * total
 
     plan = Plan(
         loss=loss,
@@ -540,7 +543,7 @@ def costly_activations(draw: Draw) -> Trained:
         skip=False,
         optimizer=draw.one("adam", "adamw"),
         schedule="constant",
-        lr=3,
+        lr=8,
         dropout=0.0,
         batch=32,
         clip=False,
@@ -736,7 +739,7 @@ def large_behind_norms(draw: Draw) -> Trained:
     def change(net: nn.Module) -> None:
         with torch.no_grad():
             for block in net.blocks[: depth // 2]:
-                block.linear.weight.mul_(300)
+                block.linear.weight.mul_(100)
 
     plan = Plan(change=change, norm=draw.one("batch", "layer"), depth=depth, skip=False)
     return trained("large_behind_norms", draw, plan, {"frozen_early"}, {"update_lost"})
@@ -748,7 +751,7 @@ def faded(draw: Draw) -> Trained:
         activation="sigmoid",
         norm="none",
         skip=False,
-        depth=draw.whole(7, 9),
+        depth=draw.whole(8, 10),
         optimizer=draw.one("sgd", "momentum"),
         dropout=0.0,
         decay=0.0,
@@ -815,3 +818,9 @@ def run_of(seed: int, fate: str, number: int, member: int) -> Trained:
     """One run: the same for the same seed."""
     shift = 5000 if fate == "sick" else 0
     return FAMILIES[fate][number](Draw(100_000 * seed + shift + 10 * number + member))
+
+
+def members(fate: str, number: int, runs: int) -> range:
+    """Which members of a family make `runs` runs of one fate."""
+    count = len(FAMILIES[fate])
+    return range(runs // count + (number < runs % count))

@@ -47,7 +47,7 @@ def diagnose_run(record: GradientRecord) -> Diagnosis:
       jumps back by a quarter of what was learned; and what it did;
     - `stopped`: layers whose update ‖Δθ‖/‖θ‖ falls by more than 100× beside the others, to the
       end, or all of them at once;
-    - `frozen_early`: first layers that move 8× less than most others over the whole run;
+    - `frozen_early`: first layers that move 5 to 20× less than most others, all the time;
     - `healthy`: nothing of these; `undecided`: too few rows to say so.
 
     Args:

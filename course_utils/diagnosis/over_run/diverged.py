@@ -91,8 +91,8 @@ def _above_the_start(found: Course) -> int | None:
     """
     first, last = found.first, found.last
     low = min(first, float(found.values[0]))
-    if (found.values > 0).all():
-        logs = np.log(found.values)
+    if low > 0 and (found.values >= 0).all():
+        logs = np.log(np.maximum(found.values, 1e-6 * low))
         scatter = 1.48 * float(np.median(np.abs(np.diff(logs)))) / math.sqrt(2)
         rise = math.log(last) - math.log(low)
         late = found.values[-max(4, len(found.values) // 4) :]
@@ -123,7 +123,7 @@ def _lost_again(found: Course) -> int | None:
 def _thrown_away(found: Course) -> int | None:
     """Place where the loss went up 10× for some values on end, after which nothing was learned."""
     first = float(found.values[0])
-    if not (found.values > 0).all() or found.last < 0.75 * min(first, found.first):
+    if not (first > 0 and (found.values >= 0).all()) or found.last < 0.75 * min(first, found.first):
         return None
     far = found.values > 10 * first
     places = np.flatnonzero(far[:-2] & far[1:-1] & far[2:])

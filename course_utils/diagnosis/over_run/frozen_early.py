@@ -9,10 +9,10 @@ from ..report import Finding
 from ..rules.rule import rule
 from .run import FEWEST, Run, figure, level
 
-FAR = 8.0
-"""The first layer moves this many times less than most others;"""
-DEEP = 4
-"""where the first are so many or more, five times less is enough."""
+FAR = {1: 20.0, 2: 8.0, 3: 8.0}
+"""The first layers move this many times less than most others, by how many the first are:"""
+DEEP = 5.0
+"""one by one layers differ, by their inputs; where many do, they do not by chance."""
 
 
 @rule()
@@ -30,7 +30,7 @@ def frozen_early(run: Run) -> Finding | None:
     columns = columns[:-1]  # the head is another matter
     moved = run.moved[:, [run.weights[c] for c in columns]]
     first = max(1, len(columns) // 8)
-    far = FAR if first < DEEP else 5.0
+    far = FAR.get(first, DEEP)
     rows = moved[max(1, run.rows // 10) :]
     usual = level(rows)
     early, later = float(np.nanmax(usual[:first])), float(np.nanquantile(usual, 0.75))

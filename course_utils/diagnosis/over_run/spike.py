@@ -76,7 +76,7 @@ def outliers(values: np.ndarray) -> np.ndarray:
 def _alone(run: Run) -> Jump | None:
     losses = run.losses
     series = [(gradient_sizes(run), "times the usual gradient of this run")]
-    if np.isfinite(losses).sum() > 2 * FEWEST and np.nanmin(losses) > 0:
+    if np.isfinite(losses).sum() > 2 * FEWEST and np.nanmin(losses) >= 0:
         series.append((losses / float(level(losses)), "times the usual loss of this run"))
     jumps = []
     for values, what in series:

@@ -135,7 +135,8 @@ def _left_behind(run: Run) -> Finding | None:
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(sizes[:, [weights[c] for c in columns]])
-    logs = levels(np.where(np.isfinite(logs), logs, math.nan), max(5, run.rows // 15))
+    bottom = float(np.nanmin(np.where(np.isfinite(logs), logs, math.nan))) - 2 * math.log(LIMIT)
+    logs = levels(np.where(np.isneginf(logs), bottom, logs), max(5, run.rows // 15))
     early = np.nanmax(np.where(np.isnan(logs), -math.inf, logs)[: max(3, run.rows // 4)], axis=0)
     change = logs - early
     others = np.nanquantile(np.where(np.isfinite(change), change, math.nan), USUAL_PLACE, axis=1)

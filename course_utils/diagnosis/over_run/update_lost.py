@@ -51,7 +51,7 @@ def _faded(run: Run, stuck: np.ndarray, moving: np.ndarray) -> np.ndarray:
     The format is not at fault there: a layer is saturated, or everything is learned.
     """
     grads = run.array(run.record.parameter_grad_rms)
-    before = level(np.where(moving, grads, math.nan))
+    before = np.nanquantile(np.where(moving, grads, math.nan), 0.9, axis=0)
     return np.asarray(level(np.where(stuck, grads, math.nan)) < before / LIMIT)
 
 
