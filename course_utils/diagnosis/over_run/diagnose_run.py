@@ -1,5 +1,6 @@
 """Ask the record of a whole run what went wrong, when, and what led up to it."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -80,7 +81,8 @@ def diagnose_run(record: GradientRecord) -> Diagnosis:
             f"record={record!r} is a {type(record).__name__}: a GradientRecord is expected, what "
             "`recorder.record` holds after `with cu.record(model) as recorder:`."
         )
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of columns that are NaN all over
         run = Run(record)
         _missing(run)
         for rule in RULES:
