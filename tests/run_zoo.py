@@ -184,6 +184,8 @@ def decide(draw: Draw, plan: Plan) -> Plan:
     }
     given = {name: getattr(plan, name) for name in drawn if getattr(plan, name) is not None}
     chosen = drawn | given
+    if chosen["skip"] and plan.norm is None:
+        chosen["norm"] = "layer"
     if chosen["norm"] == "batch" and plan.batch is None:
         chosen["batch"] = max(8, chosen["batch"])
     return replace(plan, **chosen, drawn=chosen)
@@ -422,7 +424,8 @@ def adam_too_large(draw: Draw) -> Trained:
         decay=0.0,
         noise=0.1,
     )
-    return trained("adam_too_large", draw, plan, {"diverged"}, AFTER_DIVERGENCE, (0, 40))
+    either = {"diverged", "dying"}
+    return trained("adam_too_large", draw, plan, set(), AFTER_DIVERGENCE, (0, 40), either)
 
 
 def rate_jumps(draw: Draw) -> Trained:

@@ -29,7 +29,7 @@ def diverged(run: Run) -> Finding | None:
         what = "back from its best"
     if row is None:
         row = _thrown_away(found)
-        what = "far up, and is back no lower than it began"
+        what = "far up, and took the weights with it"
     if row is None:
         return None
     start = int(found.rows[row])
@@ -117,15 +117,17 @@ def _lost_again(found: Course) -> int | None:
     tail = found.values[-max(5, len(found.values) // 10) :]
     if not (found.last > half and np.quantile(tail, 0.25) > max(half, np.quantile(good, 0.9))):
         return None
-    return start + _since(found.smooth[start:] > found.best + 0.2 * found.progress)
+    return start + _since(found.smooth[start:] > max(half, float(np.quantile(good, 0.9))))
 
 
 def _thrown_away(found: Course) -> int | None:
     """Place where the loss went up 10× for some values on end, after which nothing was learned."""
     first = float(found.values[0])
-    if not (first > 0 and (found.values >= 0).all()) or found.last < 0.75 * min(first, found.first):
+    if not (first > 0 and (found.values >= 0).all()):
         return None
     far = found.values > 10 * first
+    if found.last < 0.75 * min(first, found.first) and far.mean() < 0.1:
+        return None
     places = np.flatnonzero(far[:-2] & far[1:-1] & far[2:])
     return int(places[0]) if len(places) else None
 

@@ -34,9 +34,10 @@ def spike(run: Run) -> Finding | None:
     """A gradient or loss that stands alone far above the rest, or a loss that fell back at once."""
     if run.rows < 2 * FEWEST:
         return None
-    found = _alone(run) or _fell_back(run)
-    if found is None:
+    jumps = [jump for jump in (_alone(run), _fell_back(run)) if jump]
+    if not jumps:
         return None
+    found = min(jumps, key=lambda jump: jump.row)
     return Finding(
         kind="spike",
         layers=(found.layer,) if found.layer else (),

@@ -137,7 +137,8 @@ def _left_behind(run: Run) -> Finding | None:
         logs = np.log(sizes[:, [weights[c] for c in columns]])
     bottom = float(np.nanmin(np.where(np.isfinite(logs), logs, math.nan))) - 2 * math.log(LIMIT)
     logs = levels(np.where(np.isneginf(logs), bottom, logs), max(5, run.rows // 15))
-    early = np.nanmax(np.where(np.isnan(logs), -math.inf, logs)[: max(3, run.rows // 4)], axis=0)
+    begun = np.cumsum(~np.isnan(logs), axis=0) <= max(3, run.rows // 4)
+    early = np.nanmax(np.where(begun, logs, math.nan), axis=0)  # of the first rows it is known in
     change = logs - early
     others = np.nanquantile(np.where(np.isfinite(change), change, math.nan), USUAL_PLACE, axis=1)
     behind = change - others[:, None]
