@@ -211,6 +211,8 @@ def make_optimizer(draw: Draw, plan: Plan, net: nn.Module) -> torch.optim.Optimi
     groups = [{"params": first}, {"params": rest}]
     small = min(1.0, plan.batch * plan.accumulate / 16)
     scale = plan.lr * math.exp(draw.real(-0.7, 0.7))
+    if plan.skip and "adam" not in plan.optimizer:
+        small *= 2 / (plan.depth + 2)  # the stream of a plain skip grows with the depth
     if plan.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=0.05 * scale * small, weight_decay=plan.decay)
     if plan.optimizer == "momentum":
@@ -467,7 +469,8 @@ def wrong_sign(draw: Draw) -> Trained:
         batch=32,
         clip=False,
         dropout=0.0,
-        lr=2,
+        lr=1,
+        skip=False,
         noise=0.0,
     )
     may = AFTER_DIVERGENCE | {"non_finite"}
@@ -744,7 +747,7 @@ def large_behind_norms(draw: Draw) -> Trained:
             for block in net.blocks[: depth // 2]:
                 block.linear.weight.mul_(100)
 
-    plan = Plan(change=change, norm=draw.one("batch", "layer"), depth=depth, skip=False)
+    plan = Plan(change=change, norm=draw.one("batch", "layer"), depth=depth, skip=False, decay=0.0)
     return trained("large_behind_norms", draw, plan, {"frozen_early"}, {"update_lost"})
 
 

@@ -8,7 +8,7 @@ from .. import remedies
 from ..report import Finding
 from ..rules.rule import rule
 from ..slope import LIMIT
-from .led_up import led_up
+from .led_up import LONG, led_up
 from .run import FEWEST, Run, figure, level, levels
 from .update_lost import stuck_rows, switched_off
 
@@ -127,7 +127,8 @@ def _switched_off(run: Run) -> Finding | None:
 def _left_behind(run: Run) -> Finding | None:
     """Weights whose update (or gradient) fell by 100× and more beside that of the others."""
     weights = run.weights
-    sizes = run.moved if run.has_updates else run.array(run.record.parameter_grad_rms)
+    grads = run.array(run.record.parameter_grad_rms)
+    sizes = np.where(np.isnan(grads), math.nan, run.moved) if run.has_updates else grads
     lost = {i for i, name in enumerate(run.record.parameters) if name in run.lost}
     weights = {c: place for c, place in weights.items() if place not in lost}
     columns = [c for c in weights if np.isfinite(sizes[:, weights[c]]).sum() >= FEWEST]
@@ -138,7 +139,9 @@ def _left_behind(run: Run) -> Finding | None:
     bottom = float(np.nanmin(np.where(np.isfinite(logs), logs, math.nan))) - 2 * math.log(LIMIT)
     logs = levels(np.where(np.isneginf(logs), bottom, logs), max(5, run.rows // 15))
     begun = np.cumsum(~np.isnan(logs), axis=0) <= max(3, run.rows // 4)
-    early = np.nanmax(np.where(begun, logs, math.nan), axis=0)  # of the first rows it is known in
+    early = np.nanmedian(np.where(begun, logs, math.nan), axis=0)  # the first rows it is known in
+    if run.has_updates:
+        early = np.minimum(early, math.log(LONG))  # weights that start at 0 take long steps first
     change = logs - early
     others = np.nanquantile(np.where(np.isfinite(change), change, math.nan), USUAL_PLACE, axis=1)
     behind = change - others[:, None]
