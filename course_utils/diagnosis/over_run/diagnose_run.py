@@ -73,8 +73,8 @@ def diagnose_run(record: GradientRecord) -> Diagnosis:
     ...         optimizer.step()
     ...         recorder.step(loss=loss)
     >>> found = diagnose_run(recorder.record)
-    >>> "diverged" in found.kinds, found.findings[0].step
-    (True, 0)
+    >>> {one.kind: one.step for one in found.findings}
+    {'non_finite': 6, 'diverged': 0}
     """
     if not isinstance(record, GradientRecord):
         raise TypeError(
@@ -100,7 +100,7 @@ def diagnose_run(record: GradientRecord) -> Diagnosis:
 
 def _missing(run: Run) -> None:
     """Notes on what the record lacks."""
-    if not len(run.record):
+    if not run.rows:
         return
     if not np.isfinite(run.losses).any():
         run.notes.append(

@@ -9,7 +9,7 @@ from ..report import Finding
 from ..rules.rule import rule
 from .course import Course, course
 from .led_up import LONG, WINDOW, led_up, longest_update
-from .run import Run, figure, level
+from .run import Run, figure, level, ratio
 
 UP = 2.0
 """A loss that ends at more than this many times its first level has diverged."""
@@ -33,15 +33,15 @@ def diverged(run: Run) -> Finding | None:
     if row is None:
         return None
     start = int(found.rows[row])
-    end = min(run.rows, start + WINDOW)
-    update = longest_update(run, start - 3, end)
+    update = longest_update(run, start - 3, start + 5)
+    first = min(found.first, float(found.values[0]))
     said = (
-        f"From step {run.step(start)} on the loss went {what}: first {figure(found.first)}, best "
+        f"From step {run.step(start)} on the loss went {what}: first {figure(first)}, best "
         f"{figure(found.best)}, at the end {figure(found.last)}."
     )
     layers: tuple[str, ...] = ()
     remedy = 'for group in optimizer.param_groups:\n    group["lr"] *= 0.1'
-    measured, quantity = found.last / found.first if found.first else math.nan, "last loss/first"
+    measured, quantity = ratio(found.last, first), "last loss/first"
     usual = _usual_update(run)
     if update and update[2] > LONG:
         layers = (run.owner(update[1]),)
