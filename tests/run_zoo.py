@@ -13,11 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
-from network_zoo import Draw
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import course_utils as cu
+
+try:
+    from network_zoo import Draw
+except ImportError:  # a benchmark, from the root of the repository
+    from tests.network_zoo import Draw
 
 DIGITS = cu.load_digits()
 OF_THE_LOSS = ("losses", "grad_rms", "parameter_grad_rms", "total_grad_norm")
