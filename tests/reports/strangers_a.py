@@ -135,8 +135,14 @@ def deviation_over_a_batch_of_one() -> Situation:
     seed(3)
     model = minibatch_deviation_of_one_image(0.0)
     batch = torch.randn(1, 3, 8, 8)
-    return sick("batch deviation, batch 1", NON_FINITE, model, batch, lambda o: F.softplus(o).mean(),
-                words=("sqrt",))
+    return sick(
+        "batch deviation, batch 1",
+        NON_FINITE,
+        model,
+        batch,
+        lambda o: F.softplus(o).mean(),
+        words=("sqrt",),
+    )
 
 
 def deviation_over_a_batch_of_one_with_eps() -> Situation:
@@ -199,7 +205,9 @@ def ratio_to_a_policy_far_away() -> Situation:
         return -(ratio * torch.ones(len(o))).mean()
 
     batch = (torch.randn(64, 8), torch.randn(64, 6))
-    return sick("importance ratio", NON_FINITE, mlp(8, 32, 6, act=nn.Tanh), batch, loss, words=("exp",))
+    return sick(
+        "importance ratio", NON_FINITE, mlp(8, 32, 6, act=nn.Tanh), batch, loss, words=("exp",)
+    )
 
 
 def heading_of_a_zero_head() -> Situation:
@@ -211,8 +219,15 @@ def heading_of_a_zero_head() -> Situation:
     def loss(o, y):
         return (torch.atan2(o[:, 1], o[:, 0]) - y).pow(2).mean()
 
-    return sick("atan2(0, 0)", ZERO, model, (torch.randn(32, 6), torch.rand(32)), loss,
-                words=("atan2",), why="torch gives atan2 the slope 0 there, so nothing ever moves")
+    return sick(
+        "atan2(0, 0)",
+        ZERO,
+        model,
+        (torch.randn(32, 6), torch.rand(32)),
+        loss,
+        words=("atan2",),
+        why="torch gives atan2 the slope 0 there, so nothing ever moves",
+    )
 
 
 def heading_by_its_sine_and_cosine() -> Situation:
@@ -255,16 +270,28 @@ def whitening_of_equal_eigenvalues() -> Situation:
         values, vectors = torch.linalg.eigh(o.mT @ o)
         return (vectors[0] * values).sum()
 
-    return sick("eigh of equal eigenvalues", NON_FINITE, With(
-        lambda m, x: x @ m.w.weight * 2, w=model), torch.eye(4).double(), loss, words=("eigh",))
+    return sick(
+        "eigh of equal eigenvalues",
+        NON_FINITE,
+        With(lambda m, x: x @ m.w.weight * 2, w=model),
+        torch.eye(4).double(),
+        loss,
+        words=("eigh",),
+    )
 
 
 def counts_with_features_of_a_thousand() -> Situation:
     seed(10)
     x = torch.randn(64, 5) * 3000
     y = torch.poisson(torch.full((64, 1), 3.0))
-    return sick("Poisson loss overflows", ({"non_finite"}, {"non_finite", "unscaled"}),
-                nn.Linear(5, 1), (x, y), F.poisson_nll_loss, words=("exp|poisson",))
+    return sick(
+        "Poisson loss overflows",
+        ({"non_finite"}, {"non_finite", "unscaled"}),
+        nn.Linear(5, 1),
+        (x, y),
+        F.poisson_nll_loss,
+        words=("exp|poisson",),
+    )
 
 
 def counts_with_standardized_features() -> Situation:
@@ -281,9 +308,11 @@ def speech(o, y):
 
 def speech_recognizer() -> Situation:
     seed(11)
-    model = With(lambda m, x: m.out(m.rnn(x)[0]),
-                 rnn=nn.GRU(12, 24, bidirectional=True, batch_first=True),
-                 out=nn.Linear(48, 10)).double()
+    model = With(
+        lambda m, x: m.out(m.rnn(x)[0]),
+        rnn=nn.GRU(12, 24, bidirectional=True, batch_first=True),
+        out=nn.Linear(48, 10),
+    ).double()
     batch = (torch.randn(6, 30, 12).double(), torch.randint(1, 10, (6, 8)))
     return well("CTC in float64", model, batch, speech)
 
@@ -308,8 +337,14 @@ def mixture_density_with_a_tiny_scale() -> Situation:
         parts = torch.exp(-0.5 * ((y - mean) / scale) ** 2) / scale
         return -(logits.softmax(-1) * parts).sum(-1).log().mean()
 
-    return sick("scale by relu is 0", NON_FINITE, mlp(3, 48, 15, act=nn.Tanh), line(256, 3), loss,
-                words=("div|/ 0|pow",))
+    return sick(
+        "scale by relu is 0",
+        NON_FINITE,
+        mlp(3, 48, 15, act=nn.Tanh),
+        line(256, 3),
+        loss,
+        words=("div|/ 0|pow",),
+    )
 
 
 # ---------------------------------------------------------------- A2: losses that differentiate
@@ -342,8 +377,12 @@ def poisson_equation() -> Situation:
 
 def discriminator() -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(1, 8, 3, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(8, 16, 3, 2, 1), nn.LeakyReLU(0.2),
-        nn.Flatten(), nn.Linear(64, 1),
+        nn.Conv2d(1, 8, 3, 2, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(8, 16, 3, 2, 1),
+        nn.LeakyReLU(0.2),
+        nn.Flatten(),
+        nn.Linear(64, 1),
     )
 
 
@@ -425,8 +464,14 @@ def forces() -> Situation:
     def loss(e):
         return 1e-6 * (-gradient(e.sum(), position) - target).pow(2).mean()
 
-    return well("forces, loss x 1e-6", model, position, loss, kinds=HEALTHY,
-                why="the last bias moves no force: an energy has no zero of its own")
+    return well(
+        "forces, loss x 1e-6",
+        model,
+        position,
+        loss,
+        kinds=HEALTHY,
+        why="the last bias moves no force: an energy has no zero of its own",
+    )
 
 
 def forces_with_two_atoms_at_one_place() -> Situation:
@@ -465,8 +510,13 @@ def hamiltonian(m, x):
 def hamiltonian_network() -> Situation:
     seed(26)
     model = With(hamiltonian, net=smooth(2, 64, 64, 1))
-    return well("Hamiltonian network", model, (torch.randn(128, 2), torch.randn(128, 2)), F.mse_loss,
-                why="the last bias has no effect on a derivative, by construction")
+    return well(
+        "Hamiltonian network",
+        model,
+        (torch.randn(128, 2), torch.randn(128, 2)),
+        F.mse_loss,
+        why="the last bias has no effect on a derivative, by construction",
+    )
 
 
 def score_matching_by_slices() -> Situation:
@@ -505,8 +555,13 @@ def wave_equation_by_a_sigmoid_tower() -> Situation:
     def loss(u):
         return (gradient(u.sum(), x)[:, 0] - 1).pow(2).mean() + u.pow(2).mean()
 
-    return sick("16 sigmoid layers under a PDE", {"vanishing"}, mlp(2, *[32] * 16, 1, act=nn.Sigmoid),
-                x, loss)
+    return sick(
+        "16 sigmoid layers under a PDE",
+        {"vanishing"},
+        mlp(2, *[32] * 16, 1, act=nn.Sigmoid),
+        x,
+        loss,
+    )
 
 
 def inverse_problem_with_its_coefficient_left_out() -> Situation:
@@ -520,8 +575,15 @@ def inverse_problem_with_its_coefficient_left_out() -> Situation:
         second = gradient(first.sum(), x)
         return (first - model.viscosity * second - 1).pow(2).mean() + u.pow(2).mean()
 
-    return sick("coefficient not in the optimizer", {"not_optimized"}, model, x, loss,
-                optimizer=torch.optim.Adam(model.net.parameters(), lr=1e-3), words=("viscosity",))
+    return sick(
+        "coefficient not in the optimizer",
+        {"not_optimized"},
+        model,
+        x,
+        loss,
+        optimizer=torch.optim.Adam(model.net.parameters(), lr=1e-3),
+        words=("viscosity",),
+    )
 
 
 def curvature_of_a_piecewise_linear_net() -> Situation:
@@ -533,9 +595,13 @@ def curvature_of_a_piecewise_linear_net() -> Situation:
         second = torch.autograd.grad(first.sum(), x, create_graph=True, materialize_grads=True)[0]
         return (second + 1).pow(2).mean()
 
-    return sick("second derivative of LeakyReLU", (
-        *NOTHING_ARRIVES, {"not_connected", "zero_gradient"}), mlp(3, 32, 1, act=nn.LeakyReLU),
-                x, loss)
+    return sick(
+        "second derivative of LeakyReLU",
+        (*NOTHING_ARRIVES, {"not_connected", "zero_gradient"}),
+        mlp(3, 32, 1, act=nn.LeakyReLU),
+        x,
+        loss,
+    )
 
 
 def all_weights_equal_under_a_pde() -> Situation:
@@ -568,8 +634,7 @@ def slope_and_value_of_a_curve() -> Situation:
         slope = gradient(o["value"].sum(), x)
         return 1e6 * (F.mse_loss(o["value"], y) + F.mse_loss(slope, x.detach().cos()))
 
-    return well("Sobolev training, dict", Curve(),
-                ({"points": x}, x.detach().sin()), loss)
+    return well("Sobolev training, dict", Curve(), ({"points": x}, x.detach().sin()), loss)
 
 
 # ---------------------------------------------------------------- A3: zero gradient
@@ -577,8 +642,9 @@ def slope_and_value_of_a_curve() -> Situation:
 
 def hash_codes() -> Situation:
     seed(40)
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
-                        nn.Linear(32, 16))
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 16)
+    )
     model = With(lambda m, x: torch.sign(m.net(x)), net=net)
     batch = (torch.randn(32, 3, 8, 8), torch.randn(32, 16).sign())
     return sick("hashing by sign", ZERO, model, batch, F.mse_loss, words=("sign",))
@@ -586,8 +652,9 @@ def hash_codes() -> Situation:
 
 def hash_codes_passed_straight_through() -> Situation:
     seed(40)
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
-                        nn.Linear(32, 16))
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 16)
+    )
 
     def forward(m, x):
         h = m.net(x)
@@ -614,16 +681,23 @@ def boxes_that_do_not_meet() -> Situation:
     seed(41)
     corner = 50 + torch.rand(32, 2)
     batch = (torch.randn(32, 6), torch.cat([corner, corner + 1], 1))
-    return sick("IoU of boxes apart", ZERO, With(boxes, net=mlp(6, 32, 4)), batch,
-                lambda o, y: overlap(o, y, False), words=("clamp|prod",))
+    return sick(
+        "IoU of boxes apart",
+        ZERO,
+        With(boxes, net=mlp(6, 32, 4)),
+        batch,
+        lambda o, y: overlap(o, y, False),
+        words=("clamp|prod",),
+    )
 
 
 def boxes_that_do_not_meet_with_a_hull() -> Situation:
     seed(41)
     corner = 2 + torch.rand(32, 2)
     batch = (torch.randn(32, 6), torch.cat([corner, corner + 1], 1))
-    return well("generalized IoU", With(boxes, net=mlp(6, 32, 4)), batch,
-                lambda o, y: overlap(o, y, True))
+    return well(
+        "generalized IoU", With(boxes, net=mlp(6, 32, 4)), batch, lambda o, y: overlap(o, y, True)
+    )
 
 
 def class_by_comparison() -> Situation:
@@ -635,8 +709,14 @@ def class_by_comparison() -> Situation:
         hard = (o == o.amax(-1, keepdim=True)).float()
         return (hard - F.one_hot(y, 3)).abs().mean()
 
-    return sick("comparison in the loss", NOTHING_ARRIVES, mlp(6, 32, 3), (x, y), loss,
-                source="google-deepmind/dm-haiku#442")
+    return sick(
+        "comparison in the loss",
+        NOTHING_ARRIVES,
+        mlp(6, 32, 3),
+        (x, y),
+        loss,
+        source="google-deepmind/dm-haiku#442",
+    )
 
 
 def spikes(surrogate: bool):
@@ -657,8 +737,14 @@ def spikes(surrogate: bool):
 
 def spikes_by_comparison() -> Situation:
     seed(43)
-    return sick("spikes without a surrogate", NOTHING_ARRIVES, spikes(False), blobs(30, 6, 3),
-                F.cross_entropy, words=("inner",))
+    return sick(
+        "spikes without a surrogate",
+        NOTHING_ARRIVES,
+        spikes(False),
+        blobs(30, 6, 3),
+        F.cross_entropy,
+        words=("inner",),
+    )
 
 
 def spikes_with_a_surrogate() -> Situation:
@@ -678,14 +764,23 @@ def surrogate_objective(shift: float):
 
 def policy_beyond_its_clip() -> Situation:
     seed(44)
-    return sick("all ratios clipped", ({"zero_gradient"}, {"undecided"}), mlp(4, 32, 2),
-                (torch.randn(64, 4), torch.randint(0, 2, (64,))), surrogate_objective(1.0))
+    return sick(
+        "all ratios clipped",
+        ({"zero_gradient"}, {"undecided"}),
+        mlp(4, 32, 2),
+        (torch.randn(64, 4), torch.randint(0, 2, (64,))),
+        surrogate_objective(1.0),
+    )
 
 
 def policy_at_its_first_epoch() -> Situation:
     seed(44)
-    return well("ratios are 1", mlp(4, 32, 2, act=nn.Tanh),
-                (torch.randn(64, 4), torch.randint(0, 2, (64,))), surrogate_objective(0.0))
+    return well(
+        "ratios are 1",
+        mlp(4, 32, 2, act=nn.Tanh),
+        (torch.randn(64, 4), torch.randint(0, 2, (64,))),
+        surrogate_objective(0.0),
+    )
 
 
 def margin_that_nothing_reaches() -> Situation:
@@ -717,29 +812,47 @@ def detached_on_the_wrong_side() -> Situation:
 
     model = With(forward, encoder=mlp(8, 16, 4), decoder=mlp(4, 16, 8))
     x = torch.randn(64, 8)
-    return sick("straight through, reversed", ZERO, model, (x, x), F.mse_loss,
-                words=("round", "encoder"))
+    return sick(
+        "straight through, reversed", ZERO, model, (x, x), F.mse_loss, words=("round", "encoder")
+    )
 
 
 def mean_of_probabilities() -> Situation:
     seed(47)
     x, _ = blobs(64, 6, 5)
-    return sick("mean of a softmax", ZERO, mlp(6, 32, 5), x, lambda o: o.softmax(-1).mean(),
-                why="the probabilities of a row add up to 1 whatever the weights are")
+    return sick(
+        "mean of a softmax",
+        ZERO,
+        mlp(6, 32, 5),
+        x,
+        lambda o: o.softmax(-1).mean(),
+        why="the probabilities of a row add up to 1 whatever the weights are",
+    )
 
 
 def gate_out_of_its_range() -> Situation:
     seed(48)
-    model = With(lambda m, x: m.value(x) * F.hardsigmoid(m.gate(x) - 20),
-                 value=mlp(6, 16, 3), gate=nn.Linear(6, 3))
-    return sick("hard gate shut", ({"zero_gradient"}, {"saturated"}, {"zero_gradient", "saturated"},
-                                   {"dead"}), model, blobs(30, 6, 3), F.cross_entropy)
+    model = With(
+        lambda m, x: m.value(x) * F.hardsigmoid(m.gate(x) - 20),
+        value=mlp(6, 16, 3),
+        gate=nn.Linear(6, 3),
+    )
+    return sick(
+        "hard gate shut",
+        ({"zero_gradient"}, {"saturated"}, {"zero_gradient", "saturated"}, {"dead"}),
+        model,
+        blobs(30, 6, 3),
+        F.cross_entropy,
+    )
 
 
 def gate_in_its_range() -> Situation:
     seed(48)
-    model = With(lambda m, x: m.value(x) * F.hardsigmoid(m.gate(x)),
-                 value=mlp(6, 16, 3), gate=nn.Linear(6, 3))
+    model = With(
+        lambda m, x: m.value(x) * F.hardsigmoid(m.gate(x)),
+        value=mlp(6, 16, 3),
+        gate=nn.Linear(6, 3),
+    )
     return well("hard gate", model, blobs(30, 6, 3), F.cross_entropy)
 
 
@@ -783,8 +896,16 @@ def activations_with_weights_in_a_list() -> Situation:
     model = With(None, a=nn.Linear(6, 32), b=nn.Linear(32, 3))
     model.acts = [nn.PReLU(32)]
     model.forward_of = lambda m, x: m.b(m.acts[0](m.a(x)))
-    return sick("PReLU in a list", UNREGISTERED, model, blobs(30, 6, 3), F.cross_entropy,
-                words=("acts",), remedy=("ModuleList",), source="allenai/allennlp#4101")
+    return sick(
+        "PReLU in a list",
+        UNREGISTERED,
+        model,
+        blobs(30, 6, 3),
+        F.cross_entropy,
+        words=("acts",),
+        remedy=("ModuleList",),
+        source="allenai/allennlp#4101",
+    )
 
 
 def activations_without_weights_in_a_list() -> Situation:
@@ -815,8 +936,15 @@ def next_token(o, y):
 def positions_as_a_tensor() -> Situation:
     seed(61)
     tokens = torch.randint(0, 20, (8, 8))
-    return sick("position table is a tensor", UNREGISTERED, Encoder(False), (tokens, tokens),
-                next_token, words=("position",), remedy=("nn.Parameter",))
+    return sick(
+        "position table is a tensor",
+        UNREGISTERED,
+        Encoder(False),
+        (tokens, tokens),
+        next_token,
+        words=("position",),
+        remedy=("nn.Parameter",),
+    )
 
 
 def positions_as_a_parameter() -> Situation:
@@ -827,21 +955,34 @@ def positions_as_a_parameter() -> Situation:
 
 def first_state_of_an_rnn() -> Situation:
     seed(62)
-    model = With(lambda m, x: m.out(m.rnn(x, m.h0.expand(1, len(x), 16).contiguous())[0][:, -1]),
-                 rnn=nn.GRU(4, 16, batch_first=True), out=nn.Linear(16, 3))
+    model = With(
+        lambda m, x: m.out(m.rnn(x, m.h0.expand(1, len(x), 16).contiguous())[0][:, -1]),
+        rnn=nn.GRU(4, 16, batch_first=True),
+        out=nn.Linear(16, 3),
+    )
     model.h0 = torch.zeros(1, 1, 16, requires_grad=True)
     batch = (torch.randn(16, 7, 4), torch.randint(0, 3, (16,)))
-    return sick("initial state is a tensor", UNREGISTERED, model, batch, F.cross_entropy,
-                words=("h0",))
+    return sick(
+        "initial state is a tensor", UNREGISTERED, model, batch, F.cross_entropy, words=("h0",)
+    )
 
 
 def buffer_that_wants_a_gradient() -> Situation:
     seed(63)
-    model = With(lambda m, x: m.out(torch.relu(m.inner(x)) * m.scale), inner=nn.Linear(6, 32),
-                 out=nn.Linear(32, 3))
+    model = With(
+        lambda m, x: m.out(torch.relu(m.inner(x)) * m.scale),
+        inner=nn.Linear(6, 32),
+        out=nn.Linear(32, 3),
+    )
     model.register_buffer("scale", torch.ones(32).requires_grad_())
-    return sick("buffer with requires_grad", UNREGISTERED, model, blobs(30, 6, 3), F.cross_entropy,
-                words=("scale",))
+    return sick(
+        "buffer with requires_grad",
+        UNREGISTERED,
+        model,
+        blobs(30, 6, 3),
+        F.cross_entropy,
+        words=("scale",),
+    )
 
 
 def layers_in_a_deque() -> Situation:
@@ -858,9 +999,15 @@ def layers_in_a_deque() -> Situation:
         return m.last(h)
 
     model.forward_of = forward
-    return sick("layers in a deque", UNREGISTERED, model, blobs(30, 6, 3), F.cross_entropy,
-                words=("middle",),
-                optimizer=torch.optim.Adam(model.parameters(), lr=1e-3))
+    return sick(
+        "layers in a deque",
+        UNREGISTERED,
+        model,
+        blobs(30, 6, 3),
+        F.cross_entropy,
+        words=("middle",),
+        optimizer=torch.optim.Adam(model.parameters(), lr=1e-3),
+    )
 
 
 def head_outside_of_the_model() -> Situation:
@@ -880,26 +1027,42 @@ def towers_in_a_list_of_a_child() -> Situation:
         tower[0].double()
     model = nn.Sequential(nn.Linear(6, 6), child).double()
     x, y = blobs(30, 6, 3)
-    return sick("towers in a list of lists", UNREGISTERED, model, (x.double(), y), F.cross_entropy,
-                words=("towers",), source="pytorch/pytorch#715")
+    return sick(
+        "towers in a list of lists",
+        UNREGISTERED,
+        model,
+        (x.double(), y),
+        F.cross_entropy,
+        words=("towers",),
+        source="pytorch/pytorch#715",
+    )
 
 
 def kernel_cast_after_it_was_made() -> Situation:
     seed(67)
-    model = With(lambda m, x: m.out(F.conv1d(x, m.kernel, padding=1).relu().mean(-1)),
-                 out=nn.Linear(8, 3))
+    model = With(
+        lambda m, x: m.out(F.conv1d(x, m.kernel, padding=1).relu().mean(-1)), out=nn.Linear(8, 3)
+    )
     model.kernel = nn.Parameter(torch.randn(8, 4, 3, dtype=torch.float64) * 0.3).float()
     batch = (torch.randn(16, 4, 20), torch.randint(0, 3, (16,)))
-    return sick("Parameter cast to float", UNREGISTERED, model, batch, F.cross_entropy,
-                words=("kernel",))
+    return sick(
+        "Parameter cast to float", UNREGISTERED, model, batch, F.cross_entropy, words=("kernel",)
+    )
 
 
 def dictionaries_of_modules() -> Situation:
     seed(68)
-    model = With(lambda m, x: {k: h(torch.relu(m.body(x))) for k, h in m.heads.items()},
-                 body=nn.Linear(6, 32), heads=nn.ModuleDict({k: nn.Linear(32, 3) for k in "ab"}))
-    return well("ModuleDict", model, blobs(30, 6, 3),
-                lambda o, y: F.cross_entropy(o["a"], y) + F.cross_entropy(o["b"], y))
+    model = With(
+        lambda m, x: {k: h(torch.relu(m.body(x))) for k, h in m.heads.items()},
+        body=nn.Linear(6, 32),
+        heads=nn.ModuleDict({k: nn.Linear(32, 3) for k in "ab"}),
+    )
+    return well(
+        "ModuleDict",
+        model,
+        blobs(30, 6, 3),
+        lambda o, y: F.cross_entropy(o["a"], y) + F.cross_entropy(o["b"], y),
+    )
 
 
 def parameters_in_their_list() -> Situation:
@@ -911,8 +1074,12 @@ def parameters_in_their_list() -> Situation:
             x = torch.tanh(x @ w)
         return m.out(x)
 
-    return well("ParameterList", With(forward, weights=weights, out=nn.Linear(6, 3)),
-                blobs(30, 6, 3), F.cross_entropy)
+    return well(
+        "ParameterList",
+        With(forward, weights=weights, out=nn.Linear(6, 3)),
+        blobs(30, 6, 3),
+        F.cross_entropy,
+    )
 
 
 def teacher_by_moving_average_in_a_tuple() -> Situation:
@@ -921,11 +1088,16 @@ def teacher_by_moving_average_in_a_tuple() -> Situation:
     seed(70)
     student = mlp(6, 32, 8)
     teacher = copy.deepcopy(student).requires_grad_(False)
-    model = With(lambda m, x: (m.student(x), m.hidden[0](x + 0.1 * torch.randn_like(x))),
-                 student=student)
+    model = With(
+        lambda m, x: (m.student(x), m.hidden[0](x + 0.1 * torch.randn_like(x))), student=student
+    )
     model.hidden = (teacher,)
-    return well("EMA teacher in a tuple", model, torch.randn(30, 6),
-                lambda o: F.mse_loss(o[0], o[1].detach() + 0.3))
+    return well(
+        "EMA teacher in a tuple",
+        model,
+        torch.randn(30, 6),
+        lambda o: F.mse_loss(o[0], o[1].detach() + 0.3),
+    )
 
 
 def spectral_norm_of_a_critic() -> Situation:
@@ -939,14 +1111,22 @@ def a_code_per_shape() -> Situation:
     seed(72)
     codes = torch.randn(32, 4, requires_grad=True)
     model = With(lambda m, c, p: m.net(torch.cat([c, p], 1)), net=mlp(7, 64, 1))
-    return well("codes trained beside the weights", model,
-                ((codes, torch.randn(32, 3)), torch.randn(32, 1)), F.mse_loss)
+    return well(
+        "codes trained beside the weights",
+        model,
+        ((codes, torch.randn(32, 3)), torch.randn(32, 1)),
+        F.mse_loss,
+    )
 
 
 def tied_embedding() -> Situation:
     seed(73)
-    model = With(lambda m, t: m.out(torch.tanh(m.mix(m.embed(t)))), embed=nn.Embedding(30, 32),
-                 mix=nn.Linear(32, 32), out=nn.Linear(32, 30, bias=False))
+    model = With(
+        lambda m, t: m.out(torch.tanh(m.mix(m.embed(t)))),
+        embed=nn.Embedding(30, 32),
+        mix=nn.Linear(32, 32),
+        out=nn.Linear(32, 30, bias=False),
+    )
     nn.init.normal_(model.embed.weight, std=0.1)
     model.out.weight = model.embed.weight
     model.layers = [model.mix, model.out]
@@ -989,27 +1169,45 @@ def under(name, kinds, make, loss=F.cross_entropy, model=None, **more) -> Situat
 def other_player_in_the_optimizer() -> Situation:
     seed(80)
     generator = mlp(4, 32, 6)
-    return under("generator's parameters for the critic", {"not_optimized"},
-                 lambda m: torch.optim.Adam(generator.parameters(), lr=2e-4))
+    return under(
+        "generator's parameters for the critic",
+        {"not_optimized"},
+        lambda m: torch.optim.Adam(generator.parameters(), lr=2e-4),
+    )
 
 
 def biases_left_out_by_their_name() -> Situation:
     seed(81)
-    return under("only names with weight", {"not_optimized"}, lambda m: torch.optim.AdamW(
-        [p for n, p in m.named_parameters() if "weight" in n], lr=1e-3), words=("bias",))
+    return under(
+        "only names with weight",
+        {"not_optimized"},
+        lambda m: torch.optim.AdamW([p for n, p in m.named_parameters() if "weight" in n], lr=1e-3),
+        words=("bias",),
+    )
 
 
 def vocabulary_extended_after_the_optimizer() -> Situation:
     seed(82)
-    model = With(lambda m, t: m.out(torch.tanh(m.mix(m.embed(t)))), embed=nn.Embedding(30, 16),
-                 mix=nn.Linear(16, 16), out=nn.Linear(16, 32))
+    model = With(
+        lambda m, t: m.out(torch.tanh(m.mix(m.embed(t)))),
+        embed=nn.Embedding(30, 16),
+        mix=nn.Linear(16, 16),
+        out=nn.Linear(16, 32),
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     larger = nn.Embedding(32, 16)
     larger.weight.data[:30] = model.embed.weight.data
     model.embed = larger
     tokens = torch.randint(0, 32, (8, 12))
-    return sick("embedding replaced by a larger one", {"not_optimized"}, model, (tokens, tokens),
-                next_token, optimizer=optimizer, words=("embed",))
+    return sick(
+        "embedding replaced by a larger one",
+        {"not_optimized"},
+        model,
+        (tokens, tokens),
+        next_token,
+        optimizer=optimizer,
+        words=("embed",),
+    )
 
 
 def rate_below_the_last_digit() -> Situation:
@@ -1021,36 +1219,58 @@ def rate_of_ten_in_a_transformer() -> Situation:
     seed(84)
     model = Encoder(True)
     tokens = torch.randint(0, 20, (8, 8))
-    return sick("Adam at lr 10", {"update_size"}, model, (tokens, tokens), next_token,
-                optimizer=torch.optim.Adam(model.parameters(), lr=10))
+    return sick(
+        "Adam at lr 10",
+        {"update_size"},
+        model,
+        (tokens, tokens),
+        next_token,
+        optimizer=torch.optim.Adam(model.parameters(), lr=10),
+    )
 
 
 def loss_of_a_million_under_gradient_descent() -> Situation:
     seed(85)
-    return under("loss x 1e6, SGD", {"update_size"},
-                 lambda m: torch.optim.SGD(m.parameters(), lr=0.05),
-                 lambda o, y: 1e6 * F.cross_entropy(o, y))
+    return under(
+        "loss x 1e6, SGD",
+        {"update_size"},
+        lambda m: torch.optim.SGD(m.parameters(), lr=0.05),
+        lambda o, y: 1e6 * F.cross_entropy(o, y),
+    )
 
 
 def sum_over_a_large_batch_at_a_large_rate() -> Situation:
     seed(86)
     model = mlp(6, 32, 1)
-    return sick("sum over 512 samples", {"update_size"}, model, line(512, 6),
-                lambda o, y: F.mse_loss(o, y, reduction="sum"),
-                optimizer=torch.optim.SGD(model.parameters(), lr=0.5))
+    return sick(
+        "sum over 512 samples",
+        {"update_size"},
+        model,
+        line(512, 6),
+        lambda o, y: F.mse_loss(o, y, reduction="sum"),
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.5),
+    )
 
 
 def every_group_at_rate_zero() -> Situation:
     # huggingface/transformers#34754: a warm-up multiplies the first step by 0; here it never ends
     seed(87)
-    return under("two groups, both at 0", {"update_size"}, lambda m: torch.optim.AdamW(
-        [{"params": m[0].parameters(), "lr": 0.0}, {"params": m[2:].parameters(), "lr": 0.0}]))
+    return under(
+        "two groups, both at 0",
+        {"update_size"},
+        lambda m: torch.optim.AdamW(
+            [{"params": m[0].parameters(), "lr": 0.0}, {"params": m[2:].parameters(), "lr": 0.0}]
+        ),
+    )
 
 
 def head_only_without_a_freeze() -> Situation:
     seed(88)
-    return under("linear probe, backbone not frozen", {"not_optimized"},
-                 lambda m: torch.optim.SGD(m[-1].parameters(), lr=0.1))
+    return under(
+        "linear probe, backbone not frozen",
+        {"not_optimized"},
+        lambda m: torch.optim.SGD(m[-1].parameters(), lr=0.1),
+    )
 
 
 def cast_after_the_optimizer() -> Situation:
@@ -1059,8 +1279,9 @@ def cast_after_the_optimizer() -> Situation:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     model.double()
     x, y = blobs(60, 6, 3)
-    return well("double() after the optimizer", model, (x.double(), y), F.cross_entropy,
-                optimizer=optimizer)
+    return well(
+        "double() after the optimizer", model, (x.double(), y), F.cross_entropy, optimizer=optimizer
+    )
 
 
 def line_search() -> Situation:
@@ -1070,13 +1291,21 @@ def line_search() -> Situation:
 
 def sparse_embedding_with_its_own_adam() -> Situation:
     seed(92)
-    model = With(lambda m, t: m.out(m.embed(t).mean(1)), embed=nn.Embedding(50, 16, sparse=True),
-                 out=nn.Linear(16, 3))
+    model = With(
+        lambda m, t: m.out(m.embed(t).mean(1)),
+        embed=nn.Embedding(50, 16, sparse=True),
+        out=nn.Linear(16, 3),
+    )
     batch = (torch.randint(0, 50, (32, 5)), torch.randint(0, 3, (32,)))
-    return well("SparseAdam", model, batch, F.cross_entropy,
-                optimizer=torch.optim.SparseAdam(model.embed.parameters(), lr=1e-3),
-                kinds=({"healthy"}, {"not_optimized"}),
-                why="one of two optimizers in use: the other holds the head")
+    return well(
+        "SparseAdam",
+        model,
+        batch,
+        F.cross_entropy,
+        optimizer=torch.optim.SparseAdam(model.embed.parameters(), lr=1e-3),
+        kinds=({"healthy"}, {"not_optimized"}),
+        why="one of two optimizers in use: the other holds the head",
+    )
 
 
 class TwoSteps(torch.optim.Optimizer):
@@ -1101,9 +1330,17 @@ def optimizer_that_needs_a_closure() -> Situation:
 
 def decay_for_the_matrices_only() -> Situation:
     seed(94)
-    return under("two groups", HEALTHY, lambda m: torch.optim.AdamW([
-        {"params": [p for p in m.parameters() if p.ndim > 1], "weight_decay": 0.1},
-        {"params": [p for p in m.parameters() if p.ndim < 2], "weight_decay": 0.0}], lr=3e-4))
+    return under(
+        "two groups",
+        HEALTHY,
+        lambda m: torch.optim.AdamW(
+            [
+                {"params": [p for p in m.parameters() if p.ndim > 1], "weight_decay": 0.1},
+                {"params": [p for p in m.parameters() if p.ndim < 2], "weight_decay": 0.0},
+            ],
+            lr=3e-4,
+        ),
+    )
 
 
 def optimizer_that_has_run() -> Situation:
@@ -1121,9 +1358,12 @@ def optimizer_that_has_run() -> Situation:
 def temperature_held_beside_the_model() -> Situation:
     seed(96)
     temperature = nn.Parameter(torch.tensor(2.0))
-    return under("loss with a weight of its own", HEALTHY, lambda m: torch.optim.AdamW(
-        [*m.parameters(), temperature], lr=1e-3),
-        lambda o, y: F.cross_entropy(o * temperature, y))
+    return under(
+        "loss with a weight of its own",
+        HEALTHY,
+        lambda m: torch.optim.AdamW([*m.parameters(), temperature], lr=1e-3),
+        lambda o, y: F.cross_entropy(o * temperature, y),
+    )
 
 
 def factored_moments() -> Situation:
@@ -1133,15 +1373,21 @@ def factored_moments() -> Situation:
 
 def rate_as_a_tensor() -> Situation:
     seed(98)
-    return under("lr is a tensor", HEALTHY, lambda m: torch.optim.AdamW(
-        m.parameters(), lr=torch.tensor(1e-3), foreach=False))
+    return under(
+        "lr is a tensor",
+        HEALTHY,
+        lambda m: torch.optim.AdamW(m.parameters(), lr=torch.tensor(1e-3), foreach=False),
+    )
 
 
 def rms_and_others() -> Situation:
     seed(99)
-    return under("RMSprop, loss x 1e-6", HEALTHY,
-                 lambda m: torch.optim.RMSprop(m.parameters(), lr=1e-3, eps=1e-16),
-                 lambda o, y: 1e-6 * F.cross_entropy(o, y))
+    return under(
+        "RMSprop, loss x 1e-6",
+        HEALTHY,
+        lambda m: torch.optim.RMSprop(m.parameters(), lr=1e-3, eps=1e-16),
+        lambda o, y: 1e-6 * F.cross_entropy(o, y),
+    )
 
 
 def resilient_steps() -> Situation:
@@ -1167,20 +1413,36 @@ def routed(m, x, top=1, renormalize=False, straight=True):
 
 def experts(n=8, forward=routed, registered=True, **options) -> With:
     layers = [mlp(16, 32, 16) for _ in range(n)]
-    return With(lambda m, x: forward(m, x, **options), router=nn.Linear(16, n, bias=False),
-                experts=nn.ModuleList(layers) if registered else layers, out=nn.Linear(16, 3))
+    return With(
+        lambda m, x: forward(m, x, **options),
+        router=nn.Linear(16, n, bias=False),
+        experts=nn.ModuleList(layers) if registered else layers,
+        out=nn.Linear(16, 3),
+    )
 
 
 def top_one_weight_that_is_always_one() -> Situation:
     seed(110)
-    return sick("renormalized top-1", NOTHING_ARRIVES, experts(4, renormalize=True),
-                blobs(64, 16, 3), F.cross_entropy, words=("router",))
+    return sick(
+        "renormalized top-1",
+        NOTHING_ARRIVES,
+        experts(4, renormalize=True),
+        blobs(64, 16, 3),
+        F.cross_entropy,
+        words=("router",),
+    )
 
 
 def experts_in_a_plain_list() -> Situation:
     seed(111)
-    return sick("experts in a list", UNREGISTERED, experts(4, registered=False), blobs(64, 16, 3),
-                F.cross_entropy, words=("experts",))
+    return sick(
+        "experts in a list",
+        UNREGISTERED,
+        experts(4, registered=False),
+        blobs(64, 16, 3),
+        F.cross_entropy,
+        words=("experts",),
+    )
 
 
 def outputs_written_into_data() -> Situation:
@@ -1193,8 +1455,14 @@ def outputs_written_into_data() -> Situation:
             out.data[index == e] = expert(x[index == e])
         return m.out(x + out)
 
-    return sick("experts written into .data", {"not_connected"}, experts(3, forward),
-                blobs(64, 16, 3), F.cross_entropy, words=("experts", "router"))
+    return sick(
+        "experts written into .data",
+        {"not_connected"},
+        experts(3, forward),
+        blobs(64, 16, 3),
+        F.cross_entropy,
+        words=("experts", "router"),
+    )
 
 
 def experts_that_answer_nothing() -> Situation:
@@ -1202,8 +1470,14 @@ def experts_that_answer_nothing() -> Situation:
     model = experts(3)
     for expert in model.experts:
         nn.init.constant_(expert[0].bias, -60.0)
-    return sick("all hidden units of the experts are dead", {"dead"}, model, blobs(96, 16, 3),
-                F.cross_entropy, words=("experts",))
+    return sick(
+        "all hidden units of the experts are dead",
+        {"dead"},
+        model,
+        blobs(96, 16, 3),
+        F.cross_entropy,
+        words=("experts",),
+    )
 
 
 def expert_added_after_the_optimizer() -> Situation:
@@ -1212,8 +1486,15 @@ def expert_added_after_the_optimizer() -> Situation:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     model.experts.append(mlp(16, 32, 16))
     model.router = nn.Linear(16, 5, bias=False)
-    return sick("one expert more", {"not_optimized"}, model, blobs(64, 16, 3), F.cross_entropy,
-                optimizer=optimizer, words=("router",))
+    return sick(
+        "one expert more",
+        {"not_optimized"},
+        model,
+        blobs(64, 16, 3),
+        F.cross_entropy,
+        optimizer=optimizer,
+        words=("router",),
+    )
 
 
 def experts_chosen_without_a_weight() -> Situation:
@@ -1224,8 +1505,14 @@ def experts_chosen_without_a_weight() -> Situation:
         stacked = torch.stack([e(x) for e in m.experts], 1)
         return m.out(x + stacked[torch.arange(len(x)), index])
 
-    return sick("hard choice, no weight", {"not_connected"}, experts(4, forward), blobs(64, 16, 3),
-                F.cross_entropy, words=("router",))
+    return sick(
+        "hard choice, no weight",
+        {"not_connected"},
+        experts(4, forward),
+        blobs(64, 16, 3),
+        F.cross_entropy,
+        words=("router",),
+    )
 
 
 def tower_under_no_grad() -> Situation:
@@ -1236,25 +1523,40 @@ def tower_under_no_grad() -> Situation:
             h = m.experts[0](x)
         return m.out(x + h * m.router(x)[:, :1] + m.experts[1](x))
 
-    return sick("an expert under no_grad", {"not_connected"}, experts(2, forward), blobs(64, 16, 3),
-                F.cross_entropy, words=("experts.0",))
+    return sick(
+        "an expert under no_grad",
+        {"not_connected"},
+        experts(2, forward),
+        blobs(64, 16, 3),
+        F.cross_entropy,
+        words=("experts.0",),
+    )
 
 
 def every_expert_alike() -> Situation:
     seed(117)
-    model = experts(4, lambda m, x: m.out(
-        (m.router(x).softmax(-1)[:, None] * torch.stack([e(x) for e in m.experts], -1)).sum(-1)))
+    model = experts(
+        4,
+        lambda m, x: m.out(
+            (m.router(x).softmax(-1)[:, None] * torch.stack([e(x) for e in m.experts], -1)).sum(-1)
+        ),
+    )
     for expert in model.experts:
         for p in expert.parameters():
             nn.init.constant_(p, 0.1)
-    return sick("units of every expert are equal", {"symmetric"}, model, blobs(64, 16, 3),
-                F.cross_entropy)
+    return sick(
+        "units of every expert are equal", {"symmetric"}, model, blobs(64, 16, 3), F.cross_entropy
+    )
 
 
 def soft_mixture() -> Situation:
     seed(120)
-    model = experts(4, lambda m, x: m.out(
-        (m.router(x).softmax(-1)[:, None] * torch.stack([e(x) for e in m.experts], -1)).sum(-1)))
+    model = experts(
+        4,
+        lambda m, x: m.out(
+            (m.router(x).softmax(-1)[:, None] * torch.stack([e(x) for e in m.experts], -1)).sum(-1)
+        ),
+    )
     return well("soft mixture", model, blobs(64, 16, 3), F.cross_entropy)
 
 
@@ -1290,11 +1592,19 @@ def adapters_per_language() -> Situation:
     def forward(m, x, language):
         return m.out(x + m.adapters[language](x))
 
-    model = With(forward, out=nn.Linear(16, 3),
-                 adapters=nn.ModuleDict({k: mlp(16, 8, 16) for k in ("de", "en", "fr", "fi")}))
+    model = With(
+        forward,
+        out=nn.Linear(16, 3),
+        adapters=nn.ModuleDict({k: mlp(16, 8, 16) for k in ("de", "en", "fr", "fi")}),
+    )
     x, y = blobs(32, 16, 3)
-    return well("adapters of other languages", model, {"x": x, "language": "fr", "y": y},
-                F.cross_entropy, kinds=QUIET)
+    return well(
+        "adapters of other languages",
+        model,
+        {"x": x, "language": "fr", "y": y},
+        F.cross_entropy,
+        kinds=QUIET,
+    )
 
 
 def tokens_that_skip_the_block() -> Situation:
@@ -1332,22 +1642,30 @@ def balanced_by_an_extra_loss() -> Situation:
         share = F.one_hot(p.argmax(-1), p.shape[-1]).float().mean(0)
         return routed(m, x, top=2, renormalize=True), len(share) * (share * p.mean(0)).sum()
 
-    return well("top 2 and a balance loss", experts(8, forward), blobs(128, 16, 3),
-                lambda o, y: F.cross_entropy(o[0], y) + 0.01 * o[1])
+    return well(
+        "top 2 and a balance loss",
+        experts(8, forward),
+        blobs(128, 16, 3),
+        lambda o, y: F.cross_entropy(o[0], y) + 0.01 * o[1],
+    )
 
 
 def modalities_missing_in_a_batch() -> Situation:
     seed(128)
 
     def forward(m, text=None, image=None):
-        parts = ([m.text(text)] if text is not None else [])
+        parts = [m.text(text)] if text is not None else []
         parts += [m.image(image)] if image is not None else []
         return m.out(torch.relu(sum(parts)))
 
     model = With(forward, text=nn.Linear(8, 16), image=nn.Linear(12, 16), out=nn.Linear(16, 3))
-    return well("no image in this batch", model,
-                {"text": torch.randn(32, 8), "image": None, "labels": torch.randint(0, 3, (32,))},
-                F.cross_entropy, kinds=QUIET)
+    return well(
+        "no image in this batch",
+        model,
+        {"text": torch.randn(32, 8), "image": None, "labels": torch.randint(0, 3, (32,))},
+        F.cross_entropy,
+        kinds=QUIET,
+    )
 
 
 # ---------------------------------------------------------------- A10: nested outputs and batches
@@ -1368,8 +1686,13 @@ def wide(softmax=False, classes=10):
 def probabilities_two_levels_down() -> Situation:
     seed(140)
     model = With(lambda m, x: {"heads": [{"class": m.net(x)}], "step": 3}, net=wide(True))
-    return sick("dict in a list in a dict", {"double_softmax"}, model, blobs(60, 12, 10),
-                lambda o, y: F.cross_entropy(o["heads"][0]["class"], y))
+    return sick(
+        "dict in a list in a dict",
+        {"double_softmax"},
+        model,
+        blobs(60, 12, 10),
+        lambda o, y: F.cross_entropy(o["heads"][0]["class"], y),
+    )
 
 
 def probabilities_in_a_user_dict() -> Situation:
@@ -1377,15 +1700,26 @@ def probabilities_in_a_user_dict() -> Situation:
 
     seed(141)
     model = With(lambda m, x: UserDict(logits=m.net(x)), net=wide(True))
-    return sick("UserDict", {"double_softmax"}, model, blobs(60, 12, 10),
-                lambda o, y: F.cross_entropy(o["logits"], y))
+    return sick(
+        "UserDict",
+        {"double_softmax"},
+        model,
+        blobs(60, 12, 10),
+        lambda o, y: F.cross_entropy(o["logits"], y),
+    )
 
 
 def probabilities_of_the_second_head() -> Situation:
     seed(142)
     model = With(lambda m, x: Boxed(a=m.a(x), b=m.b(x)), a=wide(), b=wide(True))
-    return sick("second head is a softmax", {"double_softmax"}, model, blobs(60, 12, 10),
-                lambda o, y: F.cross_entropy(o.a, y) + F.cross_entropy(o.b, y), words=("b",))
+    return sick(
+        "second head is a softmax",
+        {"double_softmax"},
+        model,
+        blobs(60, 12, 10),
+        lambda o, y: F.cross_entropy(o.a, y) + F.cross_entropy(o.b, y),
+        words=("b",),
+    )
 
 
 def loss_alone_from_a_deep_sigmoid_net() -> Situation:
@@ -1396,8 +1730,12 @@ def loss_alone_from_a_deep_sigmoid_net() -> Situation:
 
     model = With(forward, net=mlp(12, *[32] * 14, 10, act=nn.Sigmoid))
     x, y = blobs(60, 12, 10)
-    return sick("model returns its loss, 14 sigmoid layers", {"vanishing"}, model,
-                {"pixels": x, "labels": y})
+    return sick(
+        "model returns its loss, 14 sigmoid layers",
+        {"vanishing"},
+        model,
+        {"pixels": x, "labels": y},
+    )
 
 
 def autoencoder_whose_encoder_is_dead() -> Situation:
@@ -1415,8 +1753,13 @@ def autoencoder_whose_encoder_is_dead() -> Situation:
 
     encoder = nn.Sequential(nn.Linear(12, 32), nn.ReLU())
     nn.init.constant_(encoder[0].bias, -40.0)
-    model = With(forward, encoder=encoder, mean=nn.Linear(32, 4), log_variance=nn.Linear(32, 4),
-                 decoder=mlp(4, 32, 12))
+    model = With(
+        forward,
+        encoder=encoder,
+        mean=nn.Linear(32, 4),
+        log_variance=nn.Linear(32, 4),
+        decoder=mlp(4, 32, 12),
+    )
     x = torch.randn(64, 12)
     return sick("VAE with a dead encoder", {"dead"}, model, (x, x), loss, words=("encoder",))
 
@@ -1461,8 +1804,14 @@ def scale_that_is_zero() -> Situation:
 
     model = With(forward, net=mlp(3, 32, 2))
     nn.init.constant_(model.net[-1].bias, -0.2)
-    return sick("scale 0 of a distribution", NON_FINITE, model, line(128, 3), loss,
-                words=("div|log|/ 0|pow",))
+    return sick(
+        "scale 0 of a distribution",
+        NON_FINITE,
+        model,
+        line(128, 3),
+        loss,
+        words=("div|log|/ 0|pow",),
+    )
 
 
 def loss_in_a_dict_that_overflows() -> Situation:
@@ -1474,8 +1823,13 @@ def loss_in_a_dict_that_overflows() -> Situation:
         return {"loss": F.nll_loss(p.log(), labels), "logits": o}
 
     x, y = blobs(60, 12, 10)
-    return sick("exp in the model's own loss", ({"non_finite"}, {"non_finite", "unscaled"}),
-                With(forward, net=wide()), {"x": x * 4000, "labels": y}, words=("exp",))
+    return sick(
+        "exp in the model's own loss",
+        ({"non_finite"}, {"non_finite", "unscaled"}),
+        With(forward, net=wide()),
+        {"x": x * 4000, "labels": y},
+        words=("exp",),
+    )
 
 
 def answer_without_its_input() -> Situation:
@@ -1486,9 +1840,18 @@ def answer_without_its_input() -> Situation:
         return {"out": m.head(h - h), "hidden": h}
 
     model = With(forward, body=mlp(6, 32, 16), head=nn.Linear(16, 1))
-    return sick("h - h in a dict", ({"constant_output"}, {"not_connected"}, {"zero_gradient"},
-                                    {"constant_output", "zero_gradient"}), model, line(64, 6),
-                lambda o, y: F.mse_loss(o["out"], y))
+    return sick(
+        "h - h in a dict",
+        (
+            {"constant_output"},
+            {"not_connected"},
+            {"zero_gradient"},
+            {"constant_output", "zero_gradient"},
+        ),
+        model,
+        line(64, 6),
+        lambda o, y: F.mse_loss(o["out"], y),
+    )
 
 
 def packed_sequences() -> Situation:
@@ -1527,18 +1890,21 @@ def images_of_different_sizes() -> Situation:
 
 def outputs_with_none_and_text_and_integers() -> Situation:
     seed(150)
-    model = With(lambda m, x: (None, m.net(x), "tag", m.net(x).argmax(-1), {"k": 3, "n": None}),
-                 net=wide())
-    return well("None, text, integers", model, blobs(60, 12, 10),
-                lambda o, y: F.cross_entropy(o[1], y))
+    model = With(
+        lambda m, x: (None, m.net(x), "tag", m.net(x).argmax(-1), {"k": 3, "n": None}), net=wide()
+    )
+    return well(
+        "None, text, integers", model, blobs(60, 12, 10), lambda o, y: F.cross_entropy(o[1], y)
+    )
 
 
 def spectrum_of_a_signal() -> Situation:
     seed(151)
     model = With(lambda m, x: torch.fft.rfft(m.net(x)), net=mlp(16, 64, 16))
     x = torch.randn(64, 16)
-    return well("complex output", model, (x, torch.fft.rfft(x)),
-                lambda o, y: (o - y).abs().pow(2).mean())
+    return well(
+        "complex output", model, (x, torch.fft.rfft(x)), lambda o, y: (o - y).abs().pow(2).mean()
+    )
 
 
 def batch_as_an_object() -> Situation:
@@ -1549,8 +1915,9 @@ def batch_as_an_object() -> Situation:
         h = torch.zeros(len(data.x), 16).index_add(0, data.edges[1], messages).relu()
         return m.out(m.own(data.x) + h)
 
-    data = Boxed(x=torch.randn(40, 6), edges=torch.randint(0, 40, (2, 120)),
-                 y=torch.randint(0, 3, (40,)))
+    data = Boxed(
+        x=torch.randn(40, 6), edges=torch.randint(0, 40, (2, 120)), y=torch.randint(0, 3, (40,))
+    )
     model = With(forward, message=nn.Linear(6, 16), own=nn.Linear(6, 16), out=nn.Linear(16, 3))
     return well("graph object", model, data, lambda o: F.cross_entropy(o, data.y))
 
@@ -1577,14 +1944,20 @@ class Trainable(nn.Module):
 
 def module_with_a_training_step() -> Situation:
     seed(153)
-    return well("training_step beside forward", Trainable(wide()), blobs(60, 12, 10),
-                F.cross_entropy)
+    return well(
+        "training_step beside forward", Trainable(wide()), blobs(60, 12, 10), F.cross_entropy
+    )
 
 
 def module_with_a_training_step_and_a_softmax() -> Situation:
     seed(153)
-    return sick("training_step and a softmax", {"double_softmax"}, Trainable(wide(True)),
-                blobs(60, 12, 10), F.cross_entropy)
+    return sick(
+        "training_step and a softmax",
+        {"double_softmax"},
+        Trainable(wide(True)),
+        blobs(60, 12, 10),
+        F.cross_entropy,
+    )
 
 
 def losses_per_sample() -> Situation:
@@ -1611,15 +1984,18 @@ def loud(model, factor=200.0, bias=0.0):
 
 def masks_by_a_loud_sigmoid() -> Situation:
     seed(160)
-    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 1), nn.Sigmoid())
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 1), nn.Sigmoid()
+    )
     loud(model, 1.0, bias=60.0)
     y = (torch.rand(4, 1, 8, 8) < 0.1).float()
 
     def loss(p, y):
         return 1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1)
 
-    return sick("Dice of a mask that is all on", {"saturated"}, model,
-                (torch.randn(4, 1, 8, 8), y), loss)
+    return sick(
+        "Dice of a mask that is all on", {"saturated"}, model, (torch.randn(4, 1, 8, 8), y), loss
+    )
 
 
 def logarithm_with_eps_of_a_sure_sigmoid() -> Situation:
@@ -1647,20 +2023,32 @@ def logarithm_with_eps_of_a_fresh_sigmoid() -> Situation:
 def targets_beyond_a_loud_tanh() -> Situation:
     seed(162)
     x, y = line(128, 5)
-    return sick("tanh output far out, float64", {"saturated"},
-                loud(mlp(5, 32, 1, tail=(nn.Tanh(),)), 500).double(),
-                (x.double(), y.double()), F.mse_loss)
+    return sick(
+        "tanh output far out, float64",
+        {"saturated"},
+        loud(mlp(5, 32, 1, tail=(nn.Tanh(),)), 500).double(),
+        (x.double(), y.double()),
+        F.mse_loss,
+    )
 
 
 def recurrent_regression_with_a_dead_relu() -> Situation:
     # keras-team/keras#3687: an RNN with a ReLU at its output predicts zero for everything
     seed(163)
-    model = With(lambda m, x: torch.relu(m.out(m.rnn(x)[0])), rnn=nn.LSTM(4, 16, batch_first=True),
-                 out=nn.Linear(16, 1))
+    model = With(
+        lambda m, x: torch.relu(m.out(m.rnn(x)[0])),
+        rnn=nn.LSTM(4, 16, batch_first=True),
+        out=nn.Linear(16, 1),
+    )
     nn.init.constant_(model.out.bias, -3.0)
-    return sick("RNN regression behind a ReLU", {"dead"}, model,
-                (torch.randn(16, 10, 4), torch.rand(16, 10, 1)), F.mse_loss,
-                source="keras-team/keras#3687")
+    return sick(
+        "RNN regression behind a ReLU",
+        {"dead"},
+        model,
+        (torch.randn(16, 10, 4), torch.rand(16, 10, 1)),
+        F.mse_loss,
+        source="keras-team/keras#3687",
+    )
 
 
 def times_behind_a_dead_relu_in_a_dict() -> Situation:
@@ -1671,13 +2059,23 @@ def times_behind_a_dead_relu_in_a_dict() -> Situation:
         h = m.body(x)
         return {"time": m.time(h).relu(), "class": m.kind(h)}
 
-    model = With(forward, body=mlp(6, 32, 16, tail=(nn.ReLU(),)), time=nn.Linear(16, 1),
-                 kind=nn.Linear(16, 3))
+    model = With(
+        forward,
+        body=mlp(6, 32, 16, tail=(nn.ReLU(),)),
+        time=nn.Linear(16, 1),
+        kind=nn.Linear(16, 3),
+    )
     nn.init.constant_(model.time.bias, -20.0)
     x, y = blobs(64, 6, 3)
-    return sick("one of two heads behind a dead ReLU", {"dead"}, model, (x, y),
-                lambda o, y: F.cross_entropy(o["class"], y) + F.l1_loss(o["time"], y[:, None] + 1.0),
-                words=("time",), source="ProteomicsML/ProteomicsML#203")
+    return sick(
+        "one of two heads behind a dead ReLU",
+        {"dead"},
+        model,
+        (x, y),
+        lambda o, y: F.cross_entropy(o["class"], y) + F.l1_loss(o["time"], y[:, None] + 1.0),
+        words=("time",),
+        source="ProteomicsML/ProteomicsML#203",
+    )
 
 
 def actor_at_its_stops() -> Situation:
@@ -1685,31 +2083,49 @@ def actor_at_its_stops() -> Situation:
     actor = loud(mlp(6, 32, 2, act=nn.Tanh, tail=(nn.Tanh(),)), 300)
     critic = lambda state, action: -(action - state[:, :2].clamp(-0.5, 0.5)).pow(2).sum(1)
     state = torch.randn(128, 6)
-    return sick("actor saturated, best action within", {"saturated"}, actor, state,
-                lambda a: -critic(state, a).mean())
+    return sick(
+        "actor saturated, best action within",
+        {"saturated"},
+        actor,
+        state,
+        lambda a: -critic(state, a).mean(),
+    )
 
 
 def actor_that_is_fresh() -> Situation:
     seed(165)
     actor = mlp(6, 32, 2, act=nn.Tanh, tail=(nn.Tanh(),))
     state = torch.randn(128, 6)
-    return well("fresh actor", actor, state,
-                lambda a: (a - state[:, :2].clamp(-0.5, 0.5)).pow(2).sum(1).mean())
+    return well(
+        "fresh actor",
+        actor,
+        state,
+        lambda a: (a - state[:, :2].clamp(-0.5, 0.5)).pow(2).sum(1).mean(),
+    )
 
 
 def classes_by_a_loud_softmax() -> Situation:
     seed(166)
     model = loud(mlp(6, 32, 4, tail=(nn.Softmax(-1),)), 2000)
     y = F.one_hot(torch.randint(0, 4, (64,)), 4).float()
-    return sick("softmax sure and wrong, Brier score", {"saturated"}, model,
-                (torch.randn(64, 6), y), lambda p, y: (p - y).pow(2).sum(1).mean())
+    return sick(
+        "softmax sure and wrong, Brier score",
+        {"saturated"},
+        model,
+        (torch.randn(64, 6), y),
+        lambda p, y: (p - y).pow(2).sum(1).mean(),
+    )
 
 
 def classes_by_a_fresh_softmax() -> Situation:
     seed(166)
     x, y = blobs(64, 6, 4)
-    return well("Brier score", mlp(6, 32, 4, tail=(nn.Softmax(-1),)), (x, F.one_hot(y, 4).float()),
-                lambda p, y: (p - y).pow(2).sum(1).mean())
+    return well(
+        "Brier score",
+        mlp(6, 32, 4, tail=(nn.Softmax(-1),)),
+        (x, F.one_hot(y, 4).float()),
+        lambda p, y: (p - y).pow(2).sum(1).mean(),
+    )
 
 
 def discriminator_that_is_sure() -> Situation:
@@ -1717,26 +2133,37 @@ def discriminator_that_is_sure() -> Situation:
     generator = mlp(4, 32, 6)
     judge = loud(mlp(6, 32, 1), 1.0, bias=-40.0).requires_grad_(False)
 
-    return sick("log(1 - D) of a sure D", ({"saturated"}, {"zero_gradient"}, {"vanishing"}),
-                With(lambda m, z: torch.sigmoid(m.judge(m.generator(z))), generator=generator,
-                     judge=judge), torch.randn(64, 4), lambda p: (1 - p).log().mean())
+    return sick(
+        "log(1 - D) of a sure D",
+        ({"saturated"}, {"zero_gradient"}, {"vanishing"}),
+        With(lambda m, z: torch.sigmoid(m.judge(m.generator(z))), generator=generator, judge=judge),
+        torch.randn(64, 4),
+        lambda p: (1 - p).log().mean(),
+    )
 
 
 def discriminator_that_is_sure_other_loss() -> Situation:
     seed(167)
     generator = mlp(4, 32, 6)
     judge = loud(mlp(6, 32, 1), 1.0, bias=-4.0).requires_grad_(False)
-    return well("-log D of a sure D",
-                With(lambda m, z: m.judge(m.generator(z)), generator=generator, judge=judge),
-                torch.randn(64, 4), lambda o: F.softplus(-o).mean())
+    return well(
+        "-log D of a sure D",
+        With(lambda m, z: m.judge(m.generator(z)), generator=generator, judge=judge),
+        torch.randn(64, 4),
+        lambda o: F.softplus(-o).mean(),
+    )
 
 
 def counts_by_an_exponential() -> Situation:
     seed(168)
     model = With(lambda m, x: m.net(x).exp(), net=mlp(5, 32, 1))
     y = torch.poisson(torch.full((256, 1), 3.0))
-    return well("exp output, Poisson", model, (torch.randn(256, 5), y),
-                lambda r, y: (r - y * r.log()).mean())
+    return well(
+        "exp output, Poisson",
+        model,
+        (torch.randn(256, 5), y),
+        lambda r, y: (r - y * r.log()).mean(),
+    )
 
 
 def embeddings_on_the_sphere() -> Situation:
@@ -1755,8 +2182,9 @@ def embeddings_on_the_sphere() -> Situation:
 
 def quantiles_by_increments() -> Situation:
     seed(170)
-    model = With(lambda m, x: m.net(x)[:, :1] + F.softplus(m.net(x)[:, 1:]).cumsum(1),
-                 net=mlp(5, 32, 4))
+    model = With(
+        lambda m, x: m.net(x)[:, :1] + F.softplus(m.net(x)[:, 1:]).cumsum(1), net=mlp(5, 32, 4)
+    )
     q = torch.tensor([0.25, 0.5, 0.75])
 
     def loss(o, y):
@@ -1779,8 +2207,11 @@ def preferences() -> Situation:
 def images_by_a_fresh_tanh_generator() -> Situation:
     seed(172)
     model = nn.Sequential(
-        nn.ConvTranspose2d(8, 16, 4), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.ConvTranspose2d(16, 1, 4, 2, 1), nn.Tanh(),
+        nn.ConvTranspose2d(8, 16, 4),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.ConvTranspose2d(16, 1, 4, 2, 1),
+        nn.Tanh(),
     )
     target = (torch.rand(16, 1, 8, 8) * 2 - 1).clamp(-0.9, 0.9)
     return well("tanh generator", model, (torch.randn(16, 8, 1, 1), target), F.l1_loss)
@@ -1812,21 +2243,32 @@ class Language(nn.Module):
 def targets_as_second_argument_and_no_loss() -> Situation:
     seed(180)
     tokens = torch.randint(0, 20, (8, 12))
-    return well("model(tokens, targets) returns (logits, loss)", Language(),
-                (tokens, tokens.roll(-1, 1)))
+    return well(
+        "model(tokens, targets) returns (logits, loss)", Language(), (tokens, tokens.roll(-1, 1))
+    )
 
 
 def normalized_features_summed() -> Situation:
     seed(181)
-    return sick("sum of a layer norm", ZERO, mlp(6, 32, 16, tail=(nn.LayerNorm(16, bias=False),)),
-                torch.randn(64, 6), lambda o: o.sum(),
-                why="the features of a sample add up to 0 whatever the weights are")
+    return sick(
+        "sum of a layer norm",
+        ZERO,
+        mlp(6, 32, 16, tail=(nn.LayerNorm(16, bias=False),)),
+        torch.randn(64, 6),
+        lambda o: o.sum(),
+        why="the features of a sample add up to 0 whatever the weights are",
+    )
 
 
 def length_of_unit_vectors() -> Situation:
     seed(182)
-    return sick("squared length of unit vectors", ZERO, mlp(6, 32, 16), torch.randn(64, 6),
-                lambda o: F.normalize(o, dim=1).pow(2).sum(1).mean())
+    return sick(
+        "squared length of unit vectors",
+        ZERO,
+        mlp(6, 32, 16),
+        torch.randn(64, 6),
+        lambda o: F.normalize(o, dim=1).pow(2).sum(1).mean(),
+    )
 
 
 def entropy_of_an_untrained_classifier() -> Situation:
@@ -1841,10 +2283,15 @@ def entropy_of_an_untrained_classifier() -> Situation:
 
 def bias_before_a_batch_norm() -> Situation:
     seed(184)
-    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(),
-                          nn.Linear(16 * 36, 4))
-    return well("bias before a norm", model, (torch.randn(32, 3, 8, 8), torch.arange(32) % 4),
-                F.cross_entropy)
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, 4)
+    )
+    return well(
+        "bias before a norm",
+        model,
+        (torch.randn(32, 3, 8, 8), torch.arange(32) % 4),
+        F.cross_entropy,
+    )
 
 
 def attention_that_is_nearly_uniform() -> Situation:
@@ -1855,5 +2302,10 @@ def attention_that_is_nearly_uniform() -> Situation:
         return m.out((q @ k.mT / 1e3).softmax(-1) @ v).mean(1)
 
     model = With(forward, qkv=nn.Linear(16, 48), out=nn.Linear(16, 3))
-    return well("attention at temperature 1000", model,
-                (torch.randn(16, 8, 16), torch.randint(0, 3, (16,))), F.cross_entropy, kinds=QUIET)
+    return well(
+        "attention at temperature 1000",
+        model,
+        (torch.randn(16, 8, 16), torch.randint(0, 3, (16,))),
+        F.cross_entropy,
+        kinds=QUIET,
+    )
