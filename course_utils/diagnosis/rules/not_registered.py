@@ -98,7 +98,8 @@ def _places(model: nn.Module, leaves: dict[int, Tensor]) -> dict[int, tuple[str,
     places: dict[int, tuple[str, str]] = {}
     for name, module in model.named_modules():
         buffers = torch_internals.own_buffers(module)
-        for attribute, value in (*vars(module).items(), *buffers.items()):
+        shared = _of_class(module)
+        for attribute, value in (*vars(module).items(), *buffers.items(), *shared.items()):
             if attribute in _OWN:
                 continue
             full = f"{name}.{attribute}" if name else attribute
@@ -109,8 +110,27 @@ def _places(model: nn.Module, leaves: dict[int, Tensor]) -> dict[int, tuple[str,
                     below = {id(leaf) for leaf in ends if leaf is not None}
                 if below and below <= leaves.keys():
                     for key in below:
-                        places.setdefault(key, (full, _register(full, value, attribute in buffers)))
+                        code = (
+                            _of_instance(full)
+                            if attribute in shared
+                            else _register(full, value, attribute in buffers)
+                        )
+                        places.setdefault(key, (full, code))
     return places
+
+
+def _of_class(module: nn.Module) -> dict[str, object]:
+    """Attributes of the class of a module that hold tensors or modules."""
+    mine = [c for c in type(module).__mro__ if not c.__module__.startswith(("torch.", "builtins"))]
+    held = (Tensor, nn.Module, Mapping, list, tuple)
+    values = {key: value for c in reversed(mine) for key, value in vars(c).items()}
+    return {k: v for k, v in values.items() if isinstance(v, held) and not k.startswith("__")}
+
+
+def _of_instance(name: str) -> str:
+    """What to do about an attribute of the class."""
+    last = name.rpartition(".")[2]
+    return f"# {last} belongs to the class: self.{last} = nn.Parameter(…) in __init__ in its place"
 
 
 def _tensors(value: object, depth: int, seen: set[int]) -> Iterator[Tensor]:
