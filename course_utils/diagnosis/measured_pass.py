@@ -18,6 +18,7 @@ from ..recording import GradientRecord, record
 from .bare_weights import with_bare_products
 from .batch import Batch, Loss, as_scalar, evaluate
 from .branches import in_branches
+from .elementwise import with_decays
 from .graph import Path, activation_name, follow, reaches, slopes, walk
 from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms, spread_over_batch
 from .post_norm import PostNorm, post_norm
@@ -375,6 +376,7 @@ def measure(
                 with explained("the backward pass of", model, batch):
                     start, scale, own_gradient = _where_to_start(output, value)
             calls = with_bare_products(model, value.grad_fn, call_recorder.calls)
+            calls = with_decays(model, value.grad_fn, calls)
             call_recorder.armed = True
             inputs = [t for t in batch.tensors() if t.requires_grad and t.is_leaf]
             grads: list[Tensor | None] = [None] * len(parameters)
