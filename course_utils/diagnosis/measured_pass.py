@@ -171,12 +171,26 @@ class MeasuredPass:
         """What a step of the optimizer adds to each parameter of it that has a gradient.
 
         A copy of it makes the step on copies of the parameters; of more than `MOST_UPDATED` numbers
-        on the smallest of them. Empty without an optimizer, and for one that has to evaluate the
-        loss itself (L-BFGS).
+        on the smallest of them. Empty without an optimizer, and for one whose step cannot be made
+        here, such as one that has to evaluate the loss itself (L-BFGS).
         """
-        optimizer = self.optimizer
-        if optimizer is None or _needs_closure(optimizer):
-            return {}
+        return self._step[0]
+
+    @property
+    def step_error(self) -> Exception | None:
+        """What the copy of the optimizer raised in place of a step."""
+        return self._step[1]
+
+    @cached_property
+    def _step(self) -> tuple[dict[str, Tensor], Exception | None]:
+        if self.optimizer is None or _needs_closure(self.optimizer):
+            return {}, None
+        try:
+            return self._updates(self.optimizer), None
+        except Exception as error:  # an optimizer of strangers, which may need more than a gradient
+            return {}, error
+
+    def _updates(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         flat = [p for group in optimizer.param_groups for p in group["params"]]
         double = copy.deepcopy(optimizer, _left_out(optimizer, flat))
         twins = [p for group in double.param_groups for p in group["params"]]
@@ -330,6 +344,11 @@ class MeasuredPass:
         """Nodes between the loss and the last layers on each way, those layers' own included."""
         root = self.loss_value.grad_fn
         return [] if root is None else list(walk(root, ends=self.ends))
+
+    @cached_property
+    def differentiates(self) -> bool:
+        """Whether the loss depends on a derivative that model or loss has taken itself."""
+        return self.differentiates_input or any(call.differentiated for call in self.calls)
 
 
 def measure(

@@ -52,6 +52,7 @@ class Taker:
         reach: Number of entries at which a gradient arrived.
         parameters: Ids of the parameters without a gradient behind it.
         fixed: Of a product, where the numbers of a factor that is 0 lie.
+        whole: Whether it hands on nothing anywhere else either.
     """
 
     node: Node
@@ -59,6 +60,7 @@ class Taker:
     reach: int
     parameters: frozenset[int]
     fixed: int | None = None
+    whole: bool = True
 
     @property
     def operation(self) -> str:
@@ -121,7 +123,7 @@ def takers(
                 reach = sum(int((g != 0).sum()) for g in one.received if g is not None)
                 why = _why(one, edge)
                 fixed = _zero_factor(one.node) if why == "product" else None
-                found.append(Taker(one.node, why, reach, behind, fixed))
+                found.append(Taker(one.node, why, reach, behind, fixed, not one.kept))
     return grads, found
 
 
@@ -141,6 +143,11 @@ def is_zero(grad: Tensor | None) -> bool:
         grad = grad.coalesce().values()
     few = grad.reshape(-1)[:64] if grad.is_contiguous() else grad
     return not bool(few.any()) and not bool(grad.any())
+
+
+def nodes_above(root: Node, wanted: set[int]) -> set[Node]:
+    """Operations on a way from the loss to parameters with these ids."""
+    return {node for node in _above(root, wanted)[0] if "AccumulateGrad" not in node.name()}
 
 
 def _above(root: Node, wanted: set[int]) -> tuple[set[Node], dict[Node, int]]:
@@ -195,7 +202,7 @@ def _why(one: _Arrived, edge: int) -> str:
         return "moves"
     if len(factors) == 2 and all(i in lost for i in factors):
         return "stuck"
-    return "product" if name in (*_FACTORS, "Div", "Pow") else "other"
+    return "product" if name in (*_FACTORS, "Div", "Pow", "Prod") else "other"
 
 
 def _zero_factor(node: Node) -> int | None:

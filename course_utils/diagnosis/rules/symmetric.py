@@ -23,7 +23,7 @@ from .rule import Case, rule
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _CONTAINERS = (nn.ParameterList, nn.ParameterDict)
-_SAMPLED = 64
+_SAMPLED = 16
 """So many incoming weights of each unit are compared first."""
 
 _EXPLAINED = ("through_time", "over_depth", "shattered", "saturated")
@@ -102,8 +102,11 @@ def symmetric(case: Case) -> Finding | None:
 
 def _symmetric_layers(measured_pass: MeasuredPass) -> Iterator[tuple[LayerCall, Twins]]:
     """Hidden layers at most half of whose units are different, input side first."""
-    layers = list(_layers(measured_pass))
-    alike = [units for units in layers if _seems_alike(units.weights)]
+    first: dict[object, LayerCall] = {}
+    for call in measured_pass.calls:
+        first.setdefault(call.module, call)
+    layers = list(first.values())
+    alike = [units for call in layers if (units := _units(measured_pass, call)) is not None]
     if not alike:
         return
     roots = [output.grad_fn for output in measured_pass.outputs]
@@ -259,24 +262,20 @@ def _drops(model: nn.Module) -> bool:
 # ---------------------------------------------------------------- layers unit by unit
 
 
-def _layers(measured_pass: MeasuredPass) -> Iterator[Units]:
-    """Layers that train, each once."""
-    trained = {id(p) for p in measured_pass.model.parameters() if p.requires_grad}
-    grads = measured_pass.grads_by_id
-    first: dict[object, LayerCall] = {}
-    for call in measured_pass.calls:
-        first.setdefault(call.module, call)
-    for call in first.values():
-        weights = _weights_of(call)
-        if not weights or not all(id(weight) in trained for weight, _, _ in weights):
-            continue
-        rows = [_by_unit(weight.detach(), axis, gates) for weight, axis, gates in weights]
-        if len(rows[0]) < 2 or any(len(part) != len(rows[0]) for part in rows):
-            continue
-        found = [(grads[id(weight)], axis, gates) for weight, axis, gates in weights]
-        parts = [_by_unit(grad, axis, gates) for grad, axis, gates in found if grad is not None]
-        whole = torch.cat(parts, 1) if len(parts) == len(rows) else None
-        yield Units(call, torch.cat(rows, 1), whole)
+def _units(measured_pass: MeasuredPass, call: LayerCall) -> Units | None:
+    """A layer that trains and many of whose units may be alike; None for others."""
+    grads, weights = measured_pass.grads_by_id, _weights_of(call)
+    if not weights or not all(weight.requires_grad for weight, _, _ in weights):
+        return None
+    rows = [_by_unit(weight.detach(), axis, gates) for weight, axis, gates in weights]
+    if len(rows[0]) < 2 or any(len(part) != len(rows[0]) for part in rows):
+        return None
+    if not _seems_alike(rows[0]):
+        return None
+    found = [(grads.get(id(weight)), axis, gates) for weight, axis, gates in weights]
+    parts = [_by_unit(grad, axis, gates) for grad, axis, gates in found if grad is not None]
+    whole = torch.cat(parts, 1) if len(parts) == len(rows) else None
+    return Units(call, torch.cat(rows, 1), whole)
 
 
 def _weights_of(call: LayerCall) -> list[tuple[Tensor, int, int]]:
@@ -307,10 +306,12 @@ def _by_unit(value: Tensor, axis: int, gates: int = 1) -> Tensor:
     return value if gates == 1 else value.unflatten(0, (gates, -1)).transpose(0, 1).flatten(1)
 
 
-def _columns(measured_pass: MeasuredPass, units: Units, layers: Sequence[Units]) -> Units | None:
+def _columns(
+    measured_pass: MeasuredPass, units: Units, layers: Sequence[LayerCall]
+) -> Units | None:
     """What the one layer that reads these units, and nothing else, multiplies each of them by."""
     paths = measured_pass.paths
-    readers = [u.call for u in layers if u.call in paths and units.call in paths[u.call].parents]
+    readers = [c for c in layers if c in paths and units.call in paths[c].parents]
     if len(readers) != 1 or readers[0].module is units.call.module:
         return None
     reader, path, count = readers[0], paths[readers[0]], len(units.weights)

@@ -200,8 +200,9 @@ def _targets(measured_pass: MeasuredPass) -> Found | None:
         mean = float(target.double().mean())
         spread = float(target.double().std()) if target.numel() > 1 else 0.0
         if wanted > FAR and wanted > FAR * made:
+            around = f" ± {spread:.3g}" if spread else ""
             return Found(
-                f"The targets lie around {mean:.4g}{f' ± {spread:.3g}' if spread else ''}, the first outputs have a root "
+                f"The targets lie around {mean:.4g}{around}, the first outputs have a root "
                 f"mean square of {made:.3g}: the last layer has to grow by {wanted / made:.3g}× "
                 "before anything else can be learned.",
                 "# in the data, and back on the predictions:\n"

@@ -47,13 +47,14 @@ def zero_gradient(case: Case) -> list[Finding] | None:
     real = dict(zip(parameters, own, strict=True))
     weights = [n for n, p in parameters.items() if p.dim() > 1] or list(parameters)
     nothing = all(is_zero(real[name]) for name in weights)
-    done = nothing and _at_its_least(measured_pass)
+    done = nothing and not measured_pass.own_gradient and _at_its_least(measured_pass)
     waiting: dict[Taker, list[str]] = {}
     waits_for_good = False
     in_loss, output = True, set(measured_pass.output_nodes)
     groups: dict[tuple[str, str], tuple[list[str], list[Taker]]] = {}
     for name, parameter in parameters.items():
         ways = [taker for taker in found if id(parameter) in taker.parameters]
+        ways.sort(key=lambda taker: not taker.whole)
         if real[name] is None or not ways or not is_zero(real[name]):
             continue
         in_loss &= not any(taker.node in output for taker in ways)
@@ -68,11 +69,8 @@ def zero_gradient(case: Case) -> list[Finding] | None:
             names.append(name)
             nodes += [taker for taker in ways if taker not in nodes]
     inside = any(call.grad_in == 0 for call in measured_pass.trunk)
-    if (
-        waits_for_good
-        or (nothing and groups)
-        or (inside and (groups or (in_loss and _all_lost(measured_pass))))
-    ):
+    lost = in_loss and _all_lost(measured_pass) and not measured_pass.cut_by_zero
+    if waits_for_good or (nothing and groups) or (inside and (groups or lost)):
         case.silenced.update(_OVER_DEPTH)
     if not groups and done:
         case.notes.append(
@@ -87,8 +85,9 @@ def zero_gradient(case: Case) -> list[Finding] | None:
 
 
 def _all_lost(measured_pass: MeasuredPass) -> bool:
-    """Whether nothing at all arrives behind some layer, which would count as vanishing."""
-    return measured_pass.depth_slope.factor == 0
+    """Whether some layer takes all, which would count as vanishing; not where it underflows."""
+    faded = bool((measured_pass.record.output_rms[0] < 1e-30).any())
+    return measured_pass.depth_slope.factor == 0 and not faded
 
 
 def _note(measured_pass: MeasuredPass, taker: Taker, names: list[str]) -> str:
@@ -193,7 +192,7 @@ def _drops_all(model: nn.Module) -> bool:
 def _at_its_least(measured_pass: MeasuredPass) -> bool:
     """Whether other outputs have a larger loss, so that nothing is left to learn.
 
-    Asked of the outputs in another order, of their negatives, and of small steps to either side:
+    Asked of the outputs in other orders, of their negatives, and of small steps to either side:
     a margin that is kept by the right answers is violated by wrong ones; one that no output can
     reach is not, and a step function stays flat.
     """
@@ -207,16 +206,30 @@ def _at_its_least(measured_pass: MeasuredPass) -> bool:
 
     try:
         here = float(measured_pass.loss_value.detach())
-        larger = [_elsewhere(measured_pass, turn) > here for turn in (shuffled, torch.neg)]
-        if any(larger):
-            return True
-        steps = []
-        for _ in range(4):
-            noise = torch.randn(2**16, generator=generator) * 0.01 * size
-            steps += [_elsewhere(measured_pass, partial(_moved, noise=n)) for n in (noise, -noise)]
-        return all(step > here for step in steps)
+        turns: list[Callable[[Tensor], Tensor]] = [*[shuffled] * 4, torch.neg]
+        others = [_elsewhere(measured_pass, turn) for turn in turns]
+        if max(others) > here:
+            return min(others) >= here and _rises(measured_pass, here, size, generator) >= 0
+        return _rises(measured_pass, here, size, generator) > 0
     except Exception:  # a loss of strangers, on outputs it was not made for
         return False
+
+
+def _rises(
+    measured_pass: MeasuredPass, here: float, size: float, generator: torch.Generator
+) -> int:
+    """Whether the loss rises (1), falls or jumps (-1) around here, or stays as it is (0)."""
+    rises = []
+    for share in (1e-2, 1e-3):
+        steps = []
+        for _ in range(4):
+            noise = torch.randn(2**16, generator=generator) * share * size
+            steps += [_elsewhere(measured_pass, partial(_moved, noise=n)) for n in (noise, -noise)]
+        rises.append([step - here for step in steps])
+    far, near = rises
+    if min(far) < 0 or sum(near) > 0.5 * sum(far) > 0:
+        return -1
+    return int(min(far) > 0)
 
 
 def _moved(value: Tensor, noise: Tensor) -> Tensor:
@@ -247,6 +260,8 @@ def _finding(
     modules = tuple(dict.fromkeys(name.rpartition(".")[0] or "(model)" for name in names))
     what = ", ".join(names[:4]) + (f", … ({len(names)} parameters)" if len(names) > 4 else "")
     one = len(names) == 1
+    others = dict.fromkeys(node.operation for node in nodes if node.operation != taker.operation)
+    rest = f" The other ways end at {' and '.join(others)}." if others else ""
     return Finding(
         kind="zero_gradient",
         layers=modules,
@@ -254,7 +269,8 @@ def _finding(
         measured=len(names) / total,
         predicted=0.0,
         cause=f"The gradient of {what} is exactly 0 everywhere on this batch, though "
-        f"{'it is' if one else 'they are'} connected to the loss: {_said(measured_pass, taker)}",
+        f"{'it is' if one else 'they are'} connected to the loss: "
+        f"{_said(measured_pass, taker)}{rest}",
         remedy=_remedy(measured_pass, names, taker),
         notebook=remedies.CHAPTERS[4 if taker.why in ("step", "clamp") else 2],
     )
