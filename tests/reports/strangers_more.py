@@ -4,9 +4,21 @@ import copy
 
 import torch
 import torch.nn.functional as F
-from reports.situation import HEALTHY, QUIET, blobs, line, mlp, seed, Situation
-from reports.strangers_a import NON_FINITE, NOTHING_ARRIVES, UNREGISTERED, ZERO, Boxed, With
-from reports.strangers_a import gradient, loud, next_token, sick, smooth, well
+from reports.situation import QUIET, Situation, blobs, line, mlp, seed
+from reports.strangers_a import (
+    NON_FINITE,
+    NOTHING_ARRIVES,
+    UNREGISTERED,
+    ZERO,
+    Boxed,
+    With,
+    gradient,
+    loud,
+    next_token,
+    sick,
+    smooth,
+    well,
+)
 from torch import nn
 from torch.func import functional_call, grad, hessian, jvp, vmap
 
