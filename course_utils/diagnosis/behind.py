@@ -132,12 +132,18 @@ def stuck(measured_pass: MeasuredPass, behind: Behind) -> Stuck | None:
     """
     value = _value(behind)
     flat = None if value is None else _flat(behind, value)
-    if value is None or flat is None or float(flat.double().mean()) < _EDGE:
+    if value is None or flat is None or not _many(flat):
         return None
     try:
         return _ask(measured_pass, behind, value, flat)
     except Exception:  # a loss of strangers, on outputs it was not made for
         return None
+
+
+def _many(flat: Tensor) -> bool:
+    """Whether more than half of the units are flat, or more than half of the values of one."""
+    mean = flat.double().mean() if flat.dim() < 2 else flat.flatten(0, -2).double().mean(0).amax()
+    return float(mean) > 0.5
 
 
 def _ask(measured_pass: MeasuredPass, behind: Behind, value: Tensor, flat: Tensor) -> Stuck | None:

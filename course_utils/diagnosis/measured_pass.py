@@ -18,6 +18,7 @@ from ..recording import GradientRecord, record
 from .bare_weights import with_bare_products
 from .batch import Batch, Loss, as_scalar, evaluate
 from .branches import in_branches
+from .elementwise import with_decays
 from .graph import Path, activation_name, follow, reaches, slopes, walk
 from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms, spread_over_batch
 from .post_norm import PostNorm, post_norm
@@ -221,11 +222,13 @@ class MeasuredPass:
         norms = [call.grad_in * math.sqrt(math.prod(call.in_shape)) for call in calls]
         places = [self.places[call] for call in calls]
         span = max((self.places[call] for call in self.trunk), default=0)
-        slope = fit_slope(norms, places, [call.in_shape for call in calls], span)
+        towers = [self.towers[call] for call in calls]
+        slope = fit_slope(norms, places, [call.in_shape for call in calls], span, towers)
         if slope.close and any(path.skip for path in self.paths.values()):
             # a branch may be small, which tells nothing about the skip
             inside = in_branches(self.paths, self.places, self.output_nodes)
-            shapes, apart = [call.in_shape for call in calls], [call in inside for call in calls]
+            shapes = [call.in_shape for call in calls]
+            apart = [2 * self.towers[call] + (call in inside) for call in calls]
             finer = fit_slope(norms, places, shapes, span, apart)
             slope = slope if math.isnan(finer.factor) or finer.close else finer
             arrived = [norm for norm in norms if norm > 0]
@@ -316,6 +319,27 @@ class MeasuredPass:
         return zero_factors(named, self.grads, weights, self.output_nodes)
 
     @cached_property
+    def towers(self) -> dict[LayerCall, int]:
+        """A number for each layer, the same for those that lie behind or before each other.
+
+        Networks beside each other in one model, an actor and a critic or two encoders, each get
+        their own share of the loss: how the shares differ is no slope over a depth.
+        """
+        number = {call: i for i, call in enumerate(self.calls)}
+        before: LayerCall | None = None
+        for call in self.calls:
+            path = self.paths.get(call)
+            joined = [] if path is None else [p for p in path.parents if p in number]
+            if path is not None and path.unknown and before is not None:
+                joined.append(before)
+            for other in joined:
+                old, new = number[call], number[other]
+                if old != new:
+                    number = {c: new if n == old else n for c, n in number.items()}
+            before = call
+        return number
+
+    @cached_property
     def loss_nodes(self) -> list[Node]:
         """Nodes between the loss and the last layers on each way, those layers' own included."""
         root = self.loss_value.grad_fn
@@ -352,6 +376,7 @@ def measure(
                 with explained("the backward pass of", model, batch):
                     start, scale, own_gradient = _where_to_start(output, value)
             calls = with_bare_products(model, value.grad_fn, call_recorder.calls)
+            calls = with_decays(model, value.grad_fn, calls)
             call_recorder.armed = True
             inputs = [t for t in batch.tensors() if t.requires_grad and t.is_leaf]
             grads: list[Tensor | None] = [None] * len(parameters)

@@ -51,6 +51,7 @@ class Taker:
             loss at its least), or "cancels": it does not take every gradient.
         reach: Number of entries at which a gradient arrived.
         parameters: Ids of the parameters without a gradient behind it.
+        fixed: Of a product, where the numbers of a factor that is 0 lie.
         whole: Whether it hands on nothing anywhere else either.
     """
 
@@ -58,6 +59,7 @@ class Taker:
     why: str
     reach: int
     parameters: frozenset[int]
+    fixed: int | None = None
     whole: bool = True
 
     @property
@@ -119,7 +121,9 @@ def takers(
             behind = frozenset(ends[node] for node in walk(after) if node in ends) & zero
             if behind:
                 reach = sum(int((g != 0).sum()) for g in one.received if g is not None)
-                found.append(Taker(one.node, _why(one, edge), reach, behind, not one.kept))
+                why = _why(one, edge)
+                fixed = _zero_factor(one.node) if why == "product" else None
+                found.append(Taker(one.node, why, reach, behind, fixed, not one.kept))
     return grads, found
 
 
@@ -199,6 +203,16 @@ def _why(one: _Arrived, edge: int) -> str:
     if len(factors) == 2 and all(i in lost for i in factors):
         return "stuck"
     return "product" if name in (*_FACTORS, "Div", "Pow", "Prod") else "other"
+
+
+def _zero_factor(node: Node) -> int | None:
+    """Where the numbers of a factor lie that a product keeps and that is 0 everywhere."""
+    for name in ("self", "other", "weight", "mat1", "mat2", "input", "batch1", "batch2"):
+        value = saved_tensor(node, name)
+        strided = value is not None and value.layout is torch.strided and not value.is_meta
+        if value is not None and strided and value.numel() and is_zero(value.detach()):
+            return value.untyped_storage().data_ptr()
+    return None
 
 
 def _takes_all(one: _Arrived) -> set[int]:

@@ -1,6 +1,7 @@
 """The recorder: puts hooks on a model for the length of a with block."""
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -14,8 +15,9 @@ from ..measuring.torch_internals import Node, is_compiled, queue_callback, uncom
 from .assemble import assemble
 from .gradient_record import GradientRecord
 from .hooks import ForwardTap, PassBegins
+from .latest import newest
 from .open_step import ACCUMULATED, MEASURED, ClosedStep, OpenStep, Packed, Watch
-from .parameters import Sizes, Update, readable
+from .parameters import Sizes, Update, count_of, readable
 from .selection import named_layers
 
 
@@ -108,6 +110,7 @@ class Recorder:
         named = list(target.named_parameters())
         self._parameter_names = tuple(name for name, _ in named)
         self._parameters = [parameter for _, parameter in named]
+        self._parameter_counts = tuple(map(count_of, self._parameters))
         self._sizes = Sizes(self._parameters)
         self._first_leaf: Node | None = None
         self._optimizers = _optimizers(optimizer, self._parameters)
@@ -188,9 +191,50 @@ class Recorder:
             raise RuntimeError("Nothing is recorded yet: use `with record(model) as recorder:`.")
         if self._built is None or len(self._built) != len(self._rows) or self._state == "open":
             self._built = assemble(
-                self._rows, self._parameter_names, self._types, self._weighted, self._later
+                self._rows,
+                self._parameter_names,
+                self._parameter_counts,
+                self._types,
+                self._weighted,
+                self._later,
             )
         return self._built
+
+    def latest(self) -> dict[str, float]:
+        """The newest row as a flat dict of floats, for any logger.
+
+        Keys: `grad_rms/<layer>` and `output_rms/<layer>`, with an optimizer
+        `update_ratio/<parameter>`, and `loss`, `lr`, `total_grad_norm` and `step`. Names are made
+        of letters, digits and `_ . - /`: `fc#2` is `fc.2`, `(model)` is `model`. What has no value
+        is left out. It costs as much as one row, however many there are.
+
+        Returns:
+            The dict; empty before the first step is closed.
+
+        >>> model = nn.Linear(2, 1)
+        >>> with record(model) as recorder:
+        ...     model(torch.ones(4, 2)).sum().backward()
+        ...     recorder.step(loss=3.0)
+        >>> recorder.latest()["grad_rms/model"], recorder.latest()["loss"]
+        (1.0, 3.0)
+        """
+        if not self._rows:
+            return {}
+        names = self._parameter_names
+        return newest(self._rows[-1], names, self._parameter_counts)
+
+    def start(self) -> "Recorder":
+        """Put the hooks on, as the with statement does; `close` takes them off.
+
+        Raises:
+            RuntimeError: If this recorder was used before.
+        """
+        return self.__enter__()
+
+    def close(self) -> None:
+        """Close an open step and take the hooks off. A second call does nothing."""
+        if self._state == "open":
+            self.__exit__(None, None, None)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -371,8 +415,9 @@ class Recorder:
             numbers = [*self._before, *self._update.after(self._parameters)]
             update = Packed(numbers, any(isinstance(number, Tensor) for number in numbers))
             self._before = None
+        rate = float(optimizer.param_groups[0].get("lr", math.nan))
         if waiting is not None:
-            waiting.update = update
+            waiting.update, waiting.lr = update, rate
             self._closed_by = None
             return
         if self._closed_by == "user":
@@ -381,7 +426,7 @@ class Recorder:
         recorded = self._watch.row is not None
         self._close_step()
         if recorded:
-            self._rows[-1].update = update
+            self._rows[-1].update, self._rows[-1].lr = update, rate
         self._closed_by = "optimizer"
 
     def _row_that_waits(self) -> ClosedStep | None:

@@ -49,6 +49,7 @@ def zero_gradient(case: Case) -> list[Finding] | None:
     nothing = all(is_zero(real[name]) for name in weights)
     done = nothing and not measured_pass.own_gradient and _at_its_least(measured_pass)
     waiting: dict[Taker, list[str]] = {}
+    waits_for_good = False
     in_loss, output = True, set(measured_pass.output_nodes)
     groups: dict[tuple[str, str], tuple[list[str], list[Taker]]] = {}
     for name, parameter in parameters.items():
@@ -59,13 +60,17 @@ def zero_gradient(case: Case) -> list[Finding] | None:
         in_loss &= not any(taker.node in output for taker in ways)
         sick = [_sick(case, taker, nothing, done) for taker in ways]
         if not any(sick) and not done and ways[0].why in _PERHAPS:
-            waiting.setdefault(ways[0], []).append(name)
+            if ways[0].why == "product" and _opens_never(case, ways[0], name, parameter):
+                waits_for_good = True
+            else:
+                waiting.setdefault(ways[0], []).append(name)
         if all(sick):
             names, nodes = groups.setdefault((ways[0].why, ways[0].operation), ([], []))
             names.append(name)
             nodes += [taker for taker in ways if taker not in nodes]
     inside = any(call.grad_in == 0 for call in measured_pass.trunk)
-    if (nothing and groups) or (inside and (groups or (in_loss and _all_lost(measured_pass)))):
+    lost = in_loss and _all_lost(measured_pass) and not measured_pass.cut_by_zero
+    if waits_for_good or (nothing and groups) or (inside and (groups or lost)):
         case.silenced.update(_OVER_DEPTH)
     if not groups and done:
         case.notes.append(
@@ -80,8 +85,9 @@ def zero_gradient(case: Case) -> list[Finding] | None:
 
 
 def _all_lost(measured_pass: MeasuredPass) -> bool:
-    """Whether nothing at all arrives behind some layer, which would count as vanishing."""
-    return measured_pass.depth_slope.factor == 0
+    """Whether some layer takes all, which would count as vanishing; not where it underflows."""
+    faded = bool((measured_pass.record.output_rms[0] < 1e-30).any())
+    return measured_pass.depth_slope.factor == 0 and not faded
 
 
 def _note(measured_pass: MeasuredPass, taker: Taker, names: list[str]) -> str:
@@ -112,8 +118,43 @@ def _sick(case: Case, taker: Taker, nothing: bool, done: bool) -> bool:
         chance = taker.reach < _FEW and not _on_a_parameter(taker)
         return inside and not chance and not _faded(measured_pass, taker)
     if taker.why == "product":
-        return (nothing and not done) or _drops_all(measured_pass.model)
+        held = _held(measured_pass, taker) is not None
+        return (nothing and not done) or _drops_all(measured_pass.model) or held
     return taker.why == "other" and nothing and not done
+
+
+def _named(model: nn.Module, *, frozen: bool) -> dict[int, str]:
+    """Names of what no step moves, frozen parameters or buffers, by where their numbers lie."""
+    rest = [(n, p) for n, p in model.named_parameters() if not p.requires_grad]
+    tensors = rest if frozen else list(model.named_buffers())
+    strided = [(n, t) for n, t in tensors if t.layout is torch.strided and not t.is_meta]
+    return {t.untyped_storage().data_ptr(): n for n, t in strided}
+
+
+def _opens_never(case: Case, taker: Taker, name: str, parameter: Tensor) -> bool:
+    """Whether a factor that is 0 on this batch may be so on all of them; then what is open."""
+    buffer = (
+        None
+        if taker.fixed is None
+        else _named(case.measured_pass.model, frozen=False).get(taker.fixed)
+    )
+    if buffer is not None:
+        said = (
+            f"the buffer {buffer} holds zeros only and multiplies all of the gradient that goes "
+            f"toward {name} and what stands with it: no step moves a buffer. If it has to learn, "
+            "make it a parameter; if code raises it later, measure again then."
+        )
+    elif is_zero(parameter):
+        said = (
+            f"the parameter {name} is 0, and what it is multiplied by is exactly 0 on this batch, "
+            "so nothing moves it, nor what waits for it to be other than 0. Look at what it reads: "
+            "if that is 0 in every batch, it never moves."
+        )
+    else:
+        return False
+    if not any(one.split()[:3] == said.split()[:3] for one in case.undecided):
+        case.undecided.append(said)
+    return True
 
 
 def _all_zero(model: nn.Module) -> bool:
@@ -235,6 +276,13 @@ def _finding(
     )
 
 
+def _held(measured_pass: MeasuredPass, taker: Taker) -> str | None:
+    """Name of the frozen parameter of zeros that a product multiplies by."""
+    if taker.fixed is None:
+        return None
+    return _named(measured_pass.model, frozen=True).get(taker.fixed)
+
+
 def _where(measured_pass: MeasuredPass, taker: Taker) -> str:
     """Where in the network an operation stands."""
     if taker.node not in set(measured_pass.output_nodes):
@@ -274,6 +322,11 @@ def _said(measured_pass: MeasuredPass, taker: Taker) -> str:
         return (
             f"a dropout with p = 1 drops everything ({name} by exactly 0, {where}). p is the share "
             "that is dropped, not the share that is kept."
+        )
+    if taker.why == "product" and _held(measured_pass, taker):
+        return (
+            f"{name} ({where}) multiplies by {_held(measured_pass, taker)}, which is exactly 0 and "
+            "frozen: no step moves it, so nothing behind it ever learns."
         )
     if taker.why == "product":
         return (
@@ -333,6 +386,11 @@ def _remedy(measured_pass: MeasuredPass, names: list[str], taker: Taker) -> str:
             "for module in model.modules():  # p is the share that is dropped\n"
             "    if isinstance(module, nn.Dropout) and module.p == 1:\n"
             "        module.p = 0.1"
+        )
+    if taker.why == "product" and (held := _held(measured_pass, taker)):
+        return (
+            "# let it move; an optimizer has to hold it too\n"
+            f"model.get_parameter({held!r}).requires_grad_(True)"
         )
     return (
         f"# look at the input of {name}: it has to differ from 0 and from sample to sample before\n"

@@ -7,7 +7,7 @@ import torch
 from ...measuring.torch_internals import Node, saved_tensors
 from ..graph import stem
 from ..nonfinite import Origin
-from .domain import ANGLE
+from .domain import ANGLE, in_log_domain
 from .figures import capital, count, format_name, is_half, number, placed
 from .reason import Reason
 
@@ -115,6 +115,8 @@ def slope(origin: Origin) -> Reason | None:
             "# the root of a sum of squares: torch.linalg.vector_norm(v, dim=…), whose gradient at "
             "0 is 0;\n# or torch.sqrt(z + torch.finfo(z.dtype).eps)"
         )
+    if name in ("log", "log2", "log10"):
+        remedy = in_log_domain(origin.node.next_functions[0][0])
     return Reason(capital(why), remedy)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...measuring.torch_internals import Node
 from ..nonfinite import Origin
 from .figures import count, is_half, least, near_one, number
 from .given import made_by, operands
@@ -33,13 +34,18 @@ def logarithm(origin: Origin) -> Reason | None:
     if not bool((z == edge).any()):
         return None
     why = f"{name} of {number(edge)} is −Inf ({count(z == edge)})."
-    return Reason(why + on_format(z), _in_log_domain(z, origin.readers))
+    return Reason(why + on_format(z), in_log_domain(z.grad_fn, "mul" in origin.readers))
 
 
-def _in_log_domain(z: Tensor, readers: list[str]) -> str:
-    """The logarithm of what `z` is, without the number that rounds to 0."""
-    ends, ways = made_by(z)
-    if "mul" in readers and ("Div" in ways or not z.requires_grad):
+def in_log_domain(start: Node | None, times: bool = False) -> str:
+    """The logarithm of what a node makes, without the number that rounds to 0.
+
+    Args:
+        start: The node; None for a constant.
+        times: Whether the logarithm is multiplied by something.
+    """
+    ends, ways = made_by(start)
+    if times and ("Div" in ways or start is None):
         return (
             "# p * log(p / q) is 0 at p = 0: F.kl_div(log_q, p), with log_q from F.log_softmax;\n"
             "# p * log(p) alone is torch.xlogy(p, p)"
@@ -161,7 +167,7 @@ def quotient(origin: Origin) -> Reason | None:
     both = isinstance(above, Tensor) and origin.source.value == "NaN"
     why = f"It divides {'0 ' if both else ''}by 0 ({count(zeros)}).{on_format(below)}"
     whole = not below.requires_grad and bool((below.detach() == below.detach().round()).all())
-    ends, _ = made_by(below)
+    ends, _ = made_by(below.grad_fn)
     if whole and bool((below >= 0).all()):
         return Reason(
             f"{why} The divisor is a count or a spread without a gradient.",

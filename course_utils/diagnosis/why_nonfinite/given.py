@@ -37,11 +37,11 @@ _WALKED = {
 }
 
 
-def made_by(z: Tensor) -> tuple[set[str], set[str]]:
-    """Operations that what `z` is goes back to, and the sums and products on the way."""
+def made_by(start: Node | None) -> tuple[set[str], set[str]]:
+    """Operations that the output of a node goes back to, and the sums and products on the way."""
     ends: set[str] = set()
     ways: set[str] = set()
-    queue = [z.grad_fn]
+    queue = [start]
     seen: set[Node] = set()
     while queue and len(seen) < _STOPS:
         node = queue.pop(0)

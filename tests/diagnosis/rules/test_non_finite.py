@@ -300,6 +300,19 @@ def test_complex_sparse_and_nested_tensors_are_followed():
     assert "by div" in found_in(F.cross_entropy, nested).cause
 
 
+@pytest.mark.parametrize(
+    ("loss", "remedy"),
+    [
+        (lambda o, y: (o - o.detach() + 5e-5).prod(1).log().sum(), "z.log().sum(dim)"),
+        (lambda o, y: -(o - o.detach() - 100).exp().sum(1).log().sum(), "logsumexp"),
+    ],
+)
+def test_a_number_too_small_for_the_slope_of_its_logarithm_stays_in_the_log_domain(loss, remedy):
+    torch.manual_seed(0)
+    found = the(diagnose(nn.Linear(64, 10), loss=loss), "non_finite")
+    assert "backward pass, by log" in found.cause and remedy in found.remedy
+
+
 def density(o, y, how):
     """−log of a mixture of three bells."""
     exponent = -0.5 * (y - o[:, 3:]) ** 2
