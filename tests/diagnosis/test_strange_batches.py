@@ -154,3 +154,42 @@ def test_a_loss_that_is_flat_and_not_at_its_least(function):
         nn.init.zeros_(model[-1].bias)
     found = cu.diagnose(model, torch.randn(32, 3), function)
     assert found.kinds == {"zero_gradient"}, found
+
+
+class OneByOne(nn.Module):
+    """An expert per sample, called on one sample after the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Linear(6, 6) for _ in range(3))
+        self.out = nn.Linear(6, 3)
+
+    def forward(self, x):
+        chosen = x[:, :3].argmax(1).tolist()
+        weight = torch.sigmoid(x[:, :1])
+        answers = [self.experts[e](row) for e, row in zip(chosen, x, strict=True)]
+        return self.out(x + weight * torch.stack(answers))
+
+
+def test_calls_side_by_side_are_no_depth():
+    torch.manual_seed(0)
+    x, y = torch.randn(40, 6), torch.arange(40) % 3
+    assert cu.diagnose(OneByOne(), (x, y), F.cross_entropy).healthy
+
+
+def test_a_dead_head_does_not_count_as_vanishing():
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = small(), small()
+            nn.init.constant_(self.b[-1].bias, -30.0)
+
+        def forward(self, x):
+            return self.a(x), self.b(x).relu()
+
+    def function(o, y):
+        return F.cross_entropy(o[0], y) + (o[1] - 1).pow(2).mean()
+
+    torch.manual_seed(0)
+    found = cu.diagnose(Heads(), (torch.randn(32, 3), torch.arange(32) % 3), function)
+    assert found.kinds == {"dead"}, found
