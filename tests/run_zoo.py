@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
 from network_zoo import Draw
@@ -122,7 +123,7 @@ class Net(nn.Module):
         super().__init__()
         sizes = [inputs] + [plan.width] * plan.depth
         self.blocks = nn.ModuleList(
-            Block(a, b, plan) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+            Block(a, b, plan) for a, b in pairwise(sizes)
         )
         self.head = nn.Linear(plan.width, outputs)
         self.cut = 0
