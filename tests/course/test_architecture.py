@@ -34,6 +34,7 @@ ROOMS = {
     "recording": {"measuring"},
     "training": {"measuring", "recording"},
     "diagnosis": {"theory", "recording", "measuring"},
+    "integrations": {"recording"},
     "claims": set(),
     "plots": set(),
     "exercises": {"theory", "networks", "diagnosis"},
@@ -53,6 +54,8 @@ HEAVY = {
     "IPython": {"explorers"},
     "tqdm": {"training"},
     "pandas": {"recording"},
+    "lightning": {"integrations"},
+    "transformers": {"integrations"},
     "scipy": set(),
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
