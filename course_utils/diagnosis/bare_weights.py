@@ -37,7 +37,17 @@ def with_bare_products(
     if not products:
         return calls
     kept = [call for call in calls if call.module not in replaced]
-    return sorted(kept + products, key=_made)
+    return in_order(kept, products)
+
+
+def in_order(calls: list[LayerCall], products: list[LayerCall]) -> list[LayerCall]:
+    """Calls and products in forward order; frozen layers on data, which no node tells, included."""
+    moments: dict[LayerCall, float] = {call: _made(call) for call in products}
+    later = math.inf
+    for call in reversed(calls):
+        later = _made(call) if call.out_node is not None else later
+        moments[call] = later
+    return sorted([*calls, *products], key=lambda call: moments[call])
 
 
 def _weights(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..measuring.torch_internals import Node, moment_of, saved_tensor
-from .bare_weights import watch
+from .bare_weights import in_order, watch
 from .graph import PRODUCTS, activation_name, slopes, stem, walk
 from .layer_calls import BareWeight, LayerCall
 
@@ -58,12 +58,7 @@ def with_decays(model: nn.Module, root: Node | None, calls: list[LayerCall]) -> 
             call = LayerCall(name, weight, out_node=product)
             watch(call, product, uses[product])
             found.append(call)
-    return sorted(calls + found, key=_made) if found else calls
-
-
-def _made(call: LayerCall) -> float:
-    """When in the forward pass a call's output was made."""
-    return math.inf if call.out_node is None else moment_of(call.out_node)
+    return in_order(calls, found) if found else calls
 
 
 def _inner(node: Node) -> list[Node]:
