@@ -11,6 +11,9 @@ from .layer_calls import CONVOLUTIONS
 
 _FEWEST = 3  # names alike that become a range
 
+_MOST = 12
+"""Parts of a line beyond which calls of one layer are not told apart."""
+
 
 def describe(module: object) -> str:
     """Type and shape of a layer, "Linear 64→10" or "Conv2d 3→8, 3×3".
@@ -48,6 +51,7 @@ def in_words(names: Iterable[str], described: Callable[[str], str]) -> str:
     >>> in_words(["0", "head", *(f"blocks.{i}.up" for i in range(9))], lambda name: "Linear 4→4")
     '0, head (Linear 4→4), blocks.0.up … blocks.8.up (9 × Linear 4→4)'
     """
+    names = list(names)
     groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for name in names:
         found = re.search(r"\d+", name)
@@ -64,6 +68,8 @@ def in_words(names: Iterable[str], described: Callable[[str], str]) -> str:
         every = "" if step == 1 else f", in steps of {step}" if step else ", not all between"
         count = f"{len(members)} × {what}" if what else f"{len(members)} layers"
         parts.append((f"{members[0][1]} … {members[-1][1]}", f"{count}{every}"))
+    if len(parts) > _MOST and any("#" in name for name, _ in parts):  # calls by the dozen
+        return in_words(dict.fromkeys(name.split("#")[0] for name in names), described)
     said: list[str] = []
     for i, (name, what) in enumerate(parts):
         last = " … " in name or i + 1 == len(parts) or parts[i + 1][1] != what
