@@ -122,9 +122,7 @@ class Net(nn.Module):
     def __init__(self, inputs: int, outputs: int, plan: Plan) -> None:
         super().__init__()
         sizes = [inputs] + [plan.width] * plan.depth
-        self.blocks = nn.ModuleList(
-            Block(a, b, plan) for a, b in pairwise(sizes)
-        )
+        self.blocks = nn.ModuleList(Block(a, b, plan) for a, b in pairwise(sizes))
         self.head = nn.Linear(plan.width, outputs)
         self.cut = 0
 
