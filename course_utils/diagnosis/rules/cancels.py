@@ -94,8 +94,8 @@ def _finding(measured_pass: MeasuredPass, lost: list[str], nodes: set[Node], tot
         )
     else:
         said = (
-            f"what arrives at the output of {stem(node).lower()} ({where}) by several ways adds up "
-            "to 0 but for rounding: a difference of equal things, or a number divided by itself."
+            f"what arrives at {_place(measured_pass, node, where)} by several ways adds up to "
+            "nothing: a difference of equal things, or a number divided by itself."
         )
     return Finding(
         kind="zero_gradient",
@@ -108,3 +108,9 @@ def _finding(measured_pass: MeasuredPass, lost: list[str], nodes: set[Node], tot
         "or\n# use the numbers themselves in place of their sum, ratio or difference",
         notebook=remedies.CHAPTERS[2],
     )
+
+
+def _place(measured_pass: MeasuredPass, node: Node, where: str) -> str:
+    if any(node is output.grad_fn for output in measured_pass.outputs):
+        return "the output of the model (in the loss)"
+    return f"the output of {stem(node).lower()} ({where})"

@@ -168,7 +168,8 @@ def _register(name: str, value: object, buffer: bool) -> str:
             f"# make the layers of {place} in __init__, all of them, and hold them in nn.ModuleDict"
         )
     values = list(value.values()) if isinstance(value, Mapping) else value
-    if isinstance(values, Sequence) and values:
+    makes_more = hasattr(value, "__missing__")  # a defaultdict
+    if isinstance(values, Sequence) and values and not makes_more:
         kind = "Dict" if isinstance(value, Mapping) else "List"
         if all(isinstance(one, nn.Module) for one in values):
             return f"{place} = nn.Module{kind}({place})"
