@@ -76,7 +76,11 @@ def unscaled(case: Case) -> Finding | None:
     if found is None:
         return None
     beside = f" The first loss is {loss:.4g}"
-    beside += "." if blind is None else f"; who does not look gets {blind[0]:.4g} ({blind[1]})."
+    beside += (
+        "."
+        if blind is None
+        else f"; a model that ignores its input gets {blind[0]:.4g} ({blind[1]})."
+    )
     return Finding(
         kind="unscaled",
         layers=found.layers,
