@@ -38,6 +38,10 @@ def _times(shape: Iterable[int]) -> str:
     return "×".join(map(str, shape))
 
 
+_MOST = 12
+"""So many groups of layers are named in a line."""
+
+
 def in_words(names: Iterable[str], described: Callable[[str], str]) -> str:
     """Layers in a line: each with type and shape, and those that differ in one number as a range.
 
@@ -65,6 +69,9 @@ def in_words(names: Iterable[str], described: Callable[[str], str]) -> str:
         count = f"{len(members)} × {what}" if what else f"{len(members)} layers"
         parts.append((f"{members[0][1]} … {members[-1][1]}", f"{count}{every}"))
     said: list[str] = []
+    if len(parts) > _MOST:
+        left = len(parts) - _MOST
+        parts = [*parts[:_MOST], (f"… and {left} more groups", "")]
     for i, (name, what) in enumerate(parts):
         last = " … " in name or i + 1 == len(parts) or parts[i + 1][1] != what
         said.append(f"{name} ({what})" if what and last else name)
