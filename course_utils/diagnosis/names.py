@@ -41,6 +41,10 @@ def _times(shape: Iterable[int]) -> str:
     return "×".join(map(str, shape))
 
 
+_MOST = 12
+"""So many groups of layers are named in a line."""
+
+
 def in_words(names: Iterable[str], described: Callable[[str], str]) -> str:
     """Layers in a line: each with type and shape, and those that differ in one number as a range.
 
@@ -71,6 +75,9 @@ def in_words(names: Iterable[str], described: Callable[[str], str]) -> str:
     if len(parts) > _MOST and any("#" in name for name, _ in parts):  # calls by the dozen
         return in_words(dict.fromkeys(name.split("#")[0] for name in names), described)
     said: list[str] = []
+    if len(parts) > _MOST:
+        left = len(parts) - _MOST
+        parts = [*parts[:_MOST], (f"… and {left} more groups", "")]
     for i, (name, what) in enumerate(parts):
         last = " … " in name or i + 1 == len(parts) or parts[i + 1][1] != what
         said.append(f"{name} ({what})" if what and last else name)

@@ -163,6 +163,10 @@ def _register(name: str, value: object, buffer: bool) -> str:
         return f"value = {place}.detach()\ndel {place}\n{place} = nn.Parameter(value)"
     if isinstance(value, Tensor):
         return f"{place} = nn.Parameter({place}.detach())"
+    if getattr(value, "default_factory", None) is not None:  # nn.ModuleDict makes no entries
+        return (
+            f"# make the layers of {place} in __init__, all of them, and hold them in nn.ModuleDict"
+        )
     values = list(value.values()) if isinstance(value, Mapping) else value
     makes_more = hasattr(value, "__missing__")  # a defaultdict
     if isinstance(values, Sequence) and values and not makes_more:
