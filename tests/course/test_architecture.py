@@ -345,8 +345,12 @@ def test_constraints_are_exact_public_versions_of_what_is_needed():
         assert re.fullmatch(r"[\w.-]+==\d[\w.]*", line), line
     pins = dict(line.lower().replace("_", "-").split("==") for line in lines)
     assert pins["torch"] == "2.13.0"
-    extras = PYPROJECT["project"]["optional-dependencies"].values()
-    for line in [*PYPROJECT["project"]["dependencies"], *(line for one in extras for line in one)]:
+    extras = dict(PYPROJECT["project"]["optional-dependencies"])
+    del extras["stacks"]  # tried in the versions that their users have
+    for line in [
+        *PYPROJECT["project"]["dependencies"],
+        *(line for one in extras.values() for line in one),
+    ]:
         needed = Requirement(line)
         assert needed.name == "course_utils" or pins[needed.name] in needed.specifier, line
 

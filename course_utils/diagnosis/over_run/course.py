@@ -19,7 +19,7 @@ class Course:
         first: Level of the first values.
         best: The lowest level.
         last: Level of the last tenth.
-        scatter: Robust standard deviation from one value to the next.
+        scatter: Robust standard deviation from one value to the next, up to the best.
     """
 
     rows: np.ndarray
@@ -58,7 +58,7 @@ def course(losses: np.ndarray, fewest: int = 4) -> Course | None:
     width = max(3, len(values) // 15)
     smooth = levels(values, width)
     tail = max(1, min(len(values) // 4, max(3, len(values) // 10)))
-    steps = np.abs(np.diff(values))
+    steps = np.abs(np.diff(values[: max(int(smooth.argmin()) + width, len(values) // 4, 3)]))
     return Course(
         rows=rows,
         values=values,

@@ -1,5 +1,6 @@
 """Ask the record of a whole run what went wrong, when, and what led up to it."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -47,7 +48,7 @@ def diagnose_run(record: GradientRecord) -> Diagnosis:
       jumps back by a quarter of what was learned; and what it did;
     - `stopped`: layers whose update ‖Δθ‖/‖θ‖ falls by more than 100× beside the others, to the
       end, or all of them at once;
-    - `frozen_early`: first layers that move 30× less than the later ones over the whole run;
+    - `frozen_early`: first layers that move 5 to 20× less than most others, all the time;
     - `healthy`: nothing of these; `undecided`: too few rows to say so.
 
     Args:
@@ -80,7 +81,8 @@ def diagnose_run(record: GradientRecord) -> Diagnosis:
             f"record={record!r} is a {type(record).__name__}: a GradientRecord is expected, what "
             "`recorder.record` holds after `with cu.record(model) as recorder:`."
         )
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of columns that are NaN all over
         run = Run(record)
         _missing(run)
         for rule in RULES:

@@ -28,6 +28,9 @@ def diverged(run: Run) -> Finding | None:
         row = _lost_again(found)
         what = "back from its best"
     if row is None:
+        row = _thrown_away(found)
+        what = "far up, and took the weights with it"
+    if row is None:
         return None
     start = int(found.rows[row])
     end = min(run.rows, start + WINDOW)
@@ -88,28 +91,49 @@ def _above_the_start(found: Course) -> int | None:
     """
     first, last = found.first, found.last
     low = min(first, float(found.values[0]))
-    if (found.values > 0).all():
-        logs = np.log(found.values)
+    if low > 0 and (found.values >= 0).all():
+        logs = np.log(np.maximum(found.values, 1e-6 * low))
         scatter = 1.48 * float(np.median(np.abs(np.diff(logs)))) / math.sqrt(2)
         rise = math.log(last) - math.log(low)
-        if not rise > max(math.log(UP), 3 * scatter):
+        late = found.values[-max(4, len(found.values) // 4) :]
+        clear = np.quantile(late, 0.25) > 2 * UP * found.values[0]  # however it scatters
+        if not (clear or rise > max(math.log(UP), 2.5 * scatter)):
             return None
         limit = low * math.sqrt(UP)
     elif not last - low > max((UP - 1) * abs(low), 5 * found.scatter):
         return None
     else:
         limit = low + 0.1 * (last - low)
-    below = np.flatnonzero(found.values <= limit)
-    return int(below[-1]) if len(below) else 0
+    return _since(found.smooth > limit)
 
 
 def _lost_again(found: Course) -> int | None:
     """Place where the loss left its best level, if it ends over half-way back to the first."""
+    start = int(found.smooth.argmin())
     if not found.learned or len(found.values) < 20:
         return None
     half = found.best + 0.5 * found.progress
-    tail = found.values[-max(3, len(found.values) // 10) :]
-    if not (found.last > half and np.quantile(tail, 0.25) > half):
+    good = found.values[max(0, start - WINDOW // 2) : start + 3]
+    tail = found.values[-max(5, len(found.values) // 10) :]
+    if not (found.last > half and np.quantile(tail, 0.25) > max(half, np.quantile(good, 0.9))):
         return None
-    good = np.flatnonzero(found.smooth <= found.best + 0.2 * found.progress)
-    return int(good[-1])
+    return start + _since(found.smooth[start:] > max(half, float(np.quantile(good, 0.9))))
+
+
+def _thrown_away(found: Course) -> int | None:
+    """Place where the loss went up 10× for some values on end, after which nothing was learned."""
+    first = float(found.values[0])
+    if not (first > 0 and (found.values >= 0).all()):
+        return None
+    far = found.values > 10 * first
+    if found.last < 0.75 * min(first, found.first) and far.mean() < 0.1:
+        return None
+    places = np.flatnonzero(far[:-2] & far[1:-1] & far[2:])
+    return int(places[0]) if len(places) else None
+
+
+def _since(high: np.ndarray) -> int:
+    """The first place that is high and behind which four in five are."""
+    share = np.cumsum(high[::-1])[::-1] / np.arange(len(high), 0, -1)
+    places = np.flatnonzero(high & (share >= 0.8))
+    return int(places[0]) if len(places) else len(high) - 1

@@ -9,8 +9,10 @@ from ..report import Finding
 from ..rules.rule import rule
 from .run import FEWEST, Run, figure, level
 
-FAR = 30.0
-"""The early layers move this many times less than the later ones."""
+FAR = {1: 20.0, 2: 8.0, 3: 8.0}
+"""The first layers move this many times less than most others, by how many the first are:"""
+DEEP = 5.0
+"""one by one layers differ, by their inputs; where many do, they do not by chance."""
 
 
 @rule()
@@ -25,21 +27,20 @@ def frozen_early(run: Run) -> Finding | None:
     columns = list(run.weights)
     if len(columns) < 4:
         return None
-    columns = columns[:-1] if len(columns) > 4 else columns  # the head is another matter
+    columns = columns[:-1]  # the head is another matter
     moved = run.moved[:, [run.weights[c] for c in columns]]
-    third = max(1, len(columns) // 3)
+    first = max(1, len(columns) // 8)
+    far = FAR.get(first, DEEP)
     rows = moved[max(1, run.rows // 10) :]
     usual = level(rows)
-    early, later = float(np.nanmedian(usual[:third])), float(np.nanmedian(usual[third:]))
-    with np.errstate(invalid="ignore"):
-        by_row = level(rows[:, third:].T) / level(rows[:, :third].T)
-        throughout = np.isfinite(by_row).any() and np.nanmean(by_row > FAR / 3) >= 0.8
-    if not (early > 0 and later > FAR * early and throughout):
+    early, later = float(np.nanmax(usual[:first])), float(np.nanquantile(usual, 0.75))
+    by_row = np.nanquantile(rows, 0.75, axis=1) / np.nanmax(rows[:, :first], axis=1)
+    throughout = np.isfinite(by_row).any() and np.nanmean(by_row > far / 3) >= 0.8
+    if not (early > 0 and later > far * early and throughout):
         return None
-    low = [c for c, size in zip(columns, usual, strict=True) if size < later / FAR]
+    low = [c for c, size in zip(columns, usual, strict=True) if size < later / far]
     normed = any("Norm" in kind for kind in run.record.layer_types)
-    with np.errstate(invalid="ignore"):
-        apart = level(moved[:, third:].T) > FAR * level(moved[:, :third].T)
+    apart = np.nanquantile(moved, 0.75, axis=1) > far * np.nanmax(moved[:, :first], axis=1)
     row = int(np.flatnonzero(apart)[0]) if apart.any() else 0
     return Finding(
         kind="frozen_early",

@@ -13,7 +13,7 @@ from .run import FEWEST, Run, figure, level, levels
 GROWS = 10.0
 """Over the run; and in its second half by the root of it."""
 GROWS_UNSEEN = 100.0
-"""The same where no loss was given."""
+"""The same where the loss falls meanwhile, or was not given."""
 PAYS = 0.2
 """Share of the whole fall of the loss that the second half must have, to pay for the growth."""
 
@@ -24,9 +24,7 @@ def growing_output(run: Run) -> Finding | None:
     if run.rows < 2 * FEWEST:
         return None
     known = np.isfinite(run.losses).sum() >= 2 * FEWEST
-    if known and _pays(run):
-        return None
-    limit = GROWS if known else GROWS_UNSEEN
+    limit = GROWS if known and not _pays(run) else GROWS_UNSEEN
     outputs = run.array(run.record.output_rms)
     smooth = levels(outputs, 5)
     quarter, half, late = run.rows // 4, run.rows // 2, 3 * run.rows // 4
@@ -38,7 +36,11 @@ def growing_output(run: Run) -> Finding | None:
                 continue
             start = float(np.nanmax(sizes[: max(1, quarter)]))
         middle, last = sizes[half], float(level(sizes[-3:]))
-        if last > limit * start and last > math.sqrt(limit) * middle and last > 1.3 * sizes[late]:
+        if (
+            last > limit * start
+            and last > math.sqrt(limit) * middle
+            and last > limit**0.125 * sizes[late]
+        ):
             found.append((last / start, column))
     if not found:
         return None
@@ -55,7 +57,7 @@ def growing_output(run: Run) -> Finding | None:
         measured=total,
         cause=f"The RMS of the output of {name} grew {figure(total)}-fold from step "
         f"{run.step(row)} on and does not stop"
-        + (", while the loss did not fall for it." if known else "; the loss is not recorded.")
+        + (", while the loss did not fall for it." if limit == GROWS else ".")
         + _weights(run, worst)
         + (" These are the outputs of the network itself, its logits." if last else ""),
         remedy="# weight decay on the weights, and a norm in front of each layer that grows:\n"

@@ -62,6 +62,7 @@ class Run:
         notes: What is worth saying beside the verdict.
         undecided: What the record does not decide, and what to record next time.
         silenced: Names of the rules that are not asked any more.
+        lost: Parameters whose updates were found to be lost in rounding.
         rows: How many rows are judged.
     """
 
@@ -70,6 +71,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
     undecided: list[str] = field(default_factory=list)
     silenced: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
     rows: int = 0
 
     def __post_init__(self) -> None:

@@ -34,9 +34,10 @@ def spike(run: Run) -> Finding | None:
     """A gradient or loss that stands alone far above the rest, or a loss that fell back at once."""
     if run.rows < 2 * FEWEST:
         return None
-    found = _alone(run) or _fell_back(run)
-    if found is None:
+    jumps = [jump for jump in (_alone(run), _fell_back(run)) if jump]
+    if not jumps:
         return None
+    found = min(jumps, key=lambda jump: jump.row)
     return Finding(
         kind="spike",
         layers=(found.layer,) if found.layer else (),
@@ -76,7 +77,7 @@ def outliers(values: np.ndarray) -> np.ndarray:
 def _alone(run: Run) -> Jump | None:
     losses = run.losses
     series = [(gradient_sizes(run), "times the usual gradient of this run")]
-    if np.isfinite(losses).sum() > 2 * FEWEST and np.nanmin(losses) > 0:
+    if np.isfinite(losses).sum() > 2 * FEWEST and np.nanmin(losses) >= 0:
         series.append((losses / float(level(losses)), "times the usual loss of this run"))
     jumps = []
     for values, what in series:
@@ -112,15 +113,19 @@ def _fell_back(run: Run) -> Jump | None:
         return None
     values, best = found.values, None
     for i in range(max(EARLY, 8), len(values) - 4):
-        before, after = values[max(0, i - 20) : i], values[i : i + 4]
+        before, after = values[max(0, i - 20) : i], values[i : i + 5]
         usual = float(np.median(before[-8:]))
         high = float(np.max(before[-8:]))
-        jump = float(after.min()) - usual
-        if jump > DAMAGE * found.progress and jump > 3 * (high - usual) + 3 * _noise(before):
+        jump = float(np.median(after)) - usual
+        if (
+            after[0] > high
+            and jump > DAMAGE * found.progress
+            and jump > 3 * (high - usual) + 3 * _noise(before)
+        ):
             best = Jump(
                 int(found.rows[i]),
                 jump / found.progress,
-                "of all that was learned taken back by the loss, for four steps and more",
+                "of all that was learned is taken back by the loss, for steps on end",
                 "",
             )
             break

@@ -8,9 +8,9 @@ from .. import remedies
 from ..report import Finding
 from ..rules.rule import rule
 from ..slope import LIMIT
-from .led_up import led_up
+from .led_up import LONG, led_up
 from .run import FEWEST, Run, figure, level, levels
-from .update_lost import stuck_rows
+from .update_lost import stuck_rows, switched_off
 
 USUAL_PLACE = 0.75
 """Quantile over the parameters that says how far all of them have come."""
@@ -21,7 +21,8 @@ def stopped(run: Run) -> Finding | None:
     """Weights whose update fell by more than 100× beside that of the others, to the end."""
     if run.rows < 2 * FEWEST:
         return None
-    return _all_stand_still(run) or _no_gradient_any_more(run) or _left_behind(run)
+    still = None if run.lost else _all_stand_still(run) or _switched_off(run)
+    return still or _no_gradient_any_more(run) or _left_behind(run)
 
 
 def _tail(run: Run) -> int:
@@ -100,17 +101,47 @@ def _no_gradient_any_more(run: Run) -> Finding | None:
     )
 
 
+def _switched_off(run: Run) -> Finding | None:
+    """Parameters that moved in each step, and from one step on do not, while others do."""
+    stuck, moving = stuck_rows(run)
+    off = np.flatnonzero(switched_off(run, stuck, moving))
+    rows = {int(place): int(np.flatnonzero(stuck[:, place])[0]) for place in off}
+    rows = {place: row for place, row in rows.items() if run.rows - row >= _tail(run)}
+    if not rows:
+        return None
+    names, row = [run.record.parameters[place] for place in rows], min(rows.values())
+    return Finding(
+        kind="stopped",
+        layers=tuple(dict.fromkeys(map(run.owner, names))),
+        quantity="recorded steps in which it did not move",
+        measured=float(run.rows - row),
+        cause=f"Up to step {run.step(row - 1)} {run.in_words(names)} moved in each step, and from "
+        f"step {run.step(row)} to the end not at all, though gradients arrive and other layers "
+        "move: the learning rate of its group has become 0. If that is to freeze it, all is well.",
+        remedy='for group in optimizer.param_groups:\n    print(group["lr"], len(group["params"]))',
+        notebook=remedies.CHAPTERS[12],
+        step=run.step(row),
+    )
+
+
 def _left_behind(run: Run) -> Finding | None:
     """Weights whose update (or gradient) fell by 100× and more beside that of the others."""
     weights = run.weights
-    sizes = run.moved if run.has_updates else run.array(run.record.parameter_grad_rms)
+    grads = run.array(run.record.parameter_grad_rms)
+    sizes = np.where(np.isnan(grads), math.nan, run.moved) if run.has_updates else grads
+    lost = {i for i, name in enumerate(run.record.parameters) if name in run.lost}
+    weights = {c: place for c, place in weights.items() if place not in lost}
     columns = [c for c in weights if np.isfinite(sizes[:, weights[c]]).sum() >= FEWEST]
     if len(columns) < 2:
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(sizes[:, [weights[c] for c in columns]])
-    logs = levels(np.where(np.isfinite(logs), logs, math.nan), max(5, run.rows // 15))
-    early = np.nanmax(np.where(np.isnan(logs), -math.inf, logs)[: max(3, run.rows // 4)], axis=0)
+    bottom = float(np.nanmin(np.where(np.isfinite(logs), logs, math.nan))) - 2 * math.log(LIMIT)
+    logs = levels(np.where(np.isneginf(logs), bottom, logs), max(5, run.rows // 15))
+    begun = np.cumsum(~np.isnan(logs), axis=0) <= max(3, run.rows // 4)
+    early = np.nanmedian(np.where(begun, logs, math.nan), axis=0)  # the first rows it is known in
+    if run.has_updates:
+        early = np.minimum(early, math.log(LONG))  # weights that start at 0 take long steps first
     change = logs - early
     others = np.nanquantile(np.where(np.isfinite(change), change, math.nan), USUAL_PLACE, axis=1)
     behind = change - others[:, None]
