@@ -99,7 +99,7 @@ def assemble(
                 (before == 0) & (change == 0), 0.0, change / before
             )
     measured = enumerate(PER_LAYER[:GRAD_ORDER])
-    quantities = {name: outputs[:, :, q].clone() for q, name in measured}
+    quantities: dict[str, Any] = {name: outputs[:, :, q].clone() for q, name in measured}
     quantities["output_count"] = outputs[:, :, COUNT].nan_to_num(0.0)
     for name in _SCALED:
         quantities[name] /= scales[:, None]

@@ -237,7 +237,9 @@ class PassesByGraph:
 
     def _reached(self, nodes: list[Node]) -> list[bool]:
         """What is known of the outputs that these nodes lead back to."""
-        oldest, found, seen, stack = min(self._known), [], set(), list(nodes)
+        oldest, stack = min(self._known), list(nodes)
+        found: list[bool] = []
+        seen: set[Node] = set()
         while stack and len(seen) < self.LIMIT:
             node = stack.pop()
             moment = moment_of(node)

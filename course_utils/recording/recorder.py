@@ -3,10 +3,12 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
 from ..arguments import integer
@@ -132,6 +134,10 @@ class Recorder:
         self._every = integer("every", every, 1, hint="1 records each step, 10 each tenth.")
         self._optimizers = _optimizers(optimizer, list(target.parameters()))
         self._scaler = scaler
+        self._first_leaf: Node | None = None
+        self._parameters: list[nn.Parameter] = []
+        self._owned: list[list[int]] = []
+        self._updates: list[Update] = []
         self._prepare()
         self._late: tuple[dict, dict] = ({}, {})
         self._rows: list[ClosedStep] = []
@@ -139,6 +145,7 @@ class Recorder:
         self._index = 0
         self._closed_by: str | None = None
         self._warned: set[str] = set()
+        self._around: set[str] = set()
         self._handles: list = []
         self._taps: dict[int, tuple[nn.Module, ForwardTap, RemovableHandle]] = {}
         self._root_hooks: list = []
@@ -170,7 +177,8 @@ class Recorder:
             if (hooks := after_accumulation(parameter)) is not None:
                 tap = AccumulatedTap(i, self._keep_gradient)
                 handle = tap.hung(parameter.register_post_accumulate_grad_hook(tap))
-                hooks.move_to_end(handle.id, last=False)
+                for key in [key for key in hooks if key != handle.id]:
+                    hooks[key] = hooks.pop(key)  # behind this one
                 self._handles.append(handle)
         self._open_row()
         return self
@@ -261,23 +269,23 @@ class Recorder:
         """Note that a backward pass began, and say what kind it is."""
         if not self._accumulates():
             return MEASURED
+        if len(self._rows) < 2:
+            ran = {name for (name, _), _ in row.outputs}
+            self._around |= called_around(self._structure, ran, _is_reached)
         if self._scaler is not None:
             row.scale = _scale_now(self._scaler)
 
         turns = TURNS if settles_later() else 0
-
-        def when_done() -> None:
-            nonlocal turns
-            if turns:
-                turns -= 1
-                queue_callback(when_done)
-            elif not row.closed:
-                self._backward_has_ended(row)
-
-        queue_callback(when_done)
+        queue_callback(partial(self._backward_has_ended, row, turns))
         return ACCUMULATED
 
-    def _backward_has_ended(self, row: OpenStep) -> None:
+    def _backward_has_ended(self, row: OpenStep, turns: int) -> None:
+        """Measure what `.grad` holds, after others who wait for the end of the backward pass."""
+        if turns:
+            queue_callback(partial(self._backward_has_ended, row, turns - 1))
+            return
+        if row.closed:
+            return
         self._measure_gradients(row, scaled=True)
         used_up = [
             i
@@ -443,7 +451,7 @@ class Recorder:
                 return True
             trainable = [p for p in self._parameters if p.requires_grad and readable(p)]
             for parameter in trainable:
-                node = torch.autograd.graph.get_gradient_edge(parameter).node
+                node = get_gradient_edge(parameter).node
                 if will_execute(node):
                     self._first_leaf = node  # asked first in the next pass
                     return True
@@ -467,9 +475,9 @@ class Recorder:
         """Divide the columns among the optimizers, and make room to measure them."""
         self._parameters = self._structure.parameters
         self._sizes = Sizes(self._parameters)
-        self._first_leaf: Node | None = None
+        self._first_leaf = None
         everything = list(range(len(self._parameters)))
-        self._owned: list[list[int]] = []
+        self._owned = []
         for optimizer in self._optimizers[:-1]:
             own = {id(p) for group in optimizer.param_groups for p in group["params"]}
             self._owned.append([i for i in everything if id(self._parameters[i]) in own])
@@ -566,10 +574,10 @@ class Recorder:
 
     def _warn_around(self) -> None:
         """Say which layers trained in the recorded steps though no hook saw them run."""
+        if not self._around:
+            return
         ran = {key[0] for keys in {row.keys for row in self._rows} for key in keys}
-        had = {has for row in self._rows if row.keys for has in [row.has_grad]}
-        columns = {i for has in had for i, one in enumerate(has) if one}
-        names = called_around(self._structure, ran, columns)
+        names = [name for name in self._structure.types if name in self._around - ran]
         if names:
             warnings.warn(
                 f"The layers {', '.join(names)} never ran in the recorded steps as far as hooks "
@@ -579,6 +587,14 @@ class Recorder:
                 RuntimeWarning,
                 stacklevel=3,
             )
+
+
+def _is_reached(parameter: nn.Parameter) -> bool:
+    """Whether the backward pass that is running has a gradient for a parameter."""
+    try:
+        return will_execute(get_gradient_edge(parameter).node)
+    except RuntimeError:  # autograd.grad was asked for the gradient of this leaf
+        return False
 
 
 def _check_model(model: object) -> None:

@@ -4,13 +4,14 @@ import warnings
 from collections.abc import Callable, Iterable
 from itertools import chain
 from operator import is_not
+from typing import Any
 
-import torch
 from torch import nn
 
 from ..measuring import ROOT, WHOLE, has_weight
 from ..measuring.torch_internals import child_modules, own_parameters
 from .naming import named_parameters, plain_names
+from .parameters import readable
 from .selection import named_layers
 from .whole import can_be_read, shards_modules
 
@@ -24,6 +25,7 @@ class Structure:
         weighted: Names of the modules with a weight of two or more dimensions.
         parameter_names: One per column. Columns stay where they are, new ones come behind.
         parameters: The parameter of each column; an empty one where the model has it no more.
+        whole: Modules that are computed in one piece, without calling those inside.
         sharded: Whether FSDP runs the model with other parameters than those that it lists.
     """
 
@@ -38,7 +40,9 @@ class Structure:
         self._unreadable: set[str] = set()
         self.types: dict[str, str] = {}
         self.weighted: set[str] = set()
+        self.layers: list[tuple[str, nn.Module]] = []
         self.parameter_names: tuple[str, ...] = ()
+        self.parameters: list[nn.Parameter] = []
         self.sharded = shards_modules(model)
         self._survey(layers)
         self._wanted = layers
@@ -87,8 +91,8 @@ class Structure:
         added = tuple(name for name in named if name not in self.parameter_names)
         self.parameter_names += added
         self._name_unreadable({n: p for n, p in named.items() if not can_be_read(p)})
-        nothing = nn.UninitializedParameter(requires_grad=False, device=torch.device("cpu"))
-        self.parameters: list[nn.Parameter] = [
+        nothing: Any = nn.UninitializedParameter(requires_grad=False)
+        self.parameters = [
             nothing if name in self._unreadable else named.get(name, nothing)
             for name in self.parameter_names
         ]
@@ -114,6 +118,7 @@ class Structure:
     def _watch(self) -> None:
         """Remember what `changed` compares with."""
         modules = list(self._model.modules())
+        self.whole = [module for module in modules if isinstance(module, WHOLE)]
         self._parents = [module for module in modules if child_modules(module)]
         self._modules = list(
             chain.from_iterable(child_modules(module).values() for module in self._parents)
@@ -125,24 +130,34 @@ class Structure:
         self._held = list(chain.from_iterable(map(dict.values, self._owners)))
 
 
-def called_around(structure: Structure, ran: set[str], with_gradient: set[int]) -> list[str]:
-    """Layers that no hook saw run, and whose parameters got a gradient all the same.
+def called_around(
+    structure: Structure, ran: set[str], trains: Callable[[nn.Parameter], bool]
+) -> set[str]:
+    """Layers that no hook saw run, and whose parameters the backward pass reaches all the same.
+
+    Left out are modules without a forward of their own, such as nn.ParameterList, and parameters
+    that a layer that ran holds too.
 
     Args:
         structure: Of the watched model.
         ran: Names of the layers that have rows.
-        with_gradient: Columns of the parameters that had a gradient.
+        trains: Whether the backward pass that is running reaches a parameter.
 
     Returns:
         Their names: their `forward` was called directly, or a function used their weights.
     """
-    trained = {id(structure.parameters[i]) for i in with_gradient}
+    explained = {id(p) for m in structure.whole for p in m.parameters()}
     for name, module in structure.layers:
-        if name in ran or name == ROOT:
-            whole = isinstance(module, WHOLE)
-            trained -= {id(p) for p in module.parameters(recurse=whole)}
-    return [
+        if name in ran:
+            explained |= {id(p) for p in module.parameters(recurse=False)}
+    return {
         name
         for name, module in structure.layers
-        if name not in ran and any(id(p) in trained for p in module.parameters(recurse=False))
-    ]
+        if name not in ran
+        and name != ROOT
+        and type(module).forward is not nn.Module.forward
+        and any(
+            id(p) not in explained and p.requires_grad and readable(p) and trains(p)
+            for p in module.parameters(recurse=False)
+        )
+    }
