@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .data import spirals as spirals
     from .diagnosis import Diagnosis as Diagnosis
     from .diagnosis import Finding as Finding
+    from .diagnosis import diagnose_run as diagnose_run
     from .diagnosis import first_nonfinite as first_nonfinite
 
     # In a circle of imports mypy takes the room's name `diagnose` for its file.
@@ -64,7 +65,7 @@ _CONTENTS: dict[str, tuple[str, ...]] = {  # room: what is reached as cu.<name> 
     "activations": ("ACTIVATIONS", "Activation", "activation_slope"),
     "claims": ("Comparison", "ledger"),
     "data": ("ImageData", "adding_problem", "load_digits", "load_mnist", "spirals"),
-    "diagnosis": ("Diagnosis", "Finding", "diagnose", "first_nonfinite"),
+    "diagnosis": ("Diagnosis", "Finding", "diagnose", "diagnose_run", "first_nonfinite"),
     "exercises": (),
     "explorers": (),
     "networks": ("INITIALIZERS", "conv_net", "initialize", "mlp", "recurrent"),

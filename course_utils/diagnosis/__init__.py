@@ -2,6 +2,7 @@
 
 from .diagnose import diagnose
 from .nonfinite import NonFiniteSource, first_nonfinite
+from .over_run.diagnose_run import diagnose_run
 from .report import KINDS, Diagnosis, DiagnosisError, Finding
 from .slope import LIMIT, fit_slope
 from .spectrum import jacobian_singular_values
@@ -14,6 +15,7 @@ __all__ = [
     "Finding",
     "NonFiniteSource",
     "diagnose",
+    "diagnose_run",
     "first_nonfinite",
     "fit_slope",
     "jacobian_singular_values",

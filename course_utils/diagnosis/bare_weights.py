@@ -76,7 +76,7 @@ def _products(root: Node, weights: dict[int, tuple[str, BareWeight]]) -> list[La
     for leaf, (name, weight) in leaves:
         for product, source in _uses(leaf, consumers):
             call = LayerCall(name, weight, out_node=product)
-            _watch(call, product, source)
+            watch(call, product, source)
             products.append(call)
     products.sort(key=_made)
     counts: dict[str, int] = {}
@@ -127,7 +127,7 @@ def unit_axis(call: LayerCall, weight: Tensor) -> int | None:
     return None
 
 
-def _watch(call: LayerCall, product: Node, source: Node) -> None:
+def watch(call: LayerCall, product: Node, source: Node) -> None:
     """Measure both sides of a product while the backward pass goes through it."""
     others = [
         (i, node)

@@ -42,10 +42,11 @@ def split_batch(model: nn.Module, batch: Any, loss: Loss) -> Batch:
     """Split a batch into the model's arguments and the target of the loss.
 
     (x, y): model(x), loss(output, y). (a, b, …, y): model(a, b, …). If x itself is a tuple or a
-    dict, model(*x) or model(**x). A dict: those keys that the model's forward names, without the
-    target ("labels", "target", "y", …); without a loss everything goes to the model, which then
-    computes its own. Another object, such as a batch of graphs: its attributes in the same way,
-    or, where forward names none of them, the object itself. A tensor alone: model(x),
+    dict, model(*x) or model(**x) where forward can be called so, else model(x). Without a loss
+    model(x, y), where forward takes both. A dict: those keys that the model's forward names,
+    without the target ("labels", "target", "y", …); without a loss everything goes to the model,
+    which then computes its own. Another object, such as a batch of graphs: its attributes in the
+    same way, or, where forward names none of them, the object itself. A tensor alone: model(x),
     loss(output). Without a loss and for a model with a `training_step`, the batch as it is.
 
     Raises:
@@ -67,13 +68,30 @@ def split_batch(model: nn.Module, batch: Any, loss: Loss) -> Batch:
             "with tensors as attributes, or x alone. "
             "The first batch of a DataLoader is next(iter(loader))."
         )
+    if loss is None and len(batch) > 1 and _takes(model, *batch):
+        return Batch(tuple(batch))  # the model computes its loss of them all
     has_target = len(batch) > 1
     *inputs, target = batch if has_target else (*batch, None)
     if len(inputs) == 1 and isinstance(inputs[0], list | tuple):
-        inputs = list(inputs[0])
-    if len(inputs) == 1 and isinstance(inputs[0], dict):
+        inputs = list(inputs[0]) if _takes(model, *inputs[0]) else inputs
+    if len(inputs) == 1 and isinstance(inputs[0], dict) and _takes(model, **inputs[0]):
         return Batch((), inputs[0], target, has_target)
     return Batch(tuple(inputs), {}, target, has_target)
+
+
+def _signature(model: nn.Module) -> inspect.Signature:
+    """The arguments of a model, or of the one that is wrapped."""
+    wrappers = nn.DataParallel | nn.parallel.DistributedDataParallel
+    return inspect.signature((model.module if isinstance(model, wrappers) else model).forward)
+
+
+def _takes(model: nn.Module, *args: Any, **kwargs: Any) -> bool:
+    """Whether a model can be called like this."""
+    try:
+        _signature(model).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
 
 
 def _from_names(model: nn.Module, batch: object, values: dict, loss: Loss) -> Batch:
@@ -81,13 +99,16 @@ def _from_names(model: nn.Module, batch: object, values: dict, loss: Loss) -> Ba
     target_key = next((key for key in TARGETS if key in values), None) if loss else None
     target = values.get(target_key)
     given = {key: value for key, value in values.items() if key != target_key or not loss}
-    parameters = inspect.signature(model.forward).parameters.values()
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    parameters = _signature(model).parameters.values()
+    kinds, alike = {p.kind for p in parameters}, isinstance(batch, Mapping)
+    open_ended = inspect.Parameter.VAR_KEYWORD in kinds
+    if open_ended and not alike and inspect.Parameter.VAR_POSITIONAL in kinds:
+        return Batch((batch,))  # it hands on whatever it gets
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     known = {key: value for key, value in given.items() if open_ended or key in named}
     if known:
         return Batch((), known, target, target_key is not None)
-    alike = isinstance(batch, Mapping)  # and no object that has more to it than its values
+    # a mapping, and no object that has more to it than its values
     args = tuple(given.values()) if alike and len(given) == 1 else (given if alike else batch,)
     return Batch(args, {}, target, target_key is not None)
 

@@ -22,7 +22,11 @@ _EDGE = 0.05  # where a slope falls below this share of the largest, as in rules
 _MANY = 0.25
 """Share of wrong answers among the sure ones: of two classes, chance has ½, a fit far less."""
 
-_MIDDLE = {"sigmoid": 0.5, "tanh": 0.0, "hardsigmoid": 0.5}
+_HELD = 0.9
+"""Share of the wrong answers through which nothing passes; the rest were at the edge by chance."""
+
+_MIDDLE = {"sigmoid": 0.5, "tanh": 0.0, "hardsigmoid": 0.5, "softplus": math.log(2)}
+_SLOPES = LARGEST_SLOPE | {"softplus": 1.0}
 _EDGES = {  # distance from the middle at which the slope is _EDGE of the largest
     "sigmoid": math.sqrt(0.25 - _EDGE / 4),
     "tanh": math.sqrt(1 - _EDGE),
@@ -128,12 +132,18 @@ def stuck(measured_pass: MeasuredPass, behind: Behind) -> Stuck | None:
     """
     value = _value(behind)
     flat = None if value is None else _flat(behind, value)
-    if value is None or flat is None or float(flat.double().mean()) < _EDGE:
+    if value is None or flat is None or not _many(flat):
         return None
     try:
         return _ask(measured_pass, behind, value, flat)
     except Exception:  # a loss of strangers, on outputs it was not made for
         return None
+
+
+def _many(flat: Tensor) -> bool:
+    """Whether more than half of the units are flat, or more than half of the values of one."""
+    mean = flat.double().mean() if flat.dim() < 2 else flat.flatten(0, -2).double().mean(0).amax()
+    return float(mean) > 0.5
 
 
 def _ask(measured_pass: MeasuredPass, behind: Behind, value: Tensor, flat: Tensor) -> Stuck | None:
@@ -154,6 +164,9 @@ def _ask(measured_pass: MeasuredPass, behind: Behind, value: Tensor, flat: Tenso
             continue
         at_middle, free = _loss_with(measured_pass, behind, value, units & wrong, middle)
         passes = rms(now[units]) / rms(free[units]) if bool(free[units].any()) else math.inf
+        held = now[units & wrong].abs() < _EDGE * free[units & wrong].abs()
+        if float(held.double().mean()) > _HELD:  # all but a few that count for nearly all
+            passes = min(passes, rms(now[units & wrong][held]) / rms(free[units & wrong][held]))
         if passes < _EDGE and at_middle < here:
             shares = [float(mask.double().mean()) for mask in (flat, wrong)]
             return Stuck(behind, shares[0], shares[1], passes, here, at_middle)
@@ -167,9 +180,12 @@ def _value(behind: Behind) -> Tensor | None:
         result = saved_tensor(node, "result")
         return None if result is None else result.detach()
     read = saved_tensor(node, "self")
-    if read is None or behind.name not in ("hardsigmoid", "hardtanh"):
+    if read is None or behind.name not in ("hardsigmoid", "hardtanh", "softplus"):
         return None
     read = read.detach()
+    if behind.name == "softplus":
+        plain = torch_internals.saved_number(node, "beta") in (None, 1)
+        return F.softplus(read) if plain else None
     return F.hardsigmoid(read) if behind.name == "hardsigmoid" else read.clamp(*_ends(behind))
 
 
@@ -184,7 +200,7 @@ def _flat(behind: Behind, value: Tensor) -> Tensor | None:
         slope = (value * (1 - value)).amax(saved_dimension(behind.node), keepdim=True)
         return (slope < _EDGE / 4).expand_as(value)
     values = slopes(behind.node)
-    return None if values is None else values < _EDGE * LARGEST_SLOPE[behind.name]
+    return None if values is None else values < _EDGE * _SLOPES[behind.name]
 
 
 def _middle(behind: Behind, value: Tensor) -> Tensor:
@@ -200,6 +216,8 @@ def _edge(behind: Behind, value: Tensor) -> Tensor:
     middle = _middle(behind, value)
     if behind.name == "softmax":
         return value + 2 * (1 - _EDGES["sigmoid"] - 0.5) * (middle - value)
+    if behind.name == "softplus":  # flat on one side
+        return torch.full_like(value, -math.log1p(-_EDGE))
     low, high = _ends(behind)
     far = _EDGES.get(behind.name, (1 - _EDGE) * (high - low) / 2)
     return middle + far * torch.sign(value - middle)
@@ -214,6 +232,8 @@ def _before(behind: Behind, gradient: Tensor, value: Tensor) -> Tensor:
         return gradient * value * (1 - value)
     if behind.name == "tanh":
         return gradient * (1 - value**2)
+    if behind.name == "softplus":
+        return gradient * -torch.expm1(-value)
     low, high = (0.0, 1.0) if behind.name == "hardsigmoid" else _ends(behind)
     inside = (value > low) & (value < high)
     return gradient * inside * LARGEST_SLOPE[behind.name]
@@ -250,6 +270,7 @@ _INVERSE: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.logit,
     "tanh": torch.atanh,
     "softmax": torch.log,
+    "softplus": lambda value: value.expm1().log(),
     "hardtanh": lambda value: value,
     "hardsigmoid": lambda value: 6 * value - 3,
 }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..measuring import ROOT, has_weight, is_layer, rms_of, rms_on_device, tensors_in
-from ..measuring.torch_internals import Node
+from ..measuring.torch_internals import Node, is_functorch_wrapped
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -40,6 +40,7 @@ class LayerCall:
         grad_in: RMS of ∂L/∂(input), NaN without one. A tensor while it waits on a device.
         grad_out: RMS of ∂L/∂(first output), likewise.
         cotangents: ∂L/∂(output) of a recurrent module, by path.
+        differentiated: Whether model or loss took a derivative of it that the loss depends on.
     """
 
     name: str
@@ -54,6 +55,7 @@ class LayerCall:
     grad_in: float = math.nan
     grad_out: float = math.nan
     cotangents: dict[str, Tensor] = field(default_factory=dict)
+    differentiated: bool = False
     arrived: set[str] = field(default_factory=set)
 
     @property
@@ -151,13 +153,16 @@ class CallRecorder:
                 self._watch(name or ROOT, module)
 
     def _watch(self, name: str, module: nn.Module) -> None:
-        open_calls: list[LayerCall] = []
+        open_calls: list[LayerCall | None] = []
 
         def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            given = [t for v in (*args, *kwargs.values()) for _, t in tensors_in(v)]
+            if any(map(is_functorch_wrapped, given)):  # under torch.func it has no values
+                open_calls.append(None)
+                return
             self._counts[name] = count = self._counts.get(name, 0) + 1
             call = LayerCall(name if count == 1 else f"{name}#{count}", module)
-            tensors = [t for v in (*args, *kwargs.values()) for _, t in tensors_in(v)]
-            tensor = next((t for t in tensors if t.requires_grad), next(iter(tensors), None))
+            tensor = next((t for t in given if t.requires_grad), next(iter(given), None))
             if tensor is not None:
                 call.in_shape, call.in_node = tuple(tensor.shape), tensor.grad_fn
                 call.data = tensor.detach() if tensor.grad_fn is None else None
@@ -170,6 +175,8 @@ class CallRecorder:
 
         def after(module: nn.Module, args: tuple, output: object) -> None:
             call = open_calls.pop()
+            if call is None:
+                return
             outputs = dict(tensors_in(output))
             if outputs:
                 first = next(iter(outputs.values()))
@@ -196,6 +203,8 @@ class CallRecorder:
 
     def _writer(self, call: LayerCall, place: str) -> Callable[[Tensor | None], None]:
         def hook(grad: Tensor | None) -> None:
+            if not self.armed and torch.is_grad_enabled():  # by create_graph=True
+                call.differentiated = True
             if self.armed and grad is not None and place not in call.arrived:
                 call.arrived.add(place)
                 measure = rms_of if grad.device.type == "cpu" else rms_on_device

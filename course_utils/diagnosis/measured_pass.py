@@ -18,6 +18,7 @@ from ..recording import GradientRecord, Recorder
 from .bare_weights import with_bare_products
 from .batch import Batch, Loss, as_scalar, evaluate
 from .branches import in_branches
+from .elementwise import with_decays
 from .graph import Path, activation_name, follow, reaches, slopes, walk
 from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms, spread_over_batch
 from .post_norm import PostNorm, post_norm
@@ -170,12 +171,26 @@ class MeasuredPass:
         """What a step of the optimizer adds to each parameter of it that has a gradient.
 
         A copy of it makes the step on copies of the parameters; of more than `MOST_UPDATED` numbers
-        on the smallest of them. Empty without an optimizer, and for one that has to evaluate the
-        loss itself (L-BFGS).
+        on the smallest of them. Empty without an optimizer, and for one whose step cannot be made
+        here, such as one that has to evaluate the loss itself (L-BFGS).
         """
-        optimizer = self.optimizer
-        if optimizer is None or _needs_closure(optimizer):
-            return {}
+        return self._step[0]
+
+    @property
+    def step_error(self) -> Exception | None:
+        """What the copy of the optimizer raised in place of a step."""
+        return self._step[1]
+
+    @cached_property
+    def _step(self) -> tuple[dict[str, Tensor], Exception | None]:
+        if self.optimizer is None or _needs_closure(self.optimizer):
+            return {}, None
+        try:
+            return self._updates(self.optimizer), None
+        except Exception as error:  # an optimizer of strangers, which may need more than a gradient
+            return {}, error
+
+    def _updates(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         flat = [p for group in optimizer.param_groups for p in group["params"]]
         double = copy.deepcopy(optimizer, _left_out(optimizer, flat))
         twins = [p for group in double.param_groups for p in group["params"]]
@@ -207,11 +222,13 @@ class MeasuredPass:
         norms = [call.grad_in * math.sqrt(math.prod(call.in_shape)) for call in calls]
         places = [self.places[call] for call in calls]
         span = max((self.places[call] for call in self.trunk), default=0)
-        slope = fit_slope(norms, places, [call.in_shape for call in calls], span)
+        towers = [self.towers[call] for call in calls]
+        slope = fit_slope(norms, places, [call.in_shape for call in calls], span, towers)
         if slope.close and any(path.skip for path in self.paths.values()):
             # a branch may be small, which tells nothing about the skip
             inside = in_branches(self.paths, self.places, self.output_nodes)
-            shapes, apart = [call.in_shape for call in calls], [call in inside for call in calls]
+            shapes = [call.in_shape for call in calls]
+            apart = [2 * self.towers[call] + (call in inside) for call in calls]
             finer = fit_slope(norms, places, shapes, span, apart)
             slope = slope if math.isnan(finer.factor) or finer.close else finer
             arrived = [norm for norm in norms if norm > 0]
@@ -302,10 +319,36 @@ class MeasuredPass:
         return zero_factors(named, self.grads, weights, self.output_nodes)
 
     @cached_property
+    def towers(self) -> dict[LayerCall, int]:
+        """A number for each layer, the same for those that lie behind or before each other.
+
+        Networks beside each other in one model, an actor and a critic or two encoders, each get
+        their own share of the loss: how the shares differ is no slope over a depth.
+        """
+        number = {call: i for i, call in enumerate(self.calls)}
+        before: LayerCall | None = None
+        for call in self.calls:
+            path = self.paths.get(call)
+            joined = [] if path is None else [p for p in path.parents if p in number]
+            if path is not None and path.unknown and before is not None:
+                joined.append(before)
+            for other in joined:
+                old, new = number[call], number[other]
+                if old != new:
+                    number = {c: new if n == old else n for c, n in number.items()}
+            before = call
+        return number
+
+    @cached_property
     def loss_nodes(self) -> list[Node]:
         """Nodes between the loss and the last layers on each way, those layers' own included."""
         root = self.loss_value.grad_fn
         return [] if root is None else list(walk(root, ends=self.ends))
+
+    @cached_property
+    def differentiates(self) -> bool:
+        """Whether the loss depends on a derivative that model or loss has taken itself."""
+        return self.differentiates_input or any(call.differentiated for call in self.calls)
 
 
 def measure(
@@ -336,6 +379,7 @@ def measure(
                 with explained("the backward pass of", model, batch):
                     start, scale, own_gradient = _where_to_start(output, value)
             calls = with_bare_products(model, value.grad_fn, call_recorder.calls)
+            calls = with_decays(model, value.grad_fn, calls)
             call_recorder.armed = True
             inputs = [t for t in batch.tensors() if t.requires_grad and t.is_leaf]
             grads: list[Tensor | None] = [None] * len(parameters)
@@ -353,7 +397,8 @@ def measure(
         raise
     finally:
         call_recorder.close()
-    whole = replace(recorder.record, grad_rms=recorder.record.grad_rms * scale)
+    grad_rms = recorder.record.grad_rms * scale
+    whole = replace(recorder.record, grad_rms=grad_rms, grad_rms_largest=grad_rms.clone())
     return MeasuredPass(
         model=model,
         batch=batch,

@@ -52,6 +52,7 @@ def first_nonfinite(model: nn.Module, batch: object, loss: Loss = None) -> NonFi
     Raises:
         Exception: What the model itself raises, with a note on what was being run.
 
+    >>> import torch
     >>> from torch.nn.functional import mse_loss
     >>> class Root(nn.Module):
     ...     def forward(self, x):

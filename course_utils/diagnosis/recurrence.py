@@ -15,8 +15,9 @@ from ..measuring import torch_internals
 from ..measuring.torch_internals import outputs_of
 from ..recording import record_through_time
 from .bare_weights import unit_axis
+from .elementwise import kept_per_step
 from .graph import PRODUCTS, Path, activation_name, is_plumbing, reaches, slopes, stem, walk
-from .layer_calls import LayerCall, rms
+from .layer_calls import BareWeight, LayerCall, rms
 from .one_direction import one_direction
 from .slope import LIMIT, Slope, fit_slope
 
@@ -107,11 +108,25 @@ def through_recurrences(
             if one.input is not None and one.cotangents
             if one.input.shape[_time_axis(one)] >= LEAST_STEPS
         ]
+        if len(plain) == 2 and both and _one_of_two_arrives(both):
+            continue
         if len(plain) == 2 and both:
             both = [max(both, key=lambda one: abs(one.slope.log_total))]
             both[0] = replace(both[0], said=f"{both[0].said} That is the worse of two directions.")
         measured += both
     return measured + [_loop(steps, paths) for steps in loops.values()], unseen
+
+
+def _one_of_two_arrives(both: Sequence[Recurrence]) -> bool:
+    """Whether the two directions together bring every step within the limit.
+
+    One fades from the last step to the first and the other from the first to the last, so least
+    arrives where they meet: with totals of e^−a and e^−b that is e^(−ab/(a + b)).
+    """
+    if len(both) != 2 or any(one.verdict != "vanishing" or not one.slope.factor for one in both):
+        return False
+    a, b = (-one.slope.log_total for one in both)
+    return a * b / (a + b) <= math.log(LIMIT)
 
 
 def _time_axis(call: LayerCall) -> int:
@@ -330,6 +345,10 @@ def _by_path(
     if isinstance(weight, Tensor) and part is not None:
         weight = weight.narrow(part[0], part[1], part[2] - part[1])
     again = "The same weights at every step"
+    entries = calls[-1].out_node is not None and stem(calls[-1].out_node) == "Mul"
+    if isinstance(calls[0].module, BareWeight) and entries:
+        path = paths.get(calls[-1])
+        return kept_per_step(list(calls), path.activations if path else [])
     if not isinstance(weight, Tensor) or weight.dim() != 2 or weight.shape[0] != weight.shape[1]:
         return math.nan, (
             f"{again}: the factor is the spectral radius of what carries the state on, times the "

@@ -9,6 +9,17 @@ from ..measuring import to_json
 from ..recording import GradientRecord
 from .first_look import FirstLook
 
+OF_A_RUN = (
+    "diverged",
+    "dying",
+    "spike",
+    "growing_output",
+    "stopped",
+    "update_lost",
+    "frozen_early",
+)
+"""Kinds that only a record of many steps can show, most urgent first."""
+
 KINDS = (
     "non_finite",
     "not_registered",
@@ -28,10 +39,11 @@ KINDS = (
     "not_optimized",
     "update_size",
     "unbalanced_update",
+    *OF_A_RUN,
     "undecided",
     "healthy",
 )
-"""Every kind of finding, most urgent first."""
+"""Every kind of finding, most urgent first; those of a whole run after those of one batch."""
 
 _CODE = "font-family:var(--jp-code-font-family,monospace);background:transparent"
 
@@ -54,6 +66,7 @@ class Finding:
         remedy: The smallest change that helps, as code on `model`; comments where it is a choice.
         notebook: The notebook that teaches it.
         where: The layers in words, each with type and shape, many of a kind as a range.
+        step: The step at which it began, where a whole run was looked at; else None.
     """
 
     kind: str
@@ -65,6 +78,7 @@ class Finding:
     remedy: str = ""
     notebook: str = ""
     where: str = ""
+    step: int | None = None
 
     def to_dict(self) -> dict:
         """Strings, lists and numbers that strict JSON can hold; NaN is None, Inf a string."""
@@ -73,6 +87,7 @@ class Finding:
 
     def __str__(self) -> str:
         lines = [f"{self.kind.upper()}: {self._place}"]
+        lines += [f"  began      {self._since}"] if self._since else []
         lines += [f"  measured   {self.evidence}"] if self.evidence else []
         lines += [f"  cause      {self.cause}"]
         if self.remedy:
@@ -84,6 +99,7 @@ class Finding:
         code = f"<pre style='{_CODE}'>{html.escape(self.remedy)}</pre>" if self.remedy else ""
         rows = {
             "where": html.escape(self._place),
+            "began": self._since,
             "measured": html.escape(self.evidence),
             "cause": html.escape(self.cause),
             "remedy": code,
@@ -94,6 +110,10 @@ class Finding:
     @property
     def _place(self) -> str:
         return self.where or ", ".join(self.layers) or "the whole network"
+
+    @property
+    def _since(self) -> str:
+        return "" if self.step is None else f"at step {self.step}"
 
     @property
     def remedy_runs(self) -> bool:

@@ -57,7 +57,7 @@ def fit_slope(
     places: Sequence[int] | None = None,
     groups: Sequence[Hashable] | None = None,
     span: int | None = None,
-    apart: Sequence[bool] | None = None,
+    apart: Sequence[Hashable] | None = None,
 ) -> Slope:
     """log‖∂L/∂h‖ = level of the shape − place × log factor, by least squares.
 
@@ -87,7 +87,7 @@ def fit_slope(
     y, depth = np.log(values[keep]), round(float(x.max() - x.min()))
     places_kept = len(set(x))
     shapes = [group for group, kept in zip(groups or [0] * len(keep), keep, strict=True) if kept]
-    sides = [side for side, kept in zip(apart or [False] * len(keep), keep, strict=True) if kept]
+    sides = [side for side, kept in zip(apart or [0] * len(keep), keep, strict=True) if kept]
     coarser = [len(s) > 2 if isinstance(s, tuple) else s for s in shapes]
     for level in (shapes, coarser, [0] * len(shapes)):
         labels = list(zip(level, sides, strict=True))

@@ -51,12 +51,16 @@ class Taker:
             loss at its least), or "cancels": it does not take every gradient.
         reach: Number of entries at which a gradient arrived.
         parameters: Ids of the parameters without a gradient behind it.
+        fixed: Of a product, where the numbers of a factor that is 0 lie.
+        whole: Whether it hands on nothing anywhere else either.
     """
 
     node: Node
     why: str
     reach: int
     parameters: frozenset[int]
+    fixed: int | None = None
+    whole: bool = True
 
     @property
     def operation(self) -> str:
@@ -117,7 +121,9 @@ def takers(
             behind = frozenset(ends[node] for node in walk(after) if node in ends) & zero
             if behind:
                 reach = sum(int((g != 0).sum()) for g in one.received if g is not None)
-                found.append(Taker(one.node, _why(one, edge), reach, behind))
+                why = _why(one, edge)
+                fixed = _zero_factor(one.node) if why == "product" else None
+                found.append(Taker(one.node, why, reach, behind, fixed, not one.kept))
     return grads, found
 
 
@@ -137,6 +143,11 @@ def is_zero(grad: Tensor | None) -> bool:
         grad = grad.coalesce().values()
     few = grad.reshape(-1)[:64] if grad.is_contiguous() else grad
     return not bool(few.any()) and not bool(grad.any())
+
+
+def nodes_above(root: Node, wanted: set[int]) -> set[Node]:
+    """Operations on a way from the loss to parameters with these ids."""
+    return {node for node in _above(root, wanted)[0] if "AccumulateGrad" not in node.name()}
 
 
 def _above(root: Node, wanted: set[int]) -> tuple[set[Node], dict[Node, int]]:
@@ -191,7 +202,17 @@ def _why(one: _Arrived, edge: int) -> str:
         return "moves"
     if len(factors) == 2 and all(i in lost for i in factors):
         return "stuck"
-    return "product" if name in (*_FACTORS, "Div", "Pow") else "other"
+    return "product" if name in (*_FACTORS, "Div", "Pow", "Prod") else "other"
+
+
+def _zero_factor(node: Node) -> int | None:
+    """Where the numbers of a factor lie that a product keeps and that is 0 everywhere."""
+    for name in ("self", "other", "weight", "mat1", "mat2", "input", "batch1", "batch2"):
+        value = saved_tensor(node, name)
+        strided = value is not None and value.layout is torch.strided and not value.is_meta
+        if value is not None and strided and value.numel() and is_zero(value.detach()):
+            return value.untyped_storage().data_ptr()
+    return None
 
 
 def _takes_all(one: _Arrived) -> set[int]:

@@ -1,7 +1,8 @@
 """Exercises of notebook 12, "Run a gradient clinic"."""
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -330,7 +331,7 @@ class _Forked(nn.Module):
 
 @torch.random.fork_rng(devices=[])  # torch.nn draws weights that are replaced at once
 def patients() -> dict[str, tuple[nn.Module, tuple[torch.Tensor, torch.Tensor], Callable]]:
-    """Four patients of exercise 10.4: name → (model, batch, loss), the same at every call."""
+    """Four patients of exercise 13.4: name → (model, batch, loss), the same at every call."""
     generator = torch.Generator().manual_seed(12)
 
     def drawn(model: M) -> M:
@@ -365,3 +366,106 @@ def _dense(depth: int, activation: type[nn.Module], width: int = 32) -> nn.Seque
     for _ in range(depth - 2):
         layers += [nn.Linear(width, width), activation()]
     return nn.Sequential(*layers, nn.Linear(width, 5))
+
+
+@exercise(
+    "The names of the parameters that should train and that the optimizer does not hold.",
+    minutes=10,
+    difficulty=2,
+    hints=(
+        "optimizer.param_groups is a list of dicts; the tensors stand under the key 'params'.",
+        "A parameter is held if the optimizer has this very tensor, not an equal one: compare "
+        "id(parameter), or use `is`.",
+        "[name for name, p in model.named_parameters() if p.requires_grad and id(p) not in held]",
+    ),
+)
+def left_behind(model, optimizer):
+    """Trainable, and in no group: compared by identity, for an equal tensor is another one."""
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in held]
+
+
+@left_behind.judge
+def _(answer: object) -> None:
+    for given, model, optimizer, expected, hint in _held():
+        before = [p.requires_grad for p in model.parameters()]
+        result = call(answer, model, optimizer)
+        if not isinstance(result, list | tuple) or not all(isinstance(n, str) for n in result):
+            raise WrongAnswer(
+                f"You returned {_brief(result)}: a list of names such as '0.weight' is asked for."
+            )
+        if [p.requires_grad for p in model.parameters()] != before:
+            raise WrongAnswer("You have frozen or unfrozen parameters: look, and change nothing.")
+        if list(result) != expected:
+            raise WrongAnswer(
+                f"For {given} you returned {_brief(list(result))}; expected {_brief(expected)}. "
+                f"{hint}"
+            )
+
+
+def _brief(result: object) -> str:
+    """What was returned, on a line or two."""
+    text = repr(result)
+    return text if len(text) <= 200 else text[:200] + " …"
+
+
+def _held() -> Iterator[tuple[str, nn.Module, torch.optim.Optimizer, list[str], str]]:
+    """Models, each with an optimizer, the names that it does not hold, and a hint."""
+    sgd = torch.optim.SGD
+    whole = _named(0)
+    yield "an optimizer of all parameters", whole, sgd(whole.parameters(), lr=0.1), [], "All held."
+    late = _named(1)
+    early = sgd(late.parameters(), lr=0.1)
+    late[2] = copy.deepcopy(late[2])  # equal numbers, another tensor
+    yield (
+        "a head that was replaced by its copy after the optimizer was made",
+        late,
+        early,
+        ["2.weight", "2.bias"],
+        "Equal numbers are not the same tensor: a step moves the old head.",
+    )
+    groups = _named(2)
+    parts = [{"params": groups[i].parameters(), "lr": 0.1 / (1 + i)} for i in (0, 4)]
+    yield (
+        "an optimizer with two groups, layers 0 and 4",
+        groups,
+        sgd(parts, lr=0.1),
+        ["2.weight", "2.bias"],
+        "optimizer.param_groups may hold several groups; all of them count.",
+    )
+    frozen = _named(3)
+    frozen[0].requires_grad_(False)
+    yield (
+        "a frozen layer 0, and an optimizer of the weight of layer 4",
+        frozen,
+        sgd([frozen.get_parameter("4.weight")], lr=0.1),
+        ["2.weight", "2.bias", "4.bias"],
+        "What is frozen should not train, so nobody misses it; biases count too.",
+    )
+    other = _named(4)
+    yield (
+        "the optimizer of another network of the same shapes and numbers",
+        other,
+        sgd(_named(4).parameters(), lr=0.1),
+        [name for name, _ in other.named_parameters()],
+        "It holds as many tensors as the model has, but not one of them is the model's.",
+    )
+    unfrozen = _named(5)
+    unfrozen[0].requires_grad_(False)
+    made = sgd([p for p in unfrozen.parameters() if p.requires_grad], lr=0.1)
+    unfrozen[0].requires_grad_(True)
+    yield (
+        "layer 0, unfrozen after the optimizer was made",
+        unfrozen,
+        made,
+        ["0.weight", "0.bias"],
+        "A layer that was frozen when the optimizer was made is not in it.",
+    )
+
+
+def _named(seed: int) -> nn.Sequential:
+    """Three layers, 0, 2 and 4, of one shape: shapes tell nothing apart."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = [nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6)]
+    return nn.Sequential(*layers)

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
 from .style import COLORS, legend, marked_line, series
 
 if TYPE_CHECKING:
     from ..recording import GradientRecord
+
+MOST_LINES = 24
+"""Layers that are told apart as lines; more become a heat map."""
 
 _MISSING = ("none or NaN", 0.5)  # a layer without a gradient belongs to neither edge
 
@@ -83,6 +87,8 @@ def gradient_history(
 ) -> Axes:
     """Draw the size of ∂L/∂h over steps, one line per layer, on a log scale.
 
+    More than 24 layers become a heat map of layer and step, input side at the bottom.
+
     Args:
         record: The record.
         ax: Axes to draw on; the current ones when None.
@@ -106,6 +112,8 @@ def update_ratios(
     parameters: Sequence[str] | None = None,
 ) -> Axes:
     """Draw ‖θ_after − θ_before‖/‖θ_before‖ over steps, one line per parameter, on a log scale.
+
+    More than 24 parameters become a heat map, as in `gradient_history`.
 
     Args:
         record: A record made with `optimizer=`.
@@ -136,6 +144,8 @@ def _over_steps(
     record: GradientRecord, lines: dict[str, np.ndarray], ylabel: str, ax: Axes | None
 ) -> Axes:
     ax = ax or plt.gca()
+    if len(lines) > MOST_LINES:
+        return _heat_map(record, lines, ylabel, ax)
     ax.set_yscale("log")
     for i, (name, values) in enumerate(lines.items()):
         style = {**_style(i, len(lines)), "label": name}
@@ -144,6 +154,41 @@ def _over_steps(
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(ax)
     return ax
+
+
+def _heat_map(record: GradientRecord, lines: dict[str, np.ndarray], label: str, ax: Axes) -> Axes:
+    """Layers over steps, input side at the bottom, colored by size on a log scale.
+
+    What has no place on a log scale keeps a color of its own: 0 is black, Inf is red, and where
+    nothing is known the background shows.
+    """
+    values = np.array(list(lines.values()), dtype=np.float64)
+    positive = values[np.isfinite(values) & (values > 0)]
+    low, high = (positive.min(), positive.max()) if positive.size else (0.1, 1.0)
+    low = min(low, high / 10)
+    colors = plt.get_cmap("viridis").with_extremes(bad=(0, 0, 0, 0), under="black", over="#d62728")
+    edges = np.append(record.steps, record.steps[-1] + _stride(record.steps))
+    mesh = ax.pcolorfast(
+        edges,
+        np.arange(len(lines) + 1) + 0.5,
+        np.ma.masked_invalid(
+            np.where(np.isposinf(values), 1e300, np.where(values == 0, 1e-300, values))
+        ),
+        cmap=colors,
+        norm=LogNorm(low, high),
+    )
+    bar = ax.figure.colorbar(mesh, ax=ax)
+    bar.set_label(f"{label}; 0 is black, Inf red")
+    names, places = list(lines), np.unique(np.linspace(0, len(lines) - 1, 12).round().astype(int))
+    ax.set_yticks(places + 1, [names[place] for place in places], fontsize="small")
+    ax.set(xlabel="step", ylabel="")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ax
+
+
+def _stride(steps: Sequence[int]) -> int:
+    """How far apart the last two steps are."""
+    return steps[-1] - steps[-2] if len(steps) > 1 else 1
 
 
 def _columns(

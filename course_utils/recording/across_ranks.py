@@ -13,6 +13,7 @@ from .gradient_record import GradientRecord, NonFinite
 _COUNTED = ("output_nan", "output_inf", "grad_nan", "grad_inf", "output_count")
 _MEANS = ("output_mean", "zero_fraction", "saturated_fraction")
 _PARAMETER_SIZES = ("parameter_rms", "parameter_grad_rms", "update_ratio")
+_PARAMETERS = (*_PARAMETER_SIZES, "parameter_grad_rms_largest")
 
 
 def combine(records: Sequence[GradientRecord]) -> GradientRecord:
@@ -21,11 +22,11 @@ def combine(records: Sequence[GradientRecord]) -> GradientRecord:
     A size is √(Σ n_r RMS_r² / Σ n_r) over the processes r, where n_r is the number of entries there
     (`output_count`; a gradient has as many as its output; of a parameter each process holds as
     many). Means and shares are weighted in the same way, numbers of NaN and Inf are added, a loss
-    is the mean of those given. `dead_fraction` is the smallest, the closest bound: a unit is dead
-    if it is so everywhere. `output_rms_largest`, `grad_rms_largest` and
-    `parameter_grad_rms_largest` hold the largest of the processes. `first_nonfinite` is the first
-    by step, pass and place in the forward or backward pass, with its `.rank`: the number of its
-    record in the list. Steps and layers that only some have are kept.
+    is the mean of those given, a total norm is averaged like a size. `dead_fraction` is the
+    smallest, the closest bound: a unit is dead if it is so everywhere. `output_rms_largest`,
+    `grad_rms_largest` and `parameter_grad_rms_largest` hold the largest of the processes.
+    `first_nonfinite` is the first by step, pass and place in the forward or backward pass, with its
+    `.rank`: the number of its record in the list. Steps and layers that only some have are kept.
 
     Note that each process scales ∂L/∂h as its own loss does: the mean over its own share of the
     batch, not that over all.
@@ -70,7 +71,7 @@ def combine(records: Sequence[GradientRecord]) -> GradientRecord:
 
     def stacked(name: str) -> Tensor:
         """One quantity of all processes: (ranks, steps, layers or parameters)."""
-        of_parameters = name in _PARAMETER_SIZES
+        of_parameters = name in _PARAMETERS
         names = parameters if of_parameters else layers
         result = torch.full((len(records), len(steps), len(names)), math.nan, dtype=torch.float64)
         for record, place in zip(records, result, strict=True):
@@ -80,37 +81,38 @@ def combine(records: Sequence[GradientRecord]) -> GradientRecord:
             place[rows[:, None], columns] = getattr(record, name)
         return result
 
-    present = torch.zeros(len(records), len(steps), dtype=torch.bool)
-    losses = torch.full(present.shape, math.nan, dtype=torch.float64)
-    for i, record in enumerate(records):
-        for step, loss in zip(record.steps, record.losses, strict=True):
-            present[i, steps.index(step)] = True
-            losses[i, steps.index(step)] = loss
-    losses = losses[given] if (given := ~losses.isnan().all(1)).any() else losses
-    present = present[given] if given.any() else present
+    def of_steps(name: str) -> Tensor:
+        """One number per step of all processes: (ranks, steps)."""
+        result = torch.full((len(records), len(steps)), math.nan, dtype=torch.float64)
+        for record, place in zip(records, result, strict=True):
+            place[[steps.index(step) for step in record.steps]] = getattr(record, name)
+        return result
 
+    losses, norms = of_steps("losses"), of_steps("total_grad_norm")
+    given = of_steps("grad_scale").isfinite() & ~losses.isnan().all(1, keepdim=True)
     values: dict[str, Any] = {name: stacked(name).nan_to_num(0.0).sum(0) for name in _COUNTED}
     counts = stacked("output_count").nan_to_num(0.0)
     is_nan = {"output_rms": stacked("output_nan") > 0, "grad_rms": stacked("grad_nan") > 0}
     for name, nan in is_nan.items():
         values[name] = _mean(stacked(name), counts, nan, square=True)
-        values[f"{name}_largest"] = _extreme(stacked(name), nan)
+        values[f"{name}_largest"] = _extreme(stacked(f"{name}_largest"), nan)
     for name in _MEANS:
         values[name] = _mean(stacked(name), counts, is_nan["output_rms"])
     values["dead_fraction"] = -_extreme(-stacked("dead_fraction"))
     for name in _PARAMETER_SIZES:
         sizes = stacked(name)
         values[name] = _mean(sizes, torch.ones_like(sizes), square=True)
-    values["parameter_grad_rms_largest"] = _extreme(stacked("parameter_grad_rms"))
-    scale = {s: v for r in records for s, v in zip(r.steps, r.grad_scale, strict=True)}
+    values["parameter_grad_rms_largest"] = _extreme(stacked("parameter_grad_rms_largest"))
     return GradientRecord(
         layers=layers,
         layer_types=tuple(types[name] for name in layers),
         trunk=tuple(trunk[name] for name in layers),
         steps=steps,
         parameters=parameters,
-        losses=torch.where(present, losses, 0.0).sum(0) / present.sum(0),
-        grad_scale=torch.tensor([float(scale[step]) for step in steps], dtype=torch.float64),
+        losses=torch.where(given, losses, 0.0).sum(0) / given.sum(0),
+        total_grad_norm=_mean(norms, torch.ones_like(norms), square=True),
+        lr=_extreme(of_steps("lr")),
+        grad_scale=_extreme(of_steps("grad_scale")),
         first_nonfinite=_first(records, layers),
         ranks=sum(record.ranks for record in records),
         **values,

@@ -59,6 +59,7 @@ def merged_order(
 def assemble(
     rows: Sequence[ClosedStep],
     parameters: tuple[str, ...],
+    counts: tuple[int, ...],
     types: dict[str, str],
     weighted: set[str],
     later: set[tuple[str, int]],
@@ -68,6 +69,7 @@ def assemble(
     Args:
         rows: As the recorder keeps them, oldest first.
         parameters: Names of the parameters.
+        counts: How many numbers each has.
         types: Class name of each watched module, in the order of the model.
         weighted: Names of the modules with a weight of two or more dimensions.
         later: (module, call) pairs that belong to a second forward pass of the model in a step.
@@ -82,17 +84,19 @@ def assemble(
     outputs = torch.full((len(rows), len(keys), QUANTITIES), math.nan, dtype=torch.float64)
     sizes = torch.full((3, len(rows), len(parameters)), math.nan, dtype=torch.float64)
     scales = torch.ones(len(rows), dtype=torch.float64)
-    losses = torch.full_like(scales, math.nan)
+    losses, rates, norms = (torch.full_like(scales, math.nan) for _ in range(3))
+    sizes_of = torch.tensor(counts, dtype=torch.float64)
     for i, row in enumerate(rows):
         if row.keys:
             columns = [place[key] for key in row.keys]
             outputs[i, columns] = row.outputs.read().reshape(-1, QUANTITIES)
         scales[i] = float(row.scale)
-        losses[i] = math.nan if row.loss is None else float(row.loss)
+        losses[i], rates[i] = math.nan if row.loss is None else float(row.loss), row.lr
         known = len(row.has_grad)  # parameters that came later have columns behind these
         sizes[:2, i, :known] = row.parameters.read().reshape(2, -1)
         if row.scale_applies:
             sizes[1, i] /= scales[i]
+        norms[i] = total_norm(sizes[1, i, :known], sizes_of[:known], row.has_grad)
         if row.update is not None:
             before, change = row.update.read().reshape(2, -1)
             sizes[2, i, : len(change)] = torch.where(
@@ -103,6 +107,8 @@ def assemble(
     quantities["output_count"] = outputs[:, :, COUNT].nan_to_num(0.0)
     for name in _SCALED:
         quantities[name] /= scales[:, None]
+    for name in ("output_rms", "grad_rms"):
+        quantities[f"{name}_largest"] = quantities[name].clone()
     for name in ("output_nan", "output_inf", "grad_nan", "grad_inf"):
         quantities[name].nan_to_num_(0.0)
     steps = tuple(row.step for row in rows)
@@ -115,13 +121,24 @@ def assemble(
         parameters=parameters,
         parameter_rms=sizes[0].clone(),
         parameter_grad_rms=sizes[1].clone(),
+        parameter_grad_rms_largest=sizes[1].clone(),
         update_ratio=sizes[2].clone(),
+        total_grad_norm=norms,
+        lr=rates,
         losses=losses,
         grad_scale=scales,
         first_nonfinite=_first_nonfinite(
             rows, layers, parameters, quantities, outputs[:, :, GRAD_ORDER], sizes[1], losses
         ),
     )
+
+
+def total_norm(rms: torch.Tensor, counts: torch.Tensor, has_grad: Sequence[bool]) -> float:
+    """√Σ n·rms² over the parameters that have a gradient; NaN where none has."""
+    have = torch.tensor(has_grad, dtype=torch.bool)
+    if not have.any():
+        return math.nan
+    return float((counts[have] * rms[have].square()).sum().sqrt())
 
 
 def label(key: Key) -> str:

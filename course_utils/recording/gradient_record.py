@@ -1,12 +1,21 @@
 """The record: plain, frozen float64 tensors, steps × layers."""
 
+import difflib
 import html
 import importlib
+import json
 import math
+import os
+import re
+import tempfile
+import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,10 +35,23 @@ PER_LAYER = (
     "grad_nan",
     "grad_inf",
     "output_count",
+    "output_rms_largest",
+    "grad_rms_largest",
 )
-PER_PARAMETER = ("parameter_rms", "parameter_grad_rms", "update_ratio")
+PER_PARAMETER = (
+    "parameter_rms",
+    "parameter_grad_rms",
+    "update_ratio",
+    "parameter_grad_rms_largest",
+)
+PER_STEP = ("total_grad_norm", "lr", "losses", "grad_scale")
+COUNTED = ("output_nan", "output_inf", "grad_nan", "grad_inf", "output_count")
+"""Numbers of entries: 0, and not NaN, where nothing ran."""
+
 TRAVELS_BACK = ("grad_rms",)
 SHOWN = 24
+COLUMNS = ("output_rms", "output_mean", "zero_fraction", "grad_rms")
+TITLES = ("RMS of output", "mean of output", "zeros", "RMS of ∂L/∂output")
 
 
 class _Place(NamedTuple):
@@ -105,6 +127,9 @@ class GradientRecord:
         grad_nan: (steps, layers) number of NaN in ∂L/∂h.
         grad_inf: (steps, layers) number of Inf in ∂L/∂h.
         output_count: (steps, layers) number of entries of h; 0 where the layer did not run.
+        output_rms_largest: (steps, layers) the largest `output_rms` of all processes that the
+            record combines (see `across_ranks`); `output_rms` itself in one process.
+        grad_rms_largest: (steps, layers) the same of `grad_rms`.
         parameters: Names as in `named_parameters()`, without prefixes of wrappers.
         parameter_rms: (steps, parameters) √(mean θ²) before the update.
         parameter_grad_rms: (steps, parameters) √(mean (∂L/∂θ)²) of what `.grad` held at the end
@@ -113,13 +138,14 @@ class GradientRecord:
             parameter last stepped. Of a sharded parameter it is that of the whole.
         update_ratio: (steps, parameters) ‖θ_after − θ_before‖/‖θ_before‖ of the optimizer step;
             Inf if θ_before is 0, NaN without an optimizer or without a step of it.
+        parameter_grad_rms_largest: (steps, parameters) the largest `parameter_grad_rms` of all
+            processes that the record combines; `parameter_grad_rms` itself in one process.
+        total_grad_norm: (steps,) norm of all that `.grad` held, √(Σ ‖∂L/∂θ‖²), before clipping.
+        lr: (steps,) learning rate of the optimizer's first group; NaN without an optimizer.
         losses: (steps,) the loss where it was given, else NaN.
         grad_scale: (steps,) the factor of a GradScaler that was divided out, else 1.
         first_nonfinite: None, or (layer, pass, step) of the first NaN or Inf, with its `.rank`.
         ranks: Number of processes that the record combines: see `across_ranks`.
-        output_rms_largest: (steps, layers) the largest over the processes; None in one process.
-        grad_rms_largest: (steps, layers) the same of the gradient.
-        parameter_grad_rms_largest: (steps, parameters) the same of the parameters' gradients.
     """
 
     layers: tuple[str, ...]
@@ -137,17 +163,19 @@ class GradientRecord:
     grad_nan: Tensor
     grad_inf: Tensor
     output_count: Tensor
+    output_rms_largest: Tensor
+    grad_rms_largest: Tensor
     parameters: tuple[str, ...]
     parameter_rms: Tensor
     parameter_grad_rms: Tensor
     update_ratio: Tensor
+    parameter_grad_rms_largest: Tensor
+    total_grad_norm: Tensor
+    lr: Tensor
     losses: Tensor
     grad_scale: Tensor
     first_nonfinite: NonFinite | None
     ranks: int = 1
-    output_rms_largest: Tensor | None = None
-    grad_rms_largest: Tensor | None = None
-    parameter_grad_rms_largest: Tensor | None = None
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -168,18 +196,146 @@ class GradientRecord:
             return NotImplemented
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if isinstance(mine, Tensor) and isinstance(theirs, Tensor):
+            if isinstance(mine, Tensor):
                 if mine.shape != theirs.shape:
                     return False
                 if not torch.equal(mine.isnan(), theirs.isnan()):
                     return False
                 if not torch.equal(mine.nan_to_num(), theirs.nan_to_num()):
                     return False
-            elif mine is not theirs and (mine is None or theirs is None or mine != theirs):
+            elif mine != theirs:
                 return False
         return True
 
     __hash__ = None  # type: ignore[assignment]  # says that a record has none
+
+    def __getitem__(self, key: slice | int | str) -> "GradientRecord":
+        """Some steps, `record[2:4]` or `record[-1]`, or one layer, `record["fc1"]`, with its calls.
+
+        Rows are counted as `len(record)` does; `steps` keeps their own numbers.
+
+        Raises:
+            KeyError: If no layer has this name.
+            IndexError: If the record has no such row.
+            TypeError: If the key is none of these.
+        """
+        if isinstance(key, str):
+            return self._of_layer(key)
+        if not isinstance(key, slice | int) or isinstance(key, bool):
+            raise TypeError(f"record[{key!r}]: expected a row, a slice of rows or a layer's name.")
+        if isinstance(key, int):
+            if not -len(self) <= key < len(self):
+                raise IndexError(f"record[{key}]: the record has {len(self)} rows.")
+            key = slice(key % len(self), key % len(self) + 1)
+        steps = self.steps[key]
+        kept = {n: getattr(self, n)[key] for n in (*PER_LAYER, *PER_PARAMETER, *PER_STEP)}
+        first = self.first_nonfinite
+        first = first if first is not None and first.step in steps else None
+        return replace(self, steps=steps, first_nonfinite=first, **kept)
+
+    def _of_layer(self, name: str) -> "GradientRecord":
+        one = [i for i, layer in enumerate(self.layers) if layer == name]
+        own = one or [i for i, n in enumerate(self.layers) if re.split(r"[#\[]", n)[0] == name]
+        if not own:
+            near = difflib.get_close_matches(name, self.layers, 3)
+            said = f"did you mean {' or '.join(map(repr, near))}?" if near else "see record.layers."
+            raise KeyError(f"record[{name!r}]: no layer has this name; {said}")
+        inside = [i for i, n in enumerate(self.parameters) if n.rpartition(".")[0] == name]
+        first = self.first_nonfinite
+        names = {self.layers[i] for i in own} | {self.parameters[i] for i in inside}
+        return replace(
+            self,
+            layers=tuple(self.layers[i] for i in own),
+            layer_types=tuple(self.layer_types[i] for i in own),
+            trunk=tuple(self.trunk[i] for i in own),
+            parameters=tuple(self.parameters[i] for i in inside),
+            first_nonfinite=first if first is not None and first.layer in names else None,
+            **{n: getattr(self, n)[:, own] for n in PER_LAYER},
+            **{n: getattr(self, n)[:, inside] for n in PER_PARAMETER},
+        )
+
+    def __add__(self, other: "GradientRecord") -> "GradientRecord":
+        """One record after the other, its steps counted on, as after a training that was resumed.
+
+        Layers and parameters that only one of them has hold NaN in the rows of the other.
+        """
+        if not isinstance(other, GradientRecord):
+            return NotImplemented
+        ahead = self.steps[-1] + 1 if self.steps else 0
+        late = other.first_nonfinite
+        late = None if late is None else NonFinite(late[0], late[1], late[2] + ahead, late.rank)
+        layers = (*self.layers, *(n for n in other.layers if n not in self.layers))
+        names = (*self.parameters, *(n for n in other.parameters if n not in self.parameters))
+        types = dict(zip(other.layers, other.layer_types, strict=True))
+        types |= dict(zip(self.layers, self.layer_types, strict=True))
+        trunk = dict(zip(other.layers, other.trunk, strict=True))
+        trunk |= dict(zip(self.layers, self.trunk, strict=True))
+        tensors: dict[str, Any] = {n: _below(self, other, n, "layers", layers) for n in PER_LAYER}
+        tensors |= {n: _below(self, other, n, "parameters", names) for n in PER_PARAMETER}
+        for name in COUNTED:
+            tensors[name].nan_to_num_(0.0)
+        tensors |= {n: torch.cat([getattr(self, n), getattr(other, n)]) for n in PER_STEP}
+        return GradientRecord(
+            layers=layers,
+            layer_types=tuple(types[name] for name in layers),
+            trunk=tuple(trunk[name] for name in layers),
+            steps=(*self.steps, *(step + ahead for step in other.steps)),
+            parameters=names,
+            first_nonfinite=self.first_nonfinite or late,
+            ranks=max(self.ranks, other.ranks),
+            **tensors,
+        )
+
+    def save(self, file: str | PathLike) -> None:
+        """Write the record into one file: NumPy arrays and JSON, compressed, no pickle.
+
+        It is written beside its place and moved there when it is whole, so that an interrupted
+        write leaves what was there before.
+
+        Args:
+            file: Where to; ".npz" is not added.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        tensors = (*PER_LAYER, *PER_PARAMETER, *PER_STEP)
+        words = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in tensors}
+        if self.first_nonfinite is not None:
+            words["first_nonfinite"] = [*self.first_nonfinite, self.first_nonfinite.rank]
+        arrays = {name: getattr(self, name).numpy() for name in tensors}
+        place = Path(file)
+        with tempfile.NamedTemporaryFile(dir=place.parent, delete=False) as beside:
+            try:
+                np.savez_compressed(beside, words=np.array(json.dumps(words)), **arrays)
+                beside.close()
+                os.replace(beside.name, place)
+            except BaseException:
+                beside.close()
+                os.unlink(beside.name)
+                raise
+
+    @classmethod
+    def load(cls, file: str | PathLike) -> "GradientRecord":
+        """The record that `save` wrote.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it holds no record.
+        """
+        names = [field.name for field in fields(cls)]
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                words = json.loads(str(stored["words"]))
+                tensors: dict[str, Any] = {
+                    name: torch.from_numpy(stored[name]) for name in names if name in stored
+                }
+        except (KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(f"file={str(file)!r} holds no record: {error}") from error
+        if set(words) | set(tensors) != set(names):
+            raise ValueError(f"file={str(file)!r} holds a record of another version.")
+        first = words.pop("first_nonfinite")
+        values = tensors | {n: tuple(v) if isinstance(v, list) else v for n, v in words.items()}
+        return cls(first_nonfinite=None if first is None else NonFinite(*first), **values)
 
     def columns(self, layers: Sequence[str | int] | None = None) -> list[int]:
         """Column numbers of some layers.
@@ -348,6 +504,7 @@ class GradientRecord:
             The combined record; this record itself in one process.
 
         >>> from torch import nn
+        >>> from course_utils import record
         >>> with record(nn.Linear(2, 1)) as recorder:
         ...     recorder.model(torch.ones(4, 2)).sum().backward()
         >>> recorder.record.across_ranks().ranks
@@ -392,6 +549,41 @@ class GradientRecord:
     def __repr__(self) -> str:
         return f"GradientRecord({self._summary()})"
 
+    def __str__(self) -> str:
+        """A table of the last row, for a terminal."""
+        if not len(self) or not self.layers:
+            return repr(self)
+        rows = [("layer", "type", *TITLES), *self._table()]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = [f"{self._summary()}. Last recorded step, {self.steps[-1]}:"]
+        for name, kind, *numbers in rows:
+            cells = [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
+            lines.append("  ".join([name.ljust(widths[0]), kind.ljust(widths[1]), *cells]).rstrip())
+        return "\n".join(lines)
+
+    def _table(self) -> list[tuple[str, ...]]:
+        """Name, type and figures of each layer in the last row; of many the first and last ones."""
+        count = len(self.layers)
+        shown: list[int | None] = list(range(count))
+        if count > SHOWN:
+            shown = [*range(SHOWN // 2), None, *range(count - SHOWN // 2, count)]
+        rows: list[tuple[str, ...]] = []
+        for i in shown:
+            if i is None:
+                rows.append((f"… {count - SHOWN} more …", *[""] * (1 + len(TITLES))))
+                continue
+            cells = []
+            for name in COLUMNS:
+                value = float(getattr(self, name)[-1, i])
+                text = f"{value:.3g}"
+                if name == "zero_fraction" and not math.isnan(value):
+                    text = f"{value:.0%}"
+                if name == "grad_rms" and math.isnan(value) and not self.grad_nan[-1, i] > 0:
+                    text = "no gradient"
+                cells.append(text)
+            rows.append((self.layers[i], self.layer_types[i], *cells))
+        return rows
+
     def _summary(self) -> str:
         text = f"{len(self.steps)} steps, {len(self.layers)} layers, "
         text += f"{len(self.parameters)} parameters"
@@ -407,32 +599,28 @@ class GradientRecord:
     def _repr_html_(self) -> str:
         if not len(self) or not self.layers:
             return f"<p>GradientRecord: {html.escape(self._summary())}</p>"
-        columns = ("output_rms", "output_mean", "zero_fraction", "grad_rms")
-        titles = ("RMS of output", "mean of output", "zeros", "RMS of ∂L/∂output")
-        count = len(self.layers)
-        shown: list[int | None] = list(range(count))
-        if count > SHOWN:
-            shown = [*range(SHOWN // 2), None, *range(count - SHOWN // 2, count)]
         lines = []
-        for i in shown:
-            if i is None:
-                lines.append(f"<tr><td colspan='6'>… {count - SHOWN} more …</td></tr>")
-                continue
-            cells = []
-            for name in columns:
-                value = float(getattr(self, name)[-1, i])
-                text = f"{value:.3g}"
-                if name == "zero_fraction" and not math.isnan(value):
-                    text = f"{value:.0%}"
-                if name == "grad_rms" and math.isnan(value) and not self.grad_nan[-1, i] > 0:
-                    text = "no gradient"
-                cells.append(f"<td>{text}</td>")
+        for cells in self._table():
+            wide = cells[0].startswith("… ") and not cells[1]
+            inside = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
             lines.append(
-                f"<tr><td>{html.escape(self.layers[i])}</td>"
-                f"<td>{html.escape(self.layer_types[i])}</td>{''.join(cells)}</tr>"
+                f"<tr><td colspan='6'>{cells[0]}</td></tr>" if wide else f"<tr>{inside}</tr>"
             )
-        head = "".join(f"<th>{title}</th>" for title in ("layer", "type", *titles))
+        head = "".join(f"<th>{title}</th>" for title in ("layer", "type", *TITLES))
         return (
             f"<p>{html.escape(self._summary())}. Last recorded step, {self.steps[-1]}:</p>"
             f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
         )
+
+
+def _below(
+    first: GradientRecord, second: GradientRecord, quantity: str, of: str, names: Sequence[str]
+) -> Tensor:
+    """A quantity of both, one below the other, with the columns `names`."""
+    places, parts = {name: i for i, name in enumerate(names)}, []
+    for record in (first, second):
+        values, own = getattr(record, quantity), getattr(record, of)
+        part = torch.full((len(record), len(names)), math.nan, dtype=torch.float64)
+        part[:, [places[name] for name in own]] = values
+        parts.append(part)
+    return torch.cat(parts)

@@ -187,6 +187,8 @@ class ForwardTap(Traceless):
         self, path: str, tensor: Tensor, row: OpenStep, builds_graph: bool, outputs: list
     ) -> None:
         if is_functorch_wrapped(tensor):
+            if row.paused:  # a loss that differentiates the model on its own
+                return
             raise RuntimeError(
                 f"layer {self.name!r} runs under torch.func (vmap, grad, jvp), where its output "
                 "has no values of its own that a recorder could read. Record a plain forward and "

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.autograd.graph import Node
@@ -71,6 +72,7 @@ class OpenStep:
         self.second_pass = False
         self.outside = PassesByGraph()
         self.closes_after_backward = False
+        self.lr = math.nan
         self.kept: dict[int, tuple[float | torch.Tensor, bool]] = {}
         self.before: dict[int, float | torch.Tensor] = {}
         self.change: dict[int, float | torch.Tensor] = {}
@@ -282,7 +284,7 @@ class Packed:
             for i, number in zip(indices, waiting.cpu().tolist(), strict=True):
                 self._values[i] = number
         self._waiting = []
-        return torch.tensor(self._values, dtype=torch.float64)
+        return torch.from_numpy(np.array(self._values))
 
 
 @dataclass
@@ -299,6 +301,7 @@ class ClosedStep:
         scale_applies: Whether it is in those of the parameters too.
         update: RMS of each parameter before the optimizer's step, then of its change.
         loss: As it was handed over.
+        lr: Learning rate of the optimizer's first group, when it stepped.
     """
 
     step: int
@@ -310,3 +313,4 @@ class ClosedStep:
     scale_applies: bool = False
     update: Packed | None = None
     loss: torch.Tensor | float | None = None
+    lr: float = math.nan

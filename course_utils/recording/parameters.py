@@ -25,6 +25,11 @@ def readable(tensor: Tensor) -> bool:
     return not isinstance(tensor, nn.UninitializedParameter) and not tensor.is_meta
 
 
+def count_of(tensor: Tensor) -> int:
+    """How many numbers a parameter has; 0 where that is not known yet."""
+    return 0 if isinstance(tensor, nn.UninitializedParameter) else tensor.numel()
+
+
 class Sizes:
     """RMS of all parameters, of all their gradients, or of both, in two fused calls.
 

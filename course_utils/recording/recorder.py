@@ -1,6 +1,7 @@
 """The recorder: puts hooks on a model for the length of a with block."""
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -25,6 +26,7 @@ from ..measuring.torch_internals import (
 from .assemble import assemble
 from .gradient_record import GradientRecord
 from .hooks import AccumulatedTap, ForwardTap, PassBegins, PassEnds
+from .latest import newest
 from .open_step import (
     ACCUMULATED,
     MEASURED,
@@ -221,11 +223,49 @@ class Recorder:
             self._built = assemble(
                 self._rows,
                 structure.parameter_names,
+                structure.counts(),
                 structure.types,
                 structure.weighted,
                 self._later,
             )
         return self._built
+
+    def latest(self) -> dict[str, float]:
+        """The newest row as a flat dict of floats, for any logger.
+
+        Keys: `grad_rms/<layer>` and `output_rms/<layer>`, with an optimizer
+        `update_ratio/<parameter>`, and `loss`, `lr`, `total_grad_norm` and `step`. Names are made
+        of letters, digits and `_ . - /`: `fc#2` is `fc.2`, `(model)` is `model`. What has no value
+        is left out. It costs as much as one row, however many there are.
+
+        Returns:
+            The dict; empty before the first step is closed.
+
+        >>> model = nn.Linear(2, 1)
+        >>> with record(model) as recorder:
+        ...     model(torch.ones(4, 2)).sum().backward()
+        ...     recorder.step(loss=3.0)
+        >>> recorder.latest()["grad_rms/model"], recorder.latest()["loss"]
+        (1.0, 3.0)
+        """
+        if not self._rows:
+            return {}
+        row, structure = self._rows[-1], self._structure
+        known = len(row.has_grad)
+        return newest(row, structure.parameter_names[:known], structure.counts()[:known])
+
+    def start(self) -> "Recorder":
+        """Put the hooks on, as the with statement does; `close` takes them off.
+
+        Raises:
+            RuntimeError: If this recorder was used before.
+        """
+        return self.__enter__()
+
+    def close(self) -> None:
+        """Close an open step and take the hooks off. A second call does nothing."""
+        if self._state == "open":
+            self.__exit__(None, None, None)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -426,6 +466,7 @@ class Recorder:
                 row.step, keys, outputs, parameters, row.has_grad, row.scale, row.grad_scale_applies
             )
         )
+        self._rows[-1].lr = row.lr
         if row.change:
             self._rows[-1].update = self._packed_update(row.before, row.change)
 
@@ -520,17 +561,21 @@ class Recorder:
         last = optimizer is self._optimizers[-1]
         waiting = self._row_that_waits()
         own, update, parameters = self._place_of(optimizer)
+        rate = float(optimizer.param_groups[0].get("lr", math.nan))
         if waiting is not None:
             before, change = self._late
             if before:
                 change.update(zip(own, update.after(parameters), strict=True))
                 waiting.update = self._packed_update(before, change)
+            waiting.lr = rate
             if last:
                 self._closed_by, self._late = None, ({}, {})
             return
         row = self._watch.row
-        if row is not None and not row.before.keys().isdisjoint(own):
-            row.change.update(zip(own, update.after(parameters), strict=True))
+        if row is not None:
+            row.lr = rate
+            if not row.before.keys().isdisjoint(own):
+                row.change.update(zip(own, update.after(parameters), strict=True))
         if not last:
             return
         if self._closed_by == "user":

@@ -11,7 +11,7 @@ from torch import nn
 from ..measuring import ROOT, WHOLE, has_weight
 from ..measuring.torch_internals import child_modules, own_parameters
 from .naming import named_parameters, plain_names
-from .parameters import readable
+from .parameters import count_of, readable
 from .selection import named_layers
 from .whole import can_be_read, shards_modules
 
@@ -43,6 +43,7 @@ class Structure:
         self.layers: list[tuple[str, nn.Module]] = []
         self.parameter_names: tuple[str, ...] = ()
         self.parameters: list[nn.Parameter] = []
+        self._counts: dict[str, int] = {}
         self.sharded = shards_modules(model)
         self._survey(layers)
         self._wanted = layers
@@ -73,8 +74,19 @@ class Structure:
         except ValueError:  # nothing of what was asked for is left
             self.layers = []
 
+    def counts(self) -> tuple[int, ...]:
+        """How many numbers the parameter of each column has, or had when the model had it."""
+        if not all(self._counts.values()):  # lazy ones have got their numbers since
+            self._count()
+        return tuple(self._counts.values())
+
+    def _count(self) -> None:
+        for name, parameter in zip(self.parameter_names, self.parameters, strict=False):
+            self._counts[name] = count_of(parameter) or self._counts.get(name, 0)
+
     def let_go(self) -> None:
         """Forget the model; names and counts stay."""
+        self._count()
         self._model = nn.Module()
         self.layers, self.parameters = [], []
         self._watch()
@@ -96,6 +108,7 @@ class Structure:
             nothing if name in self._unreadable else named.get(name, nothing)
             for name in self.parameter_names
         ]
+        self._count()
         self._watch()
 
     def _gone(self) -> dict[str, str]:

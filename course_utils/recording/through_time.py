@@ -11,7 +11,7 @@ from ..measuring import OutputNumbers, cell, initial_states, rms_of, rms_on_devi
 from .assemble import assemble
 from .gradient_record import GradientRecord
 from .open_step import COUNT, GRAD_INF, GRAD_NAN, GRAD_ORDER, GRAD_RMS, ClosedStep, Packed
-from .parameters import rms_of_all
+from .parameters import count_of, rms_of_all
 
 
 def record_through_time(
@@ -135,7 +135,8 @@ def _as_record(
     )
     types = {name: type(rnn).__name__ for name in names}
     top = {name for name in names if name.startswith("h_")}
-    return assemble([step], tuple(name for name, _ in named), types, top, set())
+    counts = tuple(map(count_of, own))
+    return assemble([step], tuple(name for name, _ in named), counts, types, top, set())
 
 
 def _check(rnn: object, x: object, loss: object) -> None:

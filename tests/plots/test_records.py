@@ -88,6 +88,25 @@ def test_update_ratios_are_drawn_per_weight(ax, record):
     assert ax.get_yscale() == "log"
 
 
+def test_many_layers_become_a_heat_map_of_layer_and_step(ax):
+    model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(30)))
+    with cu.record(model, every=2) as recorder:
+        for _ in range(6):
+            model(torch.ones(1, 2)).sum().backward()
+            recorder.step()
+    record = recorder.record
+    record.grad_rms[1, 3], record.grad_rms[2, 4], record.grad_rms[0, 5] = 0.0, math.inf, math.nan
+    cu.plots.gradient_history(record, ax=ax)
+    (image,) = [*ax.images, *ax.collections]
+    drawn, sizes = np.ma.masked_invalid(image.get_array()), record.grad_rms.T.numpy()
+    usual = np.isfinite(sizes) & (sizes > 0)
+    np.testing.assert_array_equal(drawn[usual], sizes[usual])
+    assert image.norm(drawn[3, 1]) < 0 and image.norm(drawn[4, 2]) > 1 and drawn.mask[5, 0]
+    assert not ax.lines and len(ax.get_yticks()) == 12
+    assert [text.get_text() for text in ax.get_yticklabels()][::11] == ["0", "29"]
+    assert ax.get_xlim() == (0, 6)
+
+
 def test_what_cannot_be_drawn_is_named(ax, record):
     model = nn.Linear(3, 1)
     with cu.record(model) as recorder:

@@ -137,6 +137,8 @@ def _in_loss(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
         return _kl(measured_pass, node)
     if name == "SoftMarginLoss":
         return _soft_margin(node)
+    if name == "CtcLoss":
+        return _alignment(measured_pass, node)
     if name == "LogSoftmax":
         return _cross_entropy(measured_pass, node)
     term = known_loss(measured_pass, node)
@@ -250,6 +252,33 @@ def _nll(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
         measured=float(value),
         predicted=honest,
         layers=_last(names) if bounded else ("(model)",),
+    )
+
+
+def _alignment(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
+    """Something else than log-probabilities in a loss over alignments (CTC)."""
+    got = kept(node, "log_probs")
+    if not isinstance(got, Tensor) or not bool(got.isfinite().all()):
+        return None
+    got = got.detach()
+    if is_log_probability(got, got.dim() - 1):
+        return None
+    sums = got.exp().sum(-1)
+    probabilities = bool(((got.sum(-1) - 1).abs() < 1e-2).all()) and bool((got >= 0).all())
+    what = "probabilities (softmax without log)" if probabilities else "raw numbers (logits)"
+    names = _modules_of(measured_pass, nn.Softmax)
+    swap = bool(probabilities and names and names[-1])
+    remedy = _runs(measured_pass, "model = nn.Sequential(model, nn.LogSoftmax(dim=-1))")
+    return Mismatch(
+        f"The loss sums over alignments and expects log-probabilities, whose exponentials add up "
+        f"to 1 over the {got.shape[-1]} symbols of each step, and gets {what}, which add up to "
+        f"{float(sums.min()):.3g} … {float(sums.max()):.3g}: it falls by making all of them "
+        "larger.",
+        f"{remedies.path(names[-1])} = nn.LogSoftmax(dim=-1)" if swap else remedy,
+        quantity="is the largest sum of what should be probabilities",
+        measured=float(sums.max()),
+        predicted=1.0,
+        layers=_last(names) if swap else ("(model)",),
     )
 
 

@@ -1,8 +1,9 @@
 """Parameters that no gradient reaches."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from .. import remedies
+from ..layer_calls import LayerCall
 from ..measured_pass import MeasuredPass
 from ..report import Finding
 from .rule import EVERYTHING, Case, rule
@@ -54,11 +55,11 @@ def not_connected(case: Case) -> Finding | None:
         empty = [name for name in empty if id(parameters[name]) in measured_pass.held]
     if not empty:
         return None
-    if measured_pass.differentiates_input:  # the derivative by the input holds no last bias
+    if measured_pass.differentiates:  # the derivative by the input holds no last bias
         biases = [name for name in empty if _shift(measured_pass, name)]
         if biases:
             case.notes.append(
-                f"{', '.join(biases[:4])} got no gradient: the loss sees the derivative by the "
+                f"{', '.join(biases[:4])} got no gradient: the loss sees the derivative by an "
                 "input alone, and a constant that is added has none."
             )
         empty = [name for name in empty if name not in biases]
@@ -78,6 +79,12 @@ def not_connected(case: Case) -> Finding | None:
     modules = tuple(dict.fromkeys(name.rpartition(".")[0] or "(model)" for name in empty))
     ran = {layer.split("#")[0].split("[")[0] for layer in measured_pass.record.layers}
     idle = [name for name in modules if name not in ran]
+    if idle == list(modules) and _left_open(measured_pass):
+        case.undecided.append(
+            f"{', '.join(idle[:4])}{', …' if len(idle) > 4 else ''} did not run, and this batch "
+            "holds None for an argument of the model. Measure again with a batch that has it."
+        )
+        return None
     said = (
         f"{', '.join(idle[:4])} did not run in this pass"
         if idle
@@ -104,10 +111,17 @@ def _shift(measured_pass: MeasuredPass, name: str) -> bool:
     return last == "bias" and measured_pass.grads.get(weight) is not None
 
 
+def _left_open(measured_pass: MeasuredPass) -> bool:
+    """Whether the batch says that an input is missing."""
+    batch = measured_pass.batch
+    return any(value is None for value in (*batch.args, *batch.kwargs.values()))
+
+
 def _waiting(measured_pass: MeasuredPass, empty: set[str]) -> dict[str, list[str]]:
     """Members of a list or dict of equal parts that got nothing while others got a gradient."""
     waiting: dict[str, list[str]] = {}
     named = {id(p): name for name, p in measured_pass.model.named_parameters()}
+    cut = {id(call.module.weight) for call in measured_pass.calls if _without_graph(call)}
     for place, module in measured_pass.model.named_modules():
         if not isinstance(module, _CHOICES):
             continue
@@ -121,12 +135,20 @@ def _waiting(measured_pass: MeasuredPass, empty: set[str]) -> dict[str, list[str
             if inside:
                 whole = f"{place}.{key}" if place else key
                 nothing = all(named[id(p)] in empty for p in inside)
+                if nothing and any(id(p) in cut for p in inside):
+                    continue  # it got something, and its answer lost its graph
                 alike.setdefault(tuple(p.shape for p in inside), {})[whole] = nothing
         for members in alike.values():
             if not all(members.values()):
                 idle = [name for name, waits in members.items() if waits]
                 waiting |= {place: waiting.get(place, []) + idle} if idle else {}
     return waiting
+
+
+def _without_graph(call: LayerCall) -> bool:
+    """Whether a layer that trains ran under no_grad."""
+    weight = getattr(call.module, "weight", None)
+    return call.out_node is None and isinstance(weight, Tensor) and weight.requires_grad
 
 
 _CHOICES = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)

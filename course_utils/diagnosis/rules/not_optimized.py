@@ -7,6 +7,9 @@ from ..measured_pass import MeasuredPass
 from ..report import Finding
 from .rule import Case, rule
 
+_LISTED = 12
+"""So many names are listed in a remedy; of more it loops."""
+
 
 @rule()
 def not_optimized(case: Case) -> Finding | None:
@@ -54,6 +57,14 @@ def _hold(optimizer: torch.optim.Optimizer, missing: list[str], *, everything: b
     name, rate = type(optimizer).__name__, optimizer.param_groups[0].get("lr", 1e-3)
     if everything and type(optimizer) is getattr(torch.optim, name, None):
         return f"optimizer = torch.optim.{name}(model.parameters(), lr={float(rate):g})"
+    if len(missing) > _LISTED:
+        return (
+            'held = {id(p) for group in optimizer.param_groups for p in group["params"]}\n'
+            "optimizer.add_param_group(\n"
+            '    {"params": [p for p in model.parameters()\n'
+            "                if p.requires_grad and id(p) not in held]}\n"
+            ")"
+        )
     names = remedies.listed(missing)
     return (
         "optimizer.add_param_group(\n"

@@ -5,11 +5,11 @@ with the batch. Layers kept in a list on purpose, such as a teacher under no_gra
 A leaf that no attribute holds counts if it is an nn.Parameter (a layer made inside forward).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from torch import Tensor, nn
 
-from ...measuring import tensors_in
+from ...measuring import tensors_in, torch_internals
 from .. import remedies
 from ..graph import walk
 from ..measured_pass import MeasuredPass
@@ -97,7 +97,9 @@ def _places(model: nn.Module, leaves: dict[int, Tensor]) -> dict[int, tuple[str,
     """Attribute that holds a leaf, or what was computed from it, and code that registers it."""
     places: dict[int, tuple[str, str]] = {}
     for name, module in model.named_modules():
-        for attribute, value in vars(module).items():
+        buffers = torch_internals.own_buffers(module)
+        shared = _of_class(module)
+        for attribute, value in (*vars(module).items(), *buffers.items(), *shared.items()):
             if attribute in _OWN:
                 continue
             full = f"{name}.{attribute}" if name else attribute
@@ -108,8 +110,27 @@ def _places(model: nn.Module, leaves: dict[int, Tensor]) -> dict[int, tuple[str,
                     below = {id(leaf) for leaf in ends if leaf is not None}
                 if below and below <= leaves.keys():
                     for key in below:
-                        places.setdefault(key, (full, _register(f"{full}", value)))
+                        code = (
+                            _of_instance(full)
+                            if attribute in shared
+                            else _register(full, value, attribute in buffers)
+                        )
+                        places.setdefault(key, (full, code))
     return places
+
+
+def _of_class(module: nn.Module) -> dict[str, object]:
+    """Attributes of the class of a module that hold tensors or modules."""
+    mine = [c for c in type(module).__mro__ if not c.__module__.startswith(("torch.", "builtins"))]
+    held = (Tensor, nn.Module, Mapping, list, tuple)
+    values = {key: value for c in reversed(mine) for key, value in vars(c).items()}
+    return {k: v for k, v in values.items() if isinstance(v, held) and not k.startswith("__")}
+
+
+def _of_instance(name: str) -> str:
+    """What to do about an attribute of the class."""
+    last = name.rpartition(".")[2]
+    return f"# {last} belongs to the class: self.{last} = nn.Parameter(…) in __init__ in its place"
 
 
 def _tensors(value: object, depth: int, seen: set[int]) -> Iterator[Tensor]:
@@ -123,9 +144,9 @@ def _tensors(value: object, depth: int, seen: set[int]) -> Iterator[Tensor]:
     if isinstance(value, nn.Module):
         yield from value.parameters()
         inside = [v for module in value.modules() for k, v in vars(module).items() if k not in _OWN]
-    elif isinstance(value, dict):
+    elif isinstance(value, Mapping):
         inside = list(value.values())
-    elif isinstance(value, list | tuple | set | frozenset):
+    elif isinstance(value, Sequence | Set) and not isinstance(value, str | bytes | range):
         inside = list(value)
     else:
         inside = list(getattr(value, "__dict__", {}).values())
@@ -135,21 +156,23 @@ def _tensors(value: object, depth: int, seen: set[int]) -> Iterator[Tensor]:
         yield from _tensors(one, depth - 1, seen)
 
 
-def _register(name: str, value: object) -> str:
+def _register(name: str, value: object, buffer: bool) -> str:
     """Code that registers what an attribute holds."""
     place = remedies.path(name)
+    if buffer:
+        return f"value = {place}.detach()\ndel {place}\n{place} = nn.Parameter(value)"
     if isinstance(value, Tensor):
         return f"{place} = nn.Parameter({place}.detach())"
-    values = list(value.values()) if isinstance(value, dict) else value
-    if isinstance(values, list | tuple) and values:
-        kind = "Dict" if isinstance(value, dict) else "List"
+    values = list(value.values()) if isinstance(value, Mapping) else value
+    if isinstance(values, Sequence) and values:
+        kind = "Dict" if isinstance(value, Mapping) else "List"
         if all(isinstance(one, nn.Module) for one in values):
             return f"{place} = nn.Module{kind}({place})"
         if all(isinstance(one, Tensor) for one in values):
             return f"{place} = nn.Parameter{kind}({place})"
         if kind == "List" and all(_modules(one) for one in values):
             return f"{place} = nn.ModuleList(nn.ModuleList(part) for part in {place})"
-    if isinstance(value, list | tuple | dict):
+    if isinstance(value, Sequence | Mapping):
         return f"# hold the layers of {place} in nn.ModuleList or nn.ModuleDict"
     return f"# let {type(value).__name__}, which {place} is, inherit from nn.Module"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..measured_pass import MeasuredPass
 from ..report import Finding
@@ -50,13 +51,13 @@ class Rule:
     """One thing to look for.
 
     Attributes:
-        look: A function of the `Case` that returns a finding, or None; a list where one network
-            can have several. What it cannot
-            decide it adds to `case.undecided`.
+        look: A function of the `Case` (of the `Run` for a whole run) that returns a finding, or
+            None; a list where one network can have several. What it cannot decide it adds to
+            `case.undecided`.
         silences: Names of later rules that a finding of this one explains, or `EVERYTHING`.
     """
 
-    look: Callable[[Case], Finding | list[Finding] | None]
+    look: Callable[[Any], Finding | list[Finding] | None]
     silences: tuple[str, ...] = ()
 
     @property

@@ -22,6 +22,7 @@ from ..report import Finding
 from .rule import Case, rule
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_CONTAINERS = (nn.ParameterList, nn.ParameterDict)
 _SAMPLED = 16
 """So many incoming weights of each unit are compared first."""
 
@@ -64,7 +65,7 @@ def symmetric(case: Case) -> Finding | None:
     measured_pass = case.measured_pass
     found = dict(_symmetric_layers(measured_pass))
     if not found:
-        return None
+        return _same_layers(measured_pass) or _same_slices(measured_pass)
     if 4 * len(found) >= len({c.module for c in measured_pass.calls}) - 1:
         case.silenced |= set(_EXPLAINED)  # what so few units do is no fault of the scale
     readers = [twins.reader for twins in found.values() if twins.reader is not None]
@@ -134,6 +135,111 @@ def _symmetric_layers(measured_pass: MeasuredPass) -> Iterator[tuple[LayerCall, 
             yield units.call, twins._replace(reader=reader)
     if sure:
         yield from silent
+
+
+# ---------------------------------------------------------------- whole layers that are one
+
+
+def _same_layers(measured_pass: MeasuredPass) -> Finding | None:
+    """Copies of a layer, of an expert or of a tower, that get the gradient of their original."""
+    groups = [group for group in _copies(measured_pass) if len(group) > 1]
+    if not groups:
+        return None
+    named = list(dict.fromkeys(name.rpartition(".")[0] or name for g in groups for name in g))
+    first = max(groups, key=len)
+    count = len(first)
+    weights = [name for group in groups for name in group[1:]]
+    return Finding(
+        kind="symmetric",
+        layers=tuple(named),
+        quantity=f"of {count} layers like {first[0].rpartition('.')[0] or first[0]} are different",
+        measured=1 / count,
+        predicted=1.0,
+        cause=f"{', '.join(first[:4])}{', …' if count > 4 else ''} hold the same numbers and get "
+        "the same gradient: every step moves them alike and they stay copies of each other. "
+        f"Together they are one layer, and {count - 1} of {count} compute the same again."
+        + (f" So {len(groups)} times." if len(groups) > 1 else ""),
+        remedy="# noise tells the copies apart:\n"
+        f"with torch.no_grad():\n    for name in {remedies.listed(weights)}:\n"
+        "        weight = model.get_parameter(name)\n"
+        "        size = weight.square().mean().sqrt()\n"
+        "        weight.add_(0.1 * size * torch.randn_like(weight))",
+        notebook=remedies.CHAPTERS[5],
+    )
+
+
+def _same_slices(measured_pass: MeasuredPass) -> Finding | None:
+    """Experts or heads stacked in one tensor of a model's own, of which all are the same."""
+    for name, module in measured_pass.model.named_modules():
+        if type(module).__module__.startswith("torch.") and not isinstance(module, _CONTAINERS):
+            continue
+        for last, parameter in module.named_parameters(recurse=False):
+            full = f"{name}.{last}" if name else last
+            grad = measured_pass.grads.get(full)
+            if grad is None or parameter.dim() < 3 or len(parameter) < 2:
+                continue
+            weight = parameter.detach()
+            if grad.layout is not torch.strided or not torch.equal(weight[0], weight[-1]):
+                continue
+            same = bool((weight == weight[:1]).all()) and bool(weight.any()) and bool(grad.any())
+            if not same or not _equal(grad, grad[:1].expand_as(grad)):
+                continue
+            return Finding(
+                kind="symmetric",
+                layers=(full,),
+                quantity=f"of the {len(weight)} parts of {full} are different",
+                measured=1 / len(weight),
+                predicted=1.0,
+                cause=f"The {len(weight)} parts that {full} holds along its first axis have the "
+                "same numbers and get the same gradient: every step moves them alike and they "
+                "stay copies of each other.",
+                remedy="# noise tells the copies apart:\n"
+                f"with torch.no_grad():\n    weight = model.get_parameter({full!r})\n"
+                "    size = weight.square().mean().sqrt()\n"
+                "    weight.add_(0.1 * size * torch.randn_like(weight))",
+                notebook=remedies.CHAPTERS[5],
+            )
+    return None
+
+
+def _copies(measured_pass: MeasuredPass) -> Iterator[list[str]]:
+    """Names of matrices beside each other that are equal, not 0, and get an equal gradient."""
+    places = {
+        id(p): place for call, place in measured_pass.places.items() for p in _parameters(call)
+    }
+    alike: dict[tuple, list[tuple[str, Tensor, Tensor]]] = {}
+    for name, parameter in measured_pass.model.named_parameters():
+        grad = measured_pass.grads.get(name)
+        plain = parameter.layout is torch.strided and not parameter.is_meta
+        if grad is None or parameter.dim() < 2 or grad.layout is not torch.strided or not plain:
+            continue
+        weight = parameter.detach()
+        place = places.get(id(parameter))
+        if type(weight) not in (Tensor, nn.Parameter) or weight.numel() < 2 or place is None:
+            continue
+        some = weight[(slice(0, 2),) * weight.dim()].flatten().tolist()
+        alike.setdefault((weight.shape, weight.dtype, place, *some), []).append(
+            (name, weight, grad)
+        )
+    for group in alike.values():
+        while len(group) > 1:
+            (name, weight, grad), rest = group[0], group[1:]
+            same = [one for one in rest if torch.equal(one[1], weight) and _equal(one[2], grad)]
+            if same and bool(weight.any()) and bool(grad.any()):
+                yield [name, *(one[0] for one in same)]
+            group = [one for one in rest if not any(one is other for other in same)]
+
+
+def _parameters(call: LayerCall) -> Sequence[Tensor]:
+    """Parameters of what a call is of."""
+    module = call.module
+    return [module.weight] if isinstance(module, BareWeight) else list(module.parameters())
+
+
+def _equal(value: Tensor, other: Tensor) -> bool:
+    """Whether two gradients are equal, to the rounding of a sum over the batch."""
+    size = float(other.abs().max())
+    return float((value - other).abs().max()) <= 100 * _rounding(other) * size
 
 
 def _twins(labels: Sequence[int], units: Units) -> Twins | None:

@@ -64,6 +64,10 @@ def unscaled(case: Case) -> Finding | None:
     if blind is not None and loss < blind[0] / 2:
         return None  # it fits its data as they are
     found = _inputs(measured_pass)
+    if found is not None:  # what it does to the layer that reads them is no other finding
+        layers = set(found.layers)
+        rest = [f for f in case.findings if f.kind != "vanishing" or not set(f.layers) <= layers]
+        case.findings[:] = rest
     if found is None and not kinds & {"loss_mismatch", "double_softmax", "dead"}:
         found = _targets(measured_pass) or _logits(measured_pass)
     if found is None:

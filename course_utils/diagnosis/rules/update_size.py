@@ -22,6 +22,11 @@ _SHORT = (torch.float16, torch.bfloat16)
 def update_size(case: Case) -> Finding | None:
     """An update of 0, or one longer than the weights."""
     updates = case.measured_pass.updates
+    if error := case.measured_pass.step_error:
+        case.notes.append(
+            f"what the optimizer changes was not looked at: a step of a copy of it raised "
+            f"{type(error).__name__}{f' ({error})' if str(error) else ''}."
+        )
     if not updates:
         return None
     return _nothing(case, updates) or _rounded(case, updates) or _too_long(case.measured_pass)
@@ -81,13 +86,20 @@ def _rounded(case: Case, updates: dict[str, Tensor]) -> Finding | None:
         return None
     names = " and ".join(sorted(str(one).removeprefix("torch.") for one in formats))
     said = f"{stuck / moved:.0%} of the numbers with a gradient stay as they are in one step"
+    digits = max(torch.finfo(one).eps for one in formats)
+    groups = _groups(measured_pass)
+    tiny = all(
+        float(groups[name].get("lr", 1.0)) < digits and not groups[name].get("initial_lr")
+        for name in updates
+    )
+    if tiny and not formats <= set(_SHORT):
+        return _rate_lost(measured_pass, updates, said, names)
     if not formats <= set(_SHORT):
         case.notes.append(
             f"{said}: the update is lost in the rounding of {names}. That is the end of training, "
             "or a learning rate that is too small for this loss."
         )
         return None
-    digits = max(torch.finfo(one).eps for one in formats)
     return Finding(
         kind="update_size",
         layers=_modules(list(updates)),
@@ -100,6 +112,24 @@ def _rounded(case: Case, updates: dict[str, Tensor]) -> Finding | None:
             "model.float()  # weights in float32; only the forward pass in 16 bits:\n"
             "# with torch.autocast(device_type, dtype=torch.bfloat16): output = model(x)"
         ),
+        notebook=remedies.CHAPTERS[12],
+    )
+
+
+def _rate_lost(
+    measured_pass: MeasuredPass, updates: dict[str, Tensor], said: str, names: str
+) -> Finding:
+    """A learning rate that is smaller than the last digit of the weights."""
+    rate = max(float(group.get("lr", 1.0)) for group in _groups(measured_pass).values())
+    usual = "1e-2" if isinstance(measured_pass.optimizer, torch.optim.SGD) else "1e-3"
+    return Finding(
+        kind="update_size",
+        layers=_modules(list(updates)),
+        quantity="share of the numbers with a gradient that a step changes",
+        measured=0.0,
+        predicted=1.0,
+        cause=f"{said}: the learning rate, {rate:.3g}, is below the last digit of {names}.",
+        remedy=f'for group in optimizer.param_groups:\n    group["lr"] = {usual}',
         notebook=remedies.CHAPTERS[12],
     )
 

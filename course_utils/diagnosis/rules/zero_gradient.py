@@ -47,25 +47,30 @@ def zero_gradient(case: Case) -> list[Finding] | None:
     real = dict(zip(parameters, own, strict=True))
     weights = [n for n, p in parameters.items() if p.dim() > 1] or list(parameters)
     nothing = all(is_zero(real[name]) for name in weights)
-    done = nothing and _at_its_least(measured_pass)
+    done = nothing and not measured_pass.own_gradient and _at_its_least(measured_pass)
     waiting: dict[Taker, list[str]] = {}
+    waits_for_good = False
     in_loss, output = True, set(measured_pass.output_nodes)
     groups: dict[tuple[str, str], tuple[list[str], list[Taker]]] = {}
     for name, parameter in parameters.items():
         ways = [taker for taker in found if id(parameter) in taker.parameters]
+        ways.sort(key=lambda taker: not taker.whole)
         if real[name] is None or not ways or not is_zero(real[name]):
             continue
         in_loss &= not any(taker.node in output for taker in ways)
         sick = [_sick(case, taker, nothing, done) for taker in ways]
         if not any(sick) and not done and ways[0].why in _PERHAPS:
-            waiting.setdefault(ways[0], []).append(name)
+            if ways[0].why == "product" and _opens_never(case, ways[0], name, parameter):
+                waits_for_good = True
+            else:
+                waiting.setdefault(ways[0], []).append(name)
         if all(sick):
             names, nodes = groups.setdefault((ways[0].why, ways[0].operation), ([], []))
             names.append(name)
             nodes += [taker for taker in ways if taker not in nodes]
     inside = any(call.grad_in == 0 for call in measured_pass.trunk)
     lost = in_loss and _all_lost(measured_pass) and not measured_pass.cut_by_zero
-    if (nothing and groups) or (inside and (groups or lost)):
+    if waits_for_good or (nothing and groups) or (inside and (groups or lost)):
         case.silenced.update(_OVER_DEPTH)
     if not groups and done:
         case.notes.append(
@@ -113,8 +118,43 @@ def _sick(case: Case, taker: Taker, nothing: bool, done: bool) -> bool:
         chance = taker.reach < _FEW and not _on_a_parameter(taker)
         return inside and not chance and not _faded(measured_pass, taker)
     if taker.why == "product":
-        return (nothing and not done) or _drops_all(measured_pass.model)
+        held = _held(measured_pass, taker) is not None
+        return (nothing and not done) or _drops_all(measured_pass.model) or held
     return taker.why == "other" and nothing and not done
+
+
+def _named(model: nn.Module, *, frozen: bool) -> dict[int, str]:
+    """Names of what no step moves, frozen parameters or buffers, by where their numbers lie."""
+    rest = [(n, p) for n, p in model.named_parameters() if not p.requires_grad]
+    tensors = rest if frozen else list(model.named_buffers())
+    strided = [(n, t) for n, t in tensors if t.layout is torch.strided and not t.is_meta]
+    return {t.untyped_storage().data_ptr(): n for n, t in strided}
+
+
+def _opens_never(case: Case, taker: Taker, name: str, parameter: Tensor) -> bool:
+    """Whether a factor that is 0 on this batch may be so on all of them; then what is open."""
+    buffer = (
+        None
+        if taker.fixed is None
+        else _named(case.measured_pass.model, frozen=False).get(taker.fixed)
+    )
+    if buffer is not None:
+        said = (
+            f"the buffer {buffer} holds zeros only and multiplies all of the gradient that goes "
+            f"toward {name} and what stands with it: no step moves a buffer. If it has to learn, "
+            "make it a parameter; if code raises it later, measure again then."
+        )
+    elif is_zero(parameter):
+        said = (
+            f"the parameter {name} is 0, and what it is multiplied by is exactly 0 on this batch, "
+            "so nothing moves it, nor what waits for it to be other than 0. Look at what it reads: "
+            "if that is 0 in every batch, it never moves."
+        )
+    else:
+        return False
+    if not any(one.split()[:3] == said.split()[:3] for one in case.undecided):
+        case.undecided.append(said)
+    return True
 
 
 def _all_zero(model: nn.Module) -> bool:
@@ -152,7 +192,7 @@ def _drops_all(model: nn.Module) -> bool:
 def _at_its_least(measured_pass: MeasuredPass) -> bool:
     """Whether other outputs have a larger loss, so that nothing is left to learn.
 
-    Asked of the outputs in another order, of their negatives, and of small steps to either side:
+    Asked of the outputs in other orders, of their negatives, and of small steps to either side:
     a margin that is kept by the right answers is violated by wrong ones; one that no output can
     reach is not, and a step function stays flat.
     """
@@ -166,16 +206,30 @@ def _at_its_least(measured_pass: MeasuredPass) -> bool:
 
     try:
         here = float(measured_pass.loss_value.detach())
-        larger = [_elsewhere(measured_pass, turn) > here for turn in (shuffled, torch.neg)]
-        if any(larger):
-            return True
-        steps = []
-        for _ in range(4):
-            noise = torch.randn(2**16, generator=generator) * 0.01 * size
-            steps += [_elsewhere(measured_pass, partial(_moved, noise=n)) for n in (noise, -noise)]
-        return all(step > here for step in steps)
+        turns: list[Callable[[Tensor], Tensor]] = [*[shuffled] * 4, torch.neg]
+        others = [_elsewhere(measured_pass, turn) for turn in turns]
+        if max(others) > here:
+            return min(others) >= here and _rises(measured_pass, here, size, generator) >= 0
+        return _rises(measured_pass, here, size, generator) > 0
     except Exception:  # a loss of strangers, on outputs it was not made for
         return False
+
+
+def _rises(
+    measured_pass: MeasuredPass, here: float, size: float, generator: torch.Generator
+) -> int:
+    """Whether the loss rises (1), falls or jumps (-1) around here, or stays as it is (0)."""
+    rises = []
+    for share in (1e-2, 1e-3):
+        steps = []
+        for _ in range(4):
+            noise = torch.randn(2**16, generator=generator) * share * size
+            steps += [_elsewhere(measured_pass, partial(_moved, noise=n)) for n in (noise, -noise)]
+        rises.append([step - here for step in steps])
+    far, near = rises
+    if min(far) < 0 or sum(near) > 0.5 * sum(far) > 0:
+        return -1
+    return int(min(far) > 0)
 
 
 def _moved(value: Tensor, noise: Tensor) -> Tensor:
@@ -206,6 +260,8 @@ def _finding(
     modules = tuple(dict.fromkeys(name.rpartition(".")[0] or "(model)" for name in names))
     what = ", ".join(names[:4]) + (f", … ({len(names)} parameters)" if len(names) > 4 else "")
     one = len(names) == 1
+    others = dict.fromkeys(node.operation for node in nodes if node.operation != taker.operation)
+    rest = f" The other ways end at {' and '.join(others)}." if others else ""
     return Finding(
         kind="zero_gradient",
         layers=modules,
@@ -213,10 +269,18 @@ def _finding(
         measured=len(names) / total,
         predicted=0.0,
         cause=f"The gradient of {what} is exactly 0 everywhere on this batch, though "
-        f"{'it is' if one else 'they are'} connected to the loss: {_said(measured_pass, taker)}",
+        f"{'it is' if one else 'they are'} connected to the loss: "
+        f"{_said(measured_pass, taker)}{rest}",
         remedy=_remedy(measured_pass, names, taker),
         notebook=remedies.CHAPTERS[4 if taker.why in ("step", "clamp") else 2],
     )
+
+
+def _held(measured_pass: MeasuredPass, taker: Taker) -> str | None:
+    """Name of the frozen parameter of zeros that a product multiplies by."""
+    if taker.fixed is None:
+        return None
+    return _named(measured_pass.model, frozen=True).get(taker.fixed)
 
 
 def _where(measured_pass: MeasuredPass, taker: Taker) -> str:
@@ -258,6 +322,11 @@ def _said(measured_pass: MeasuredPass, taker: Taker) -> str:
         return (
             f"a dropout with p = 1 drops everything ({name} by exactly 0, {where}). p is the share "
             "that is dropped, not the share that is kept."
+        )
+    if taker.why == "product" and _held(measured_pass, taker):
+        return (
+            f"{name} ({where}) multiplies by {_held(measured_pass, taker)}, which is exactly 0 and "
+            "frozen: no step moves it, so nothing behind it ever learns."
         )
     if taker.why == "product":
         return (
@@ -317,6 +386,11 @@ def _remedy(measured_pass: MeasuredPass, names: list[str], taker: Taker) -> str:
             "for module in model.modules():  # p is the share that is dropped\n"
             "    if isinstance(module, nn.Dropout) and module.p == 1:\n"
             "        module.p = 0.1"
+        )
+    if taker.why == "product" and (held := _held(measured_pass, taker)):
+        return (
+            "# let it move; an optimizer has to hold it too\n"
+            f"model.get_parameter({held!r}).requires_grad_(True)"
         )
     return (
         f"# look at the input of {name}: it has to differ from 0 and from sample to sample before\n"

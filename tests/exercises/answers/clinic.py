@@ -60,6 +60,15 @@ def orthogonal(model):
     return model
 
 
+def missing(model, optimizer, *, groups=slice(None), frozen=False, same=lambda p, q: p is q):
+    held = [q for group in optimizer.param_groups[groups] for q in group["params"]]
+    return [
+        name
+        for name, p in model.named_parameters()
+        if (frozen or p.requires_grad) and not any(same(p, q) for q in held)
+    ]
+
+
 ILL = {"A": "not_connected", "B": "double_softmax", "C": "healthy", "D": "dead"}
 
 RIGHT = {
@@ -75,6 +84,13 @@ RIGHT = {
     ],
     "unknown_patients": [{name: {kind} for name, kind in ILL.items()}],
     "treat_network": [lambda m: reset(m, (2**0.5, 1.0)), orthogonal],
+    "left_behind": [
+        lambda m, o: tuple(
+            name
+            for name, p in m.named_parameters()
+            if p.requires_grad and not any(p is q for g in o.param_groups for q in g["params"])
+        )
+    ],
 }
 
 WRONG = {
@@ -143,9 +159,42 @@ WRONG = {
         "shallower": lambda m: reset(m, (2**0.5, 1.0))[:1],
         "weights returned": lambda m: [p for p in m.parameters()],
     },
+    "left_behind": {
+        "first group only": lambda m, o: missing(m, o, groups=slice(1)),
+        "last group only": lambda m, o: missing(m, o, groups=slice(-1, None)),
+        "frozen ones too": lambda m, o: missing(m, o, frozen=True),
+        "frozen ones only": lambda m, o: [
+            n for n, p in m.named_parameters() if not p.requires_grad
+        ],
+        "all that train": lambda m, o: [n for n, p in m.named_parameters() if p.requires_grad],
+        "by value": lambda m, o: missing(
+            m, o, same=lambda p, q: p.shape == q.shape and torch.equal(p, q)
+        ),
+        "by shape": lambda m, o: missing(m, o, same=lambda p, q: p.shape == q.shape),
+        "those that it holds": lambda m, o: [
+            n for n, p in m.named_parameters() if n not in missing(m, o)
+        ],
+        "by number": lambda m, o: [n for n, _ in m.named_parameters()][
+            sum(len(g["params"]) for g in o.param_groups) :
+        ],
+        "weights only": lambda m, o: [n for n in missing(m, o) if n.endswith("weight")],
+        "layers": lambda m, o: list(dict.fromkeys(n.split(".")[0] for n in missing(m, o))),
+        "how many": lambda m, o: len(missing(m, o)),
+        "the tensors": lambda m, o: [m.get_parameter(n) for n in missing(m, o)],
+        "a set": lambda m, o: set(missing(m, o)),
+        "sorted by size": lambda m, o: sorted(missing(m, o), key=lambda n: m.get_parameter(n).ndim),
+        "one text": lambda m, o: ", ".join(missing(m, o)),
+        "nobody": lambda m, o: [],
+        "it thaws": lambda m, o: missing(m.requires_grad_(True), o),
+    },
 }
 
 SAID = [
+    ("left_behind", "by value", "Equal numbers are not the same tensor"),
+    ("left_behind", "first group only", "several groups"),
+    ("left_behind", "frozen ones too", "What is frozen should not train"),
+    ("left_behind", "it thaws", "change nothing"),
+    ("left_behind", "a set", "a list of names"),
     ("fool_the_gauge", "half a layer", "depth=20.5 must be an integer, from 5 to 30."),
     ("fool_the_gauge", "text", "3 things: check((depth, width, std))"),
     ("layer_factor", "fan_out", "fan_in is the number of columns"),
