@@ -56,7 +56,7 @@ def combine(records: Sequence[GradientRecord]) -> GradientRecord:
     for record in records:
         if not isinstance(record, GradientRecord):
             raise TypeError(
-                f"records holds a {type(record).__name__}: combine() takes a list of "
+                f"records holds {record!r}, a {type(record).__name__}: combine() takes a list of "
                 "GradientRecord, one per process."
             )
     if not records:

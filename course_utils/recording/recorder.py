@@ -79,17 +79,30 @@ def record(
     Call `recorder.step()` after each batch instead, and each batch is a step with its own rows,
     and `parameter_grad_rms` that of the running sum.
 
+    Several optimizers that step in turn (GANs): a row closes when the last of them has stepped, and
+    of each parameter it holds the gradient and the update of the last step of its own optimizer.
+
+    Several processes: put a recorder on each. The gradient is the one after the reduction, also
+    under DistributedDataParallel and `fully_shard`; of a parameter that is sharded or a DTensor the
+    row holds the size of the whole, for which all processes add up one number per parameter and
+    step. Outputs are those of the process: `GradientRecord.across_ranks` puts them together.
+
+    A model that changes inside the block (layers replaced, added, frozen) is followed from its
+    next forward pass on.
+
     What cannot be seen: operations that are no modules (`F.relu`, `h + x`). The layer before
     them is recorded, with the gradient at its own output. A fused nn.RNN, nn.LSTM or nn.GRU
     shows its output sequence as one tensor: see `record_through_time`. A validation pass is not
     recorded: neither without gradients nor in eval mode, unless `evaluation=True`.
 
     Args:
-        model: Any nn.Module. A compiled one runs eagerly inside the block, with a warning.
+        model: Any nn.Module. A compiled one runs eagerly in the recorded steps, with a warning.
+            Names are those without the wrappers of devices and compilers.
         layers: Which modules have rows. None: leaf modules, and recurrent and attention modules.
             "all": every module. Or names, modules, or a function of name and module.
         every: Record step 0, every, 2·every, …; in between the hooks are off.
         optimizer: The optimizer whose steps close the rows, or several: the last one closes.
+            Also in the wrapper that accelerate or Fabric makes of it.
             Costs one copy of the parameters in memory.
         scaler: The torch.amp.GradScaler in use: its factor is divided out of every gradient.
             Without it the gradients are those that backward computes, with the factor in.
@@ -113,7 +126,17 @@ def record(
 
 
 class Recorder:
-    """Hooks on a model, and the rows measured so far. Made by `record`; see there."""
+    """Hooks on a model, and the rows measured so far. Made by `record`; see there.
+
+    Args:
+        model: As in `record`, like all but the last.
+        layers: As there.
+        every: As there.
+        optimizer: As there.
+        scaler: As there.
+        evaluation: As there.
+        strip: Whether names leave out the prefixes of wrappers, such as `module.`.
+    """
 
     def __init__(
         self,

@@ -311,6 +311,36 @@ def test_a_model_that_changes_inside_the_block_is_followed(change):
     assert no_hooks(model)
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_replaced_parameter_that_the_optimizer_lacks_has_a_gradient_and_no_update(every):
+    model, x = net(5, 5, 5, 5), torch.randn(6, 5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with cu.record(model, optimizer=optimizer, every=every) as recorder:
+        for step in range(4):
+            if step == 1:
+                model[2] = nn.Linear(5, 5)
+            if step == 3:
+                model.append(nn.Linear(5, 5))
+                optimizer.add_param_group({"params": model[5].parameters()})
+            model.zero_grad()
+            model(x).square().mean().backward()
+            held = {name: float(rms(p.grad)) for name, p in model.named_parameters()}
+            optimizer.step()
+            if step == 2:
+                seen = recorder.latest()
+                assert seen["update_ratio/2.weight"] == 0.0 < seen["update_ratio/0.weight"]
+                total = sum(p.grad.square().sum() for p in model.parameters()).sqrt()
+                assert seen["total_grad_norm"] == pytest.approx(float(total), rel=1e-5)
+    record = recorder.record
+    assert record.steps == tuple(range(0, 4, every))
+    if every == 1:
+        columns = dict(zip(record.parameters, record.parameter_grad_rms[3].tolist(), strict=True))
+        assert columns == pytest.approx(held, rel=1e-5)
+        moved = dict(zip(record.parameters, (record.update_ratio[3] > 0).tolist(), strict=True))
+        assert moved["5.weight"] and not moved["2.weight"]
+        assert record.parameter_grad_rms[0, record.parameters.index("5.weight")].isnan()
+
+
 def test_a_copy_made_inside_the_block_carries_no_hook_and_the_model_keeps_its_own():
     model, x = net(5, 5, 5), torch.randn(6, 5)
     own = model[0].register_forward_hook(lambda *_: None)
@@ -364,6 +394,7 @@ def test_ragged_batches_are_measured_over_their_rows():
     with cu.record(model) as recorder:
         model(ragged).values().square().sum().backward()
     measured = recorder.record
+    assert no_hooks(model)
     model.zero_grad()
     with cu.record(model) as recorder:
         model(torch.cat(rows)).square().sum().backward()

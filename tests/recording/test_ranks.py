@@ -7,6 +7,10 @@ import sys
 import time
 
 import pytest
+import torch
+from torch import nn
+
+import course_utils as cu
 
 TOGETHER = """
 import json, pathlib, sys, warnings
@@ -237,3 +241,72 @@ def test_a_rank_that_dies_fails_at_once(tmp_path):
     with pytest.raises(AssertionError, match="rank 1 dies"):
         run(DIES, tmp_path, 60)
     assert time.monotonic() - began < 20
+
+
+def part(x, *, dead=False, step=0, layers=None, breaks=None):
+    """The record of a process that holds these rows of the batch."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2), nn.Sigmoid())
+    with torch.no_grad():
+        if breaks == "forward":
+            model[2].bias[0] = math.inf
+    with cu.record(model, layers=layers) as recorder:
+        output = model(x)
+        loss = output.square().sum()
+        (loss * (math.nan if breaks == "backward" else 1.0)).backward()
+        recorder.step(loss=loss)
+    return recorder.record
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (1, 7), (3, 5, 2), (1, 1, 1, 9)])
+def test_the_combined_record_is_that_of_the_whole_batch(sizes):
+    x = torch.randn(sum(sizes), 4, generator=torch.Generator().manual_seed(len(sizes)))
+    whole, parts = part(x), [part(piece) for piece in x.split(sizes)]
+    both = cu.recording.combine(parts)
+    assert both.ranks == len(sizes) and both.layers == whole.layers and both.steps == whole.steps
+    for name in ("output_rms", "output_mean", "zero_fraction", "saturated_fraction", "grad_rms"):
+        torch.testing.assert_close(
+            getattr(both, name), getattr(whole, name), rtol=1e-5, atol=1e-9, equal_nan=True
+        )
+    assert torch.equal(both.output_count, whole.output_count)
+    largest = torch.stack([record.grad_rms for record in parts]).amax(0)
+    assert torch.equal(both.grad_rms_largest, largest)
+    assert (both.dead_fraction[0, 1] >= whole.dead_fraction[0, 1]).item()
+    torch.testing.assert_close(both.losses * len(sizes), whole.losses, rtol=1e-5, atol=0.0)
+    assert cu.recording.combine([both]) is both and parts[0].across_ranks() is parts[0]
+
+
+def test_the_first_nan_of_several_is_the_earliest_in_time():
+    x = torch.randn(5, 4)
+    fine, late, early = part(x), part(x, breaks="backward"), part(x, breaks="forward")
+    assert fine.first_nonfinite is None and late.first_nonfinite == ("3", "backward", 0)
+    for order, rank in (([fine, late, early], 2), ([early, late], 0), ([early, early], 0)):
+        first = cu.recording.combine(order).first_nonfinite
+        assert first == ("2", "forward", 0) and first.rank == rank
+    both = cu.recording.combine([fine, early])
+    assert both.output_inf[0, 2] == early.output_inf[0, 2] and both.output_rms[0, 2] == math.inf
+    assert math.isnan(cu.recording.combine([fine, late]).grad_rms_largest[0, 3])
+    assert "rank 1" in repr(both)
+
+
+def test_layers_that_only_some_processes_have_are_kept(tmp_path):
+    x = torch.randn(5, 4)
+    first, second = part(x, layers=["0", "1"]), part(x, layers=["1", "2"])
+    both = cu.recording.combine([first, second])
+    assert both.layers == ("0", "1", "2")
+    assert torch.equal(both.output_rms[:, 0], first.output_rms[:, 0])
+    assert torch.equal(both.output_rms[:, 2], second.output_rms[:, 1])
+    sick = cu.recording.combine([first, part(x, breaks="forward")])
+    sick.save(tmp_path / "record")
+    again = cu.GradientRecord.load(tmp_path / "record")
+    assert again == sick and again.first_nonfinite.rank == 1 and again.ranks == 2
+    assert (sick + sick).first_nonfinite.rank == 1 and sick[-1].ranks == 2
+
+
+@pytest.mark.parametrize(
+    ("records", "error", "message"),
+    [([], ValueError, "at least one"), ([1], TypeError, "holds 1, a int")],
+)
+def test_what_is_no_list_of_records_is_refused(records, error, message):
+    with pytest.raises(error, match=message):
+        cu.recording.combine(records)
