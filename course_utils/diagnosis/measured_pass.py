@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..measuring import tensors_in, torch_internals
 from ..measuring.torch_internals import Node
-from ..recording import GradientRecord, record
+from ..recording import GradientRecord, Recorder
 from .bare_weights import with_bare_products
 from .batch import Batch, Loss, as_scalar, evaluate
 from .branches import in_branches
@@ -366,7 +366,10 @@ def measure(
     parameters = dict(model.named_parameters())
     call_recorder = CallRecorder(model)
     try:
-        with _counting_values(model) as norm_counts, record(model, evaluation=True) as recorder:
+        with (
+            _counting_values(model) as norm_counts,
+            Recorder(model, evaluation=True, strip=False) as recorder,
+        ):
             with recorder.paused():  # model and loss may differentiate by themselves
                 with explained("the forward pass of", model, batch):
                     output = run(model, batch)
@@ -394,7 +397,8 @@ def measure(
         raise
     finally:
         call_recorder.close()
-    whole = replace(recorder.record, grad_rms=recorder.record.grad_rms * scale)
+    grad_rms = recorder.record.grad_rms * scale
+    whole = replace(recorder.record, grad_rms=grad_rms, grad_rms_largest=grad_rms.clone())
     return MeasuredPass(
         model=model,
         batch=batch,
