@@ -37,7 +37,17 @@ def with_bare_products(
     if not products:
         return calls
     kept = [call for call in calls if call.module not in replaced]
-    return sorted(kept + products, key=_made)
+    return in_order(kept, products)
+
+
+def in_order(calls: list[LayerCall], products: list[LayerCall]) -> list[LayerCall]:
+    """Calls and products in forward order; frozen layers on data, which no node tells, included."""
+    moments: dict[LayerCall, float] = {call: _made(call) for call in products}
+    later = math.inf
+    for call in reversed(calls):
+        later = _made(call) if call.out_node is not None else later
+        moments[call] = later
+    return sorted([*calls, *products], key=lambda call: moments[call])
 
 
 def _weights(
@@ -76,7 +86,7 @@ def _products(root: Node, weights: dict[int, tuple[str, BareWeight]]) -> list[La
     for leaf, (name, weight) in leaves:
         for product, source in _uses(leaf, consumers):
             call = LayerCall(name, weight, out_node=product)
-            _watch(call, product, source)
+            watch(call, product, source)
             products.append(call)
     products.sort(key=_made)
     counts: dict[str, int] = {}
@@ -127,7 +137,7 @@ def unit_axis(call: LayerCall, weight: Tensor) -> int | None:
     return None
 
 
-def _watch(call: LayerCall, product: Node, source: Node) -> None:
+def watch(call: LayerCall, product: Node, source: Node) -> None:
     """Measure both sides of a product while the backward pass goes through it."""
     others = [
         (i, node)

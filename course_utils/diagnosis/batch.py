@@ -45,8 +45,8 @@ def split_batch(model: nn.Module, batch: Any, loss: Loss) -> Batch:
     dict, model(*x) or model(**x) where forward can be called so, else model(x). Without a loss
     model(x, y), where forward takes both. A dict: those keys that the model's forward names,
     without the target ("labels", "target", "y", …); without a loss everything goes to the model,
-    which then computes its own. Another object, such as a batch of graphs: its attributes in the same way,
-    or, where forward names none of them, the object itself. A tensor alone: model(x),
+    which then computes its own. Another object, such as a batch of graphs: its attributes in the
+    same way, or, where forward names none of them, the object itself. A tensor alone: model(x),
     loss(output). Without a loss and for a model with a `training_step`, the batch as it is.
 
     Raises:

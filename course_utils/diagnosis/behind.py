@@ -25,7 +25,8 @@ _MANY = 0.25
 _HELD = 0.9
 """Share of the wrong answers through which nothing passes; the rest were at the edge by chance."""
 
-_MIDDLE = {"sigmoid": 0.5, "tanh": 0.0, "hardsigmoid": 0.5}
+_MIDDLE = {"sigmoid": 0.5, "tanh": 0.0, "hardsigmoid": 0.5, "softplus": math.log(2)}
+_SLOPES = LARGEST_SLOPE | {"softplus": 1.0}
 _EDGES = {  # distance from the middle at which the slope is _EDGE of the largest
     "sigmoid": math.sqrt(0.25 - _EDGE / 4),
     "tanh": math.sqrt(1 - _EDGE),
@@ -179,9 +180,12 @@ def _value(behind: Behind) -> Tensor | None:
         result = saved_tensor(node, "result")
         return None if result is None else result.detach()
     read = saved_tensor(node, "self")
-    if read is None or behind.name not in ("hardsigmoid", "hardtanh"):
+    if read is None or behind.name not in ("hardsigmoid", "hardtanh", "softplus"):
         return None
     read = read.detach()
+    if behind.name == "softplus":
+        plain = torch_internals.saved_number(node, "beta") in (None, 1)
+        return F.softplus(read) if plain else None
     return F.hardsigmoid(read) if behind.name == "hardsigmoid" else read.clamp(*_ends(behind))
 
 
@@ -196,7 +200,7 @@ def _flat(behind: Behind, value: Tensor) -> Tensor | None:
         slope = (value * (1 - value)).amax(saved_dimension(behind.node), keepdim=True)
         return (slope < _EDGE / 4).expand_as(value)
     values = slopes(behind.node)
-    return None if values is None else values < _EDGE * LARGEST_SLOPE[behind.name]
+    return None if values is None else values < _EDGE * _SLOPES[behind.name]
 
 
 def _middle(behind: Behind, value: Tensor) -> Tensor:
@@ -212,6 +216,8 @@ def _edge(behind: Behind, value: Tensor) -> Tensor:
     middle = _middle(behind, value)
     if behind.name == "softmax":
         return value + 2 * (1 - _EDGES["sigmoid"] - 0.5) * (middle - value)
+    if behind.name == "softplus":  # flat on one side
+        return torch.full_like(value, -math.log1p(-_EDGE))
     low, high = _ends(behind)
     far = _EDGES.get(behind.name, (1 - _EDGE) * (high - low) / 2)
     return middle + far * torch.sign(value - middle)
@@ -226,6 +232,8 @@ def _before(behind: Behind, gradient: Tensor, value: Tensor) -> Tensor:
         return gradient * value * (1 - value)
     if behind.name == "tanh":
         return gradient * (1 - value**2)
+    if behind.name == "softplus":
+        return gradient * -torch.expm1(-value)
     low, high = (0.0, 1.0) if behind.name == "hardsigmoid" else _ends(behind)
     inside = (value > low) & (value < high)
     return gradient * inside * LARGEST_SLOPE[behind.name]
@@ -262,6 +270,7 @@ _INVERSE: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.logit,
     "tanh": torch.atanh,
     "softmax": torch.log,
+    "softplus": lambda value: value.expm1().log(),
     "hardtanh": lambda value: value,
     "hardsigmoid": lambda value: 6 * value - 3,
 }

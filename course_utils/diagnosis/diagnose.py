@@ -11,6 +11,7 @@ from .measured_pass import TooFewValues, measure
 from .names import in_words, of_model
 from .report import KINDS, Diagnosis
 from .rules.batch_too_small_for_norm import small_batch, small_batch_explodes, too_few_for_norm
+from .rules.cancels import cancels
 from .rules.constant_output import constant_output
 from .rules.dead import dead_units, silent_layer
 from .rules.double_softmax import double_softmax
@@ -52,6 +53,7 @@ RULES = (
     taken_by_norm,
     dead_units,
     symmetric,
+    cancels,
     through_time,
     over_depth,
     small_batch_explodes,

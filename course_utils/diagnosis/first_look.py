@@ -44,7 +44,7 @@ class FirstLook:
         """What is said, by title."""
         loss = "not finite" if not math.isfinite(self.loss) else f"{self.loss:.4g}"
         if not math.isnan(self.blind_loss):
-            loss += f"; for who does not look at the input {self.blind_loss:.4g} ({self.blind})"
+            loss += f"; a model that ignores its input gets {self.blind_loss:.4g} ({self.blind})"
         total = sum(self.formats.values())
         formats = ", ".join(
             name if count in (0, total) else f"{name} ({count:,} of {total:,})"

@@ -118,8 +118,8 @@ def norm_kind(name: str) -> str | None:
 
 
 def stem(node: Node) -> str:
-    """Name of the operation that a node differentiates."""
-    return node.name().split("Backward")[0]
+    """Name of the operation that a node differentiates; "TanhBackward" for that of a derivative."""
+    return node.name().rpartition("Backward")[0] or node.name()
 
 
 def activation_name(node: Node) -> str | None:
@@ -240,14 +240,14 @@ def squashed_twice(loss_node: Node) -> tuple[Node, str] | None:
     """
     outer = ("LogSoftmax", "Softmax", "BinaryCrossEntropyWithLogits")
     for node in walk(loss_node):
-        if not node.name().startswith(outer):
+        if stem(node) not in outer:
             continue
         inner = node.next_functions[0][0]
         while inner is not None and inner.name().startswith(_CARRIES):
             inner = inner.next_functions[0][0]
-        if inner is not None and inner.name().startswith(("SoftmaxBackward", "SafeSoftmax")):
+        if inner is not None and stem(inner) in ("Softmax", "SafeSoftmax"):
             return inner, "softmax"
         binary = node.name().startswith("BinaryCrossEntropyWithLogits")
-        if binary and inner is not None and inner.name().startswith("SigmoidBackward"):
+        if binary and inner is not None and stem(inner) == "Sigmoid":
             return inner, "sigmoid"
     return None

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from ..measuring import tensors_in, torch_internals
 from ..measuring.torch_internals import Node
-from ..recording import GradientRecord, record
+from ..recording import GradientRecord, Recorder
 from .bare_weights import with_bare_products
 from .batch import Batch, Loss, as_scalar, evaluate
 from .branches import in_branches
+from .elementwise import with_decays
 from .graph import Path, activation_name, follow, reaches, slopes, walk
 from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms, spread_over_batch
 from .post_norm import PostNorm, post_norm
@@ -365,7 +366,10 @@ def measure(
     parameters = dict(model.named_parameters())
     call_recorder = CallRecorder(model)
     try:
-        with _counting_values(model) as norm_counts, record(model, evaluation=True) as recorder:
+        with (
+            _counting_values(model) as norm_counts,
+            Recorder(model, evaluation=True, strip=False) as recorder,
+        ):
             with recorder.paused():  # model and loss may differentiate by themselves
                 with explained("the forward pass of", model, batch):
                     output = run(model, batch)
@@ -375,6 +379,7 @@ def measure(
                 with explained("the backward pass of", model, batch):
                     start, scale, own_gradient = _where_to_start(output, value)
             calls = with_bare_products(model, value.grad_fn, call_recorder.calls)
+            calls = with_decays(model, value.grad_fn, calls)
             call_recorder.armed = True
             inputs = [t for t in batch.tensors() if t.requires_grad and t.is_leaf]
             grads: list[Tensor | None] = [None] * len(parameters)
@@ -392,7 +397,8 @@ def measure(
         raise
     finally:
         call_recorder.close()
-    whole = replace(recorder.record, grad_rms=recorder.record.grad_rms * scale)
+    grad_rms = recorder.record.grad_rms * scale
+    whole = replace(recorder.record, grad_rms=grad_rms, grad_rms_largest=grad_rms.clone())
     return MeasuredPass(
         model=model,
         batch=batch,

@@ -11,6 +11,9 @@ from .layer_calls import CONVOLUTIONS
 
 _FEWEST = 3  # names alike that become a range
 
+_MOST = 12
+"""Parts of a line beyond which calls of one layer are not told apart."""
+
 
 def describe(module: object) -> str:
     """Type and shape of a layer, "Linear 64→10" or "Conv2d 3→8, 3×3".
@@ -38,6 +41,10 @@ def _times(shape: Iterable[int]) -> str:
     return "×".join(map(str, shape))
 
 
+_MOST = 12
+"""So many groups of layers are named in a line."""
+
+
 def in_words(names: Iterable[str], described: Callable[[str], str]) -> str:
     """Layers in a line: each with type and shape, and those that differ in one number as a range.
 
@@ -48,6 +55,7 @@ def in_words(names: Iterable[str], described: Callable[[str], str]) -> str:
     >>> in_words(["0", "head", *(f"blocks.{i}.up" for i in range(9))], lambda name: "Linear 4→4")
     '0, head (Linear 4→4), blocks.0.up … blocks.8.up (9 × Linear 4→4)'
     """
+    names = list(names)
     groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for name in names:
         found = re.search(r"\d+", name)
@@ -64,7 +72,12 @@ def in_words(names: Iterable[str], described: Callable[[str], str]) -> str:
         every = "" if step == 1 else f", in steps of {step}" if step else ", not all between"
         count = f"{len(members)} × {what}" if what else f"{len(members)} layers"
         parts.append((f"{members[0][1]} … {members[-1][1]}", f"{count}{every}"))
+    if len(parts) > _MOST and any("#" in name for name, _ in parts):  # calls by the dozen
+        return in_words(dict.fromkeys(name.split("#")[0] for name in names), described)
     said: list[str] = []
+    if len(parts) > _MOST:
+        left = len(parts) - _MOST
+        parts = [*parts[:_MOST], (f"… and {left} more groups", "")]
     for i, (name, what) in enumerate(parts):
         last = " … " in name or i + 1 == len(parts) or parts[i + 1][1] != what
         said.append(f"{name} ({what})" if what and last else name)

@@ -15,8 +15,9 @@ from ..measuring import torch_internals
 from ..measuring.torch_internals import outputs_of
 from ..recording import record_through_time
 from .bare_weights import unit_axis
+from .elementwise import kept_per_step
 from .graph import PRODUCTS, Path, activation_name, is_plumbing, reaches, slopes, stem, walk
-from .layer_calls import LayerCall, rms
+from .layer_calls import BareWeight, LayerCall, rms
 from .one_direction import one_direction
 from .slope import LIMIT, Slope, fit_slope
 
@@ -344,6 +345,10 @@ def _by_path(
     if isinstance(weight, Tensor) and part is not None:
         weight = weight.narrow(part[0], part[1], part[2] - part[1])
     again = "The same weights at every step"
+    entries = calls[-1].out_node is not None and stem(calls[-1].out_node) == "Mul"
+    if isinstance(calls[0].module, BareWeight) and entries:
+        path = paths.get(calls[-1])
+        return kept_per_step(list(calls), path.activations if path else [])
     if not isinstance(weight, Tensor) or weight.dim() != 2 or weight.shape[0] != weight.shape[1]:
         return math.nan, (
             f"{again}: the factor is the spectral radius of what carries the state on, times the "

@@ -349,6 +349,12 @@ def recurrent(
             axis, start, stop = part
             shape = (shape[1 - axis], stop - start)
             section = f"[:, {start}:{stop}]" if axis else f"[{start}:{stop}]"
+        if not isinstance(module, nn.Module) and max(shape, default=1) == math.prod(shape):
+            return first + (
+                f"# start {name} so that it multiplies the state by {math.exp(-1 / steps):.3g} = "
+                f"e^(−1/{steps}) or a little more,\n"
+                "# as much as has to be kept over so many steps, and never by more than 1"
+            )
         if len(shape) != 2 or shape[0] != shape[1]:
             return first + (
                 "# start from recurrent weights of spectral radius 1, or use gates (nn.LSTMCell)"

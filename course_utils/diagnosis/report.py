@@ -9,6 +9,17 @@ from ..measuring import to_json
 from ..recording import GradientRecord
 from .first_look import FirstLook
 
+OF_A_RUN = (
+    "diverged",
+    "dying",
+    "spike",
+    "growing_output",
+    "stopped",
+    "update_lost",
+    "frozen_early",
+)
+"""Kinds that only a record of many steps can show, most urgent first."""
+
 KINDS = (
     "non_finite",
     "not_registered",
@@ -28,13 +39,7 @@ KINDS = (
     "not_optimized",
     "update_size",
     "unbalanced_update",
-    "diverged",
-    "dying",
-    "spike",
-    "growing_output",
-    "stopped",
-    "update_lost",
-    "frozen_early",
+    *OF_A_RUN,
     "undecided",
     "healthy",
 )

@@ -145,6 +145,11 @@ def is_zero(grad: Tensor | None) -> bool:
     return not bool(few.any()) and not bool(grad.any())
 
 
+def nodes_above(root: Node, wanted: set[int]) -> set[Node]:
+    """Operations on a way from the loss to parameters with these ids."""
+    return {node for node in _above(root, wanted)[0] if "AccumulateGrad" not in node.name()}
+
+
 def _above(root: Node, wanted: set[int]) -> tuple[set[Node], dict[Node, int]]:
     """Nodes on a way from the loss to a parameter, and ids of parameters by their last node."""
     before: dict[Node, list[Node]] = {}

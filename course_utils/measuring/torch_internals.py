@@ -98,6 +98,21 @@ def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
     return module._buffers
 
 
+def child_modules(module: nn.Module) -> dict[str, nn.Module | None]:
+    """The dict of the modules that a module holds itself."""
+    return module._modules
+
+
+def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
+    """The dict of parameters of a module without its children."""
+    return module._parameters
+
+
+def after_accumulation(parameter: Tensor) -> dict | None:
+    """What `register_post_accumulate_grad_hook` has hung on a parameter; None if nothing."""
+    return getattr(parameter, "_post_accumulate_grad_hooks", None) or None
+
+
 def outputs_of(node: Node) -> Sequence[Any]:
     """Shape, dtype and device of each tensor whose gradient a node of the graph takes."""
     return node._input_metadata

@@ -11,6 +11,7 @@ from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..measuring import rms_on_device, tensors_in
 from ..measuring.torch_internals import (
@@ -19,22 +20,44 @@ from ..measuring.torch_internals import (
     is_functorch_wrapped,
     set_grad_enabled,
 )
-from .open_step import GRAD_MODE, GRAD_ORDER, GRAD_RMS, PENDING, OpenStep, Watch
+from .open_step import COUNT, GRAD_MODE, GRAD_ORDER, GRAD_RMS, PENDING, OpenStep, Watch
 from .recompute import builds_the_graph, first_of_two, in_backward
 from .selection import can_die, saturation_of
+from .whole import dense, is_odd
 
-_NO_GRADIENT = (math.nan, 0.0, 0.0, math.nan, 0)
+_NO_GRADIENT = (math.nan, 0.0, 0.0, math.nan, 0, 0)
 _graph_is_built = torch.is_grad_enabled
 
 
-class Traceless:
-    """A hook that becomes a function without effect when its model is copied or pickled.
+class _Sweep:
+    """Takes hooks out of a copy when `copy.deepcopy` is done and lets go of its memo."""
 
-    The copy holds `contextlib.nullcontext().__exit__`, which takes any three arguments and
+    def __init__(self) -> None:
+        self.found: list[tuple[dict, int]] = []
+
+    def __del__(self) -> None:
+        for hooks, key in self.found:
+            hooks.pop(key, None)
+
+
+class Traceless:
+    """A hook that a deepcopy of its model leaves out, and a pickle makes a function without effect.
+
+    The pickle holds `contextlib.nullcontext().__exit__`, which takes any three arguments and
     returns None. So a checkpoint written while a recorder watches can be read by anyone.
     """
 
+    _handle: RemovableHandle | None = None
+
+    def hung(self, handle: RemovableHandle) -> RemovableHandle:
+        """Remember where the hook hangs, to find its place in a copy."""
+        self._handle = handle
+        return handle
+
     def __deepcopy__(self, memo: dict) -> object:
+        hooks = None if self._handle is None else memo.get(id(self._handle.hooks_dict_ref()))
+        if self._handle is not None and hooks is not None:
+            memo.setdefault(id(_Sweep), _Sweep()).found.append((hooks, self._handle.id))
         return contextlib.nullcontext().__exit__
 
     def __copy__(self) -> object:
@@ -53,6 +76,29 @@ class PassBegins(Traceless):
     def __call__(self, module: nn.Module, args: tuple) -> None:
         """Called by torch before the model's forward pass."""
         self._begins()
+
+
+class PassEnds(Traceless):
+    """Forward hook of the watched model."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def __call__(self, module: nn.Module, args: tuple, output: object) -> None:
+        """Called by torch after the model's forward pass."""
+        self._watch.inside = False
+
+
+class AccumulatedTap(Traceless):
+    """Hook on a parameter whose `.grad` other hooks use up during the backward pass."""
+
+    def __init__(self, column: int, measure: Callable[[int, Tensor], None]) -> None:
+        self._column = column
+        self._measure = measure
+
+    def __call__(self, parameter: Tensor) -> None:
+        """Called by torch when the gradient has been added to `.grad`."""
+        self._measure(self._column, parameter)
 
 
 class ForwardTap(Traceless):
@@ -76,12 +122,16 @@ class ForwardTap(Traceless):
             return
         builds_graph = _graph_is_built()
         if builds_graph and self._model.training and current_backward() == -1:
+            if not self._watch.inside:
+                row = self._outside(row, output)
+                if row is None:
+                    return
             if self._row is not row:
                 self._row, self._calls = row, 0
             self._calls += 1
             outputs = row.first_call((self.name, self._calls))
         else:
-            place = self._unusual(row, builds_graph)
+            place = self._unusual(row, output, builds_graph)
             if place is None:
                 return
             outputs = place
@@ -95,7 +145,7 @@ class ForwardTap(Traceless):
         finally:
             set_grad_enabled(builds_graph)
 
-    def _unusual(self, row: OpenStep, builds_graph: bool) -> list | None:
+    def _unusual(self, row: OpenStep, output: object, builds_graph: bool) -> list | None:
         """A place for the outputs of a call that is not a plain training pass, or None."""
         watch = self._watch
         if not (watch.evaluation or self._model.training):
@@ -106,12 +156,26 @@ class ForwardTap(Traceless):
                 return row.second_call(self)
             return None
         if builds_graph or watch.evaluation:
-            return row.first_call(self._key(row))
+            now = row if watch.inside else self._outside(row, output)
+            return None if now is None else now.first_call(self._key(now))
         if first_of_two():
             row.reserve(self, self._key(row))
         else:
             watch.skipped.add("gradients were disabled")
         return None
+
+    def _outside(self, row: OpenStep, output: object) -> OpenStep | None:
+        """Find the pass of a call outside of the model's own forward pass; the step it is in."""
+        called = self._row is row and self._calls > 0
+        nodes = [t.grad_fn for _, t in tensors_in(output) if t.grad_fn is not None]
+        row.second_pass = row.outside.is_second(nodes, called)
+        if not row.outputs or (called and row.second_pass):
+            self._watch.pass_begins()
+            now = self._watch.row
+            if now is not None and now is not row:
+                now.outside.is_second(nodes, False)
+            return now
+        return row
 
     def _key(self, row: OpenStep) -> tuple[str, int]:
         if self._row is not row:
@@ -130,17 +194,21 @@ class ForwardTap(Traceless):
                 "has no values of its own that a recorder could read. Record a plain forward and "
                 "backward pass, one model at a time."
             )
-        if tensor.is_meta or tensor.is_nested:
+        if tensor.is_meta:
             return
-        if tensor.is_cpu:
-            numbers = self._reducer.on_cpu(tensor, self._saturation, self._dead)
+        odd = type(tensor) is not Tensor or tensor.is_nested
+        value = dense(tensor) if odd else tensor
+        if value.is_cpu:
+            numbers = self._reducer.on_cpu(value, self._saturation, self._dead)
         else:
             row.on_device = True
-            numbers = self._reducer.on_device(tensor, self._saturation, self._dead)
+            numbers = self._reducer.on_device(value, self._saturation, self._dead)
         numbers += _NO_GRADIENT
+        numbers[COUNT] = value.numel()
         outputs.append((path, numbers))
         if builds_graph and tensor.requires_grad:
-            hung = hang(tensor, _gradient_hook(row, numbers))
+            hook = _gradient_hook(row, numbers)
+            hung = hang(tensor, _dense_first(hook) if odd else hook)
             (row.leaf_hooks if tensor.is_leaf else row.hooks).append(hung)
 
 
@@ -164,3 +232,15 @@ def _gradient_hook(row: OpenStep, numbers: list) -> Callable[[Tensor | None], No
             numbers[GRAD_RMS : GRAD_RMS + 3] = rms_on_device(grad.detach())
 
     return hook
+
+
+def _dense_first(
+    hook: Callable[[Tensor | None], None],
+) -> Callable[[Tensor | None], None]:
+    """The hook for the gradient of a ragged batch, or of a tensor that is spread over processes."""
+
+    def with_dense(grad: Tensor | None) -> None:
+        with torch.no_grad():
+            hook(dense(grad) if grad is not None and is_odd(grad) else grad)
+
+    return with_dense

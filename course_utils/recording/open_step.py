@@ -9,17 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from torch.autograd.graph import Node
 
 from ..measuring import OutputNumbers, rms_of
+from ..measuring.torch_internals import moment_of
 
-GRAD_RMS, GRAD_NAN, GRAD_INF, GRAD_ORDER, GRAD_MODE = 7, 8, 9, 10, 11
+GRAD_RMS, GRAD_NAN, GRAD_INF, GRAD_ORDER, COUNT, GRAD_MODE = 7, 8, 9, 10, 11, 12
 """Places in the list of numbers of one output, after the seven of the output itself."""
 
 Key = tuple[str, int, str]
 """Module, number of the call in its step, path of the tensor in the output."""
 
-QUANTITIES = 11
-"""Numbers kept per output: seven of the output, three of its gradient, order of arrival."""
+QUANTITIES = 12
+"""Kept per output: seven of it, three of its gradient, order of arrival, number of entries."""
 
 PENDING = 1 << 18
 """Entries of gradients that wait to be measured together: 1 MB, still in the cache."""
@@ -35,6 +37,8 @@ class Watch:
         model: The watched model; None when the block is over.
         evaluation: Whether passes in eval mode or without gradients are recorded too.
         row: The open step, None while a step is left out.
+        inside: Whether the model's own forward pass is running.
+        pass_begins: Called where a pass begins without the model's own forward pass.
         skipped: Why passes were not recorded, in words.
         reducer: What measures outputs.
     """
@@ -43,6 +47,8 @@ class Watch:
         self.model: nn.Module | None = model
         self.evaluation = evaluation
         self.row: OpenStep | None = None
+        self.inside = False
+        self.pass_begins: Callable[[], None] = lambda: None
         self.skipped: set[str] = set()
         self.reducer = OutputNumbers()
 
@@ -63,6 +69,13 @@ class OpenStep:
         self.on_device = False
         self.outputs: list[tuple[tuple[str, int], list]] = []
         self.forward_passes = 0
+        self.second_pass = False
+        self.outside = PassesByGraph()
+        self.closes_after_backward = False
+        self.lr = math.nan
+        self.kept: dict[int, tuple[float | torch.Tensor, bool]] = {}
+        self.before: dict[int, float | torch.Tensor] = {}
+        self.change: dict[int, float | torch.Tensor] = {}
         self.has_grad: tuple[bool, ...] = ()
         self.passes: dict[int, int] = {}
         self.task = -2
@@ -91,7 +104,7 @@ class OpenStep:
     def first_call(self, key: tuple[str, int]) -> list:
         """A place for the outputs of a call, in the order of the forward pass."""
         place: list = []
-        if self.forward_passes > 1:
+        if self.second_pass:
             self._later.add(key)
         self.outputs.append((key, place))
         return place
@@ -194,6 +207,55 @@ class OpenStep:
                 keys.append((*key, path))
                 numbers.extend(values[:QUANTITIES])
         return tuple(keys), Packed(numbers, self.on_device)
+
+
+class PassesByGraph:
+    """Tells the first pass from later ones where the model's own forward pass is not called.
+
+    Layers that are called one by one (`model.encoder(x)`, a `training_step`) belong to one pass
+    where the output of one leads to that of the other. A call that leads back to no other, of a
+    module that ran before, begins another pass.
+    """
+
+    LIMIT = 10_000
+
+    def __init__(self) -> None:
+        self._known: dict[int, bool] = {}
+
+    def is_second(self, nodes: list[Node], called: bool) -> bool:
+        """Whether an output belongs to a later pass than the first.
+
+        Args:
+            nodes: Those that made its tensors.
+            called: Whether its module has run in this step.
+        """
+        second = called
+        if self._known:
+            reached = self._reached(nodes)
+            second = all(reached) if reached else called
+        for node in nodes:
+            self._known.setdefault(moment_of(node), second)
+        return second
+
+    def _reached(self, nodes: list[Node]) -> list[bool]:
+        """What is known of the outputs that these nodes lead back to."""
+        oldest, stack = min(self._known), list(nodes)
+        found: list[bool] = []
+        seen: set[Node] = set()
+        while stack and len(seen) < self.LIMIT:
+            node = stack.pop()
+            moment = moment_of(node)
+            if moment in self._known:
+                found.append(self._known[moment])
+            elif moment >= oldest and node not in seen:
+                seen.add(node)
+                stack += [before for before, _ in node.next_functions if before is not None]
+        return found
+
+
+def in_order(values: dict, count: int) -> list:
+    """The value of each column, NaN where there is none."""
+    return [values.get(i, math.nan) for i in range(count)]
 
 
 class Packed:

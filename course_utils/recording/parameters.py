@@ -14,6 +14,7 @@ from ..measuring.torch_internals import (
     foreach_sub_,
     set_grad_enabled,
 )
+from .whole import Shards, is_shard, local_part
 
 SHORT = 1 << 12
 """Entries up to which a vector is joined with others."""
@@ -39,8 +40,14 @@ class Sizes:
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self._plain = bool(parameters) and all(
-            readable(p) and p.is_cpu and p.dtype is torch.float32 and p.numel() for p in parameters
+        self._shards = Shards(parameters) if any(map(is_shard, parameters)) else None
+        self._plain = (
+            bool(parameters)
+            and not self._shards
+            and all(
+                readable(p) and p.is_cpu and p.dtype is torch.float32 and p.numel()
+                for p in parameters
+            )
         )
         self._counts = [p.numel() if self._plain else 0 for p in parameters]
         self._short = [self._plain and p.dim() == 1 and p.numel() <= SHORT for p in parameters]
@@ -55,6 +62,8 @@ class Sizes:
         Returns:
             The RMS of all tensors of all groups, one after the other.
         """
+        if self._shards is not None:
+            return [rms for group in groups for rms in self._whole(group, group)]
         tensors = groups[0] if len(groups) == 1 else [t for group in groups for t in group]
         if not self._plain:
             return rms_of_all(tensors)
@@ -70,6 +79,22 @@ class Sizes:
             return rms_of_all(tensors)
         finally:
             set_grad_enabled(grad_mode)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether processes hold parts of some of the parameters."""
+        return self._shards is not None
+
+    def changes(self, parameters: Sequence[nn.Parameter], differences: list) -> list:
+        """RMS of one difference per parameter, of which a shard may be here."""
+        if self._shards is not None:
+            return self._whole(parameters, differences)
+        return self.measure(differences)
+
+    def _whole(self, tensors: Sequence, held: Sequence) -> list:
+        assert self._shards is not None
+        with torch.no_grad():
+            return self._shards.combine(tensors, rms_of_all([local_part(t) for t in held]))
 
 
 class _Plan:
@@ -158,24 +183,29 @@ class Update:
         kinds = [(p.shape, p.dtype, p.device) if readable(p) else None for p in parameters]
         if kinds != self._kinds:
             self._members = [i for i, kind in enumerate(kinds) if kind is not None]
-            self._copies = [torch.empty_like(parameters[i].detach()) for i in self._members]
+            self._copies = [torch.empty_like(t.detach()) for t in self._held(parameters)]
             self._kinds = kinds
         if self._copies:
-            foreach_copy_(self._copies, [parameters[i] for i in self._members])
-        return self._measure(len(parameters))
+            foreach_copy_(self._copies, self._held(parameters))
+        return self._measure(parameters)
 
     @torch.no_grad()
     def after(self, parameters: Sequence[nn.Parameter]) -> list:
         """RMS of θ_after − θ_before; the copy is overwritten with the difference."""
         if self._copies:
-            foreach_sub_(self._copies, [parameters[i] for i in self._members])
-        return self._measure(len(parameters))
+            foreach_sub_(self._copies, self._held(parameters))
+        return self._measure(parameters)
 
-    def _measure(self, count: int) -> list:
+    def _held(self, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+        """What this process holds of the parameters that have numbers."""
+        members: list[Tensor] = [parameters[i] for i in self._members]
+        return [local_part(p) for p in members] if self._sizes.sharded else members
+
+    def _measure(self, parameters: Sequence[nn.Parameter]) -> list:
         """RMS of the copies, NaN for a parameter without one."""
-        if len(self._copies) == count:
-            return self._sizes.measure(self._copies)
-        result: list = [math.nan] * count
-        for i, rms in zip(self._members, rms_of_all(self._copies), strict=True):
-            result[i] = rms
-        return result
+        if len(self._copies) == len(parameters):
+            return self._sizes.changes(parameters, self._copies)
+        held: list[Tensor | None] = [None] * len(parameters)
+        for i, copy in zip(self._members, self._copies, strict=True):
+            held[i] = copy
+        return self._sizes.changes(parameters, held)

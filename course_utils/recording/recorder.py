@@ -4,21 +4,47 @@ import contextlib
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
+from torch.utils.hooks import RemovableHandle
 
 from ..arguments import integer
-from ..measuring import OutputNumbers, has_weight
-from ..measuring.torch_internals import Node, is_compiled, queue_callback, uncompiled, will_execute
+from ..measuring import OutputNumbers
+from ..measuring.torch_internals import (
+    Node,
+    after_accumulation,
+    current_backward,
+    is_compiled,
+    queue_callback,
+    uncompiled,
+    will_execute,
+)
 from .assemble import assemble
 from .gradient_record import GradientRecord
-from .hooks import ForwardTap, PassBegins
+from .hooks import AccumulatedTap, ForwardTap, PassBegins, PassEnds
 from .latest import newest
-from .open_step import ACCUMULATED, MEASURED, ClosedStep, OpenStep, Packed, Watch
-from .parameters import Sizes, Update, count_of, readable
-from .selection import named_layers
+from .open_step import (
+    ACCUMULATED,
+    MEASURED,
+    ClosedStep,
+    OpenStep,
+    Packed,
+    Watch,
+    in_order,
+)
+from .parameters import Sizes, Update, readable, rms_of_all
+from .structure import Structure, called_around
+from .whole import settles_later
+
+TURNS = 3
+"""How often a callback at the end of a backward pass goes behind the others that wait there.
+
+DistributedDataParallel and FSDP fill `.grad` in callbacks of their own, which may queue another.
+"""
 
 
 def record(
@@ -53,17 +79,30 @@ def record(
     Call `recorder.step()` after each batch instead, and each batch is a step with its own rows,
     and `parameter_grad_rms` that of the running sum.
 
+    Several optimizers that step in turn (GANs): a row closes when the last of them has stepped, and
+    of each parameter it holds the gradient and the update of the last step of its own optimizer.
+
+    Several processes: put a recorder on each. The gradient is the one after the reduction, also
+    under DistributedDataParallel and `fully_shard`; of a parameter that is sharded or a DTensor the
+    row holds the size of the whole, for which all processes add up one number per parameter and
+    step. Outputs are those of the process: `GradientRecord.across_ranks` puts them together.
+
+    A model that changes inside the block (layers replaced, added, frozen) is followed from its
+    next forward pass on.
+
     What cannot be seen: operations that are no modules (`F.relu`, `h + x`). The layer before
     them is recorded, with the gradient at its own output. A fused nn.RNN, nn.LSTM or nn.GRU
     shows its output sequence as one tensor: see `record_through_time`. A validation pass is not
     recorded: neither without gradients nor in eval mode, unless `evaluation=True`.
 
     Args:
-        model: Any nn.Module. A compiled one runs eagerly inside the block, with a warning.
+        model: Any nn.Module. A compiled one runs eagerly in the recorded steps, with a warning.
+            Names are those without the wrappers of devices and compilers.
         layers: Which modules have rows. None: leaf modules, and recurrent and attention modules.
             "all": every module. Or names, modules, or a function of name and module.
         every: Record step 0, every, 2·every, …; in between the hooks are off.
         optimizer: The optimizer whose steps close the rows, or several: the last one closes.
+            Also in the wrapper that accelerate or Fabric makes of it.
             Costs one copy of the parameters in memory.
         scaler: The torch.amp.GradScaler in use: its factor is divided out of every gradient.
             Without it the gradients are those that backward computes, with the factor in.
@@ -87,7 +126,17 @@ def record(
 
 
 class Recorder:
-    """Hooks on a model, and the rows measured so far. Made by `record`; see there."""
+    """Hooks on a model, and the rows measured so far. Made by `record`; see there.
+
+    Args:
+        model: As in `record`, like all but the last.
+        layers: As there.
+        every: As there.
+        optimizer: As there.
+        scaler: As there.
+        evaluation: As there.
+        strip: Whether names leave out the prefixes of wrappers, such as `module.`.
+    """
 
     def __init__(
         self,
@@ -98,6 +147,7 @@ class Recorder:
         *,
         scaler: torch.amp.GradScaler | None = None,
         evaluation: bool = False,
+        strip: bool = True,
     ) -> None:
         _check_model(model)
         if scaler is not None and not hasattr(scaler, "get_scale"):
@@ -105,28 +155,26 @@ class Recorder:
         self._watch = Watch(model, bool(evaluation))
         self._compiled = is_compiled(model)
         self._target: nn.Module | None = (target := uncompiled(model))
-        self._layers = named_layers(target, layers)
+        self._structure = Structure(target, layers, strip)
         self._every = integer("every", every, 1, hint="1 records each step, 10 each tenth.")
-        named = list(target.named_parameters())
-        self._parameter_names = tuple(name for name, _ in named)
-        self._parameters = [parameter for _, parameter in named]
-        self._parameter_counts = tuple(map(count_of, self._parameters))
-        self._sizes = Sizes(self._parameters)
-        self._first_leaf: Node | None = None
-        self._optimizers = _optimizers(optimizer, self._parameters)
+        self._optimizers = _optimizers(optimizer, list(target.parameters()))
         self._scaler = scaler
-        self._types = {name: type(module).__name__ for name, module in self._layers}
-        self._weighted = {name for name, module in self._layers if has_weight(module)}
-        self._update = Update(self._sizes)
-        self._before: list | None = None
+        self._first_leaf: Node | None = None
+        self._parameters: list[nn.Parameter] = []
+        self._owned: list[list[int]] = []
+        self._updates: list[Update] = []
+        self._prepare()
+        self._late: tuple[dict, dict] = ({}, {})
         self._rows: list[ClosedStep] = []
         self._later: set[tuple[str, int]] = set()
         self._index = 0
         self._closed_by: str | None = None
         self._warned: set[str] = set()
+        self._around: set[str] = set()
         self._handles: list = []
-        self._taps: list = []
-        self._exit = contextlib.ExitStack()
+        self._taps: dict[int, tuple[nn.Module, ForwardTap, RemovableHandle]] = {}
+        self._root_hooks: list = []
+        self._eager = contextlib.ExitStack()
         self._state = "new"
         self._built: GradientRecord | None = None
 
@@ -145,16 +193,18 @@ class Recorder:
             raise RuntimeError("This recorder was used before: make a new one with record(model).")
         self._state = "open"
         if self._compiled:
-            self._run_eagerly()
-        assert self._target is not None
-        # The module that forwards to the rest, to see a new pass begin.
-        handle = self._target.register_forward_pre_hook(PassBegins(self._new_forward_pass))
-        self._handles.append(handle)
-        for i, optimizer in enumerate(self._optimizers):
-            last = i == len(self._optimizers) - 1
+            self._warn_eager()
+        self._watch.pass_begins = self._pass_begins
+        for optimizer in self._optimizers:
             self._handles.append(optimizer.register_step_pre_hook(self._before_update))
-            if last:
-                self._handles.append(optimizer.register_step_post_hook(self._after_update))
+            self._handles.append(optimizer.register_step_post_hook(self._after_update))
+        for i, parameter in enumerate(self._parameters):
+            if (hooks := after_accumulation(parameter)) is not None:
+                tap = AccumulatedTap(i, self._keep_gradient)
+                handle = tap.hung(parameter.register_post_accumulate_grad_hook(tap))
+                for key in [key for key in hooks if key != handle.id]:
+                    hooks[key] = hooks.pop(key)  # behind this one
+                self._handles.append(handle)
         self._open_row()
         return self
 
@@ -167,16 +217,18 @@ class Recorder:
             if self._watch.row is not None:
                 self._watch.row.release()
             self._watch.row = None
-            self._remove_taps()
-            for handle in self._handles:
+            self._off()
+            for handle in (*self._handles, *self._root_hooks):
                 handle.remove()
-            self._exit.close()
+            if kind is None:
+                self._warn_around()
             self._state = "closed"
-            self._handles, self._parameters, self._optimizers = [], [], []
-            self._first_leaf = None
-            self._layers, self._update, self._scaler = [], Update(self._sizes), None
+            self._handles, self._root_hooks = [], []
+            self._parameters, self._optimizers, self._updates = [], [], []
+            self._first_leaf = self._scaler = None
+            self._structure.let_go()
             self._watch.model = self._target = None
-            self._watch.reducer = OutputNumbers()
+            self._watch.reducer, self._watch.pass_begins = OutputNumbers(), lambda: None
         if kind is None and not self._rows:
             self._warn_empty("The record is empty")
 
@@ -190,12 +242,13 @@ class Recorder:
         if self._state == "new":
             raise RuntimeError("Nothing is recorded yet: use `with record(model) as recorder:`.")
         if self._built is None or len(self._built) != len(self._rows) or self._state == "open":
+            structure = self._structure
             self._built = assemble(
                 self._rows,
-                self._parameter_names,
-                self._parameter_counts,
-                self._types,
-                self._weighted,
+                structure.parameter_names,
+                structure.counts(),
+                structure.types,
+                structure.weighted,
                 self._later,
             )
         return self._built
@@ -220,8 +273,9 @@ class Recorder:
         """
         if not self._rows:
             return {}
-        names = self._parameter_names
-        return newest(self._rows[-1], names, self._parameter_counts)
+        row, structure = self._rows[-1], self._structure
+        known = len(row.has_grad)
+        return newest(row, structure.parameter_names[:known], structure.counts()[:known])
 
     def start(self) -> "Recorder":
         """Put the hooks on, as the with statement does; `close` takes them off.
@@ -278,31 +332,76 @@ class Recorder:
         """Note that a backward pass began, and say what kind it is."""
         if not self._accumulates():
             return MEASURED
+        if len(self._rows) < 2:
+            ran = {name for (name, _), _ in row.outputs}
+            self._around |= called_around(self._structure, ran, _is_reached)
         if self._scaler is not None:
             row.scale = _scale_now(self._scaler)
 
-        def when_done() -> None:
-            if not row.closed:
-                self._measure_gradients(row, scaled=True)
-
-        queue_callback(when_done)
+        turns = TURNS if settles_later() else 0
+        queue_callback(partial(self._backward_has_ended, row, turns))
         return ACCUMULATED
 
+    def _backward_has_ended(self, row: OpenStep, turns: int) -> None:
+        """Measure what `.grad` holds, after others who wait for the end of the backward pass."""
+        if turns:
+            queue_callback(partial(self._backward_has_ended, row, turns - 1))
+            return
+        if row.closed:
+            return
+        self._measure_gradients(row, scaled=True)
+        used_up = [
+            i
+            for i, parameter in enumerate(self._parameters)
+            if not row.has_grad[i]
+            and parameter.requires_grad
+            and i not in row.kept
+            and after_accumulation(parameter)
+        ]
+        if used_up:
+            names = ", ".join(self._structure.parameter_names[i] for i in used_up)
+            row.warn(
+                f"No gradient is left of {names} when the backward pass ends, from step "
+                f"{row.step} on: a hook put on by register_post_accumulate_grad_hook inside the "
+                "block has used it up. Put it on before the block."
+            )
+        if row.closes_after_backward:
+            self._close_for_optimizer()
+
+    def _keep_gradient(self, column: int, parameter: Tensor) -> None:
+        """Measure a gradient before another hook uses it up in the middle of a backward pass."""
+        row = self._watch.row
+        if row is not None and not row.paused and parameter.grad is not None:
+            size, rms = rms_of_all([parameter.grad, parameter])
+            row.kept[column] = size, True
+            row.before.setdefault(column, rms)
+
     def _new_forward_pass(self) -> None:
-        """Note that the model was called; closes a step that the optimizer skipped."""
+        """Note that the model's own forward pass begins."""
+        self._watch.inside = True
+        self._pass_begins()
+        row = self._watch.row
+        if row is not None:
+            row.forward_passes += 1
+            row.second_pass = row.forward_passes > 1
+
+    def _pass_begins(self) -> None:
+        """Follow a model that was changed, and close a step that the optimizer skipped."""
         if self._closed_by == "user":
             self._closed_by = None
         row = self._watch.row
         if row is None:
             return
-        row.forward_passes += 1
-        if not self._optimizers or self._before is not None or not row.accumulated:
+        if self._structure.changed():
+            self._structure.follow()
+            self._prepare()
+            self._on()
+            row.parameter_rms = row.parameter_grad_rms = None
+        if not self._optimizers or row.before or not row.accumulated:
             return
         trainable = [p for p in self._parameters if p.requires_grad]
         if torch.is_grad_enabled() and trainable and all(p.grad is None for p in trainable):
             self._close_step()
-            if self._watch.row is not None:
-                self._watch.row.forward_passes = 1
 
     # A step's life
 
@@ -315,17 +414,45 @@ class Recorder:
                 self._later,
             )
             if not self._taps:
-                for name, module in self._layers:
-                    tap = ForwardTap(self._watch, name, module)
-                    self._taps.append(module.register_forward_hook(tap))
+                self._on()
         else:
             self._watch.row = None
-            self._remove_taps()
+            self._off()
 
-    def _remove_taps(self) -> None:
-        for handle in self._taps:
+    def _on(self) -> None:
+        """Put hooks on the layers, and have a compiled model run eagerly."""
+        assert self._target is not None
+        if self._compiled and not self._taps:
+            self._eager.enter_context(torch.compiler.set_stance("force_eager"))
+        if not self._root_hooks:
+            # On the module that forwards to the rest; before hooks that swap its parameters.
+            begins, ends = PassBegins(self._new_forward_pass), PassEnds(self._watch)
+            self._root_hooks = [
+                begins.hung(self._target.register_forward_pre_hook(begins, prepend=True)),
+                ends.hung(self._target.register_forward_hook(ends)),
+            ]
+        here = {id(module) for _, module in self._structure.layers}
+        for place in set(self._taps) - here:
+            self._taps.pop(place)[2].remove()
+        for name, module in self._structure.layers:
+            if id(module) in self._taps:
+                self._taps[id(module)][1].name = name
+            else:
+                tap = ForwardTap(self._watch, name, module)
+                handle = tap.hung(module.register_forward_hook(tap))
+                self._taps[id(module)] = module, tap, handle
+
+    def _off(self) -> None:
+        """Take the hooks off the layers; what is compiled while they are off knows of none."""
+        for _, _, handle in self._taps.values():
             handle.remove()
-        self._taps = []
+        self._taps = {}
+        if self._compiled:
+            for handle in self._root_hooks:
+                handle.remove()
+            self._root_hooks = []
+        self._watch.inside = False
+        self._eager.close()
 
     def _close_step(self) -> None:
         if self._watch.row is not None:
@@ -336,10 +463,21 @@ class Recorder:
     def _close_row(self, row: OpenStep) -> None:
         if not row.outputs:
             self._warn_empty(f"No layer ran in step {row.step}")
-        if row.parameter_rms is None:
-            row.parameter_rms = self._sizes.measure(self._parameters)
+        count = len(self._parameters)
+        if len(row.before) == count:
+            row.parameter_rms = in_order(row.before, count)
+        else:
+            if row.parameter_rms is None:
+                row.parameter_rms = self._sizes.measure(self._parameters)
+            for column, rms in row.before.items():
+                row.parameter_rms[column] = rms
         if row.parameter_grad_rms is None:
             row.parameter_grad_rms = self._measure_gradients(row, scaled=False)
+        if row.kept:
+            kept = [row.kept.get(i, (0.0, has)) for i, has in enumerate(row.has_grad)]
+            row.has_grad = tuple(has for _, has in kept)
+            for column, (size, _) in row.kept.items():
+                row.parameter_grad_rms[column] = size
         keys, outputs = row.close()
         numbers = [*row.parameter_rms, *row.parameter_grad_rms]
         waits = any(isinstance(number, Tensor) for number in numbers)
@@ -351,6 +489,9 @@ class Recorder:
                 row.step, keys, outputs, parameters, row.has_grad, row.scale, row.grad_scale_applies
             )
         )
+        self._rows[-1].lr = row.lr
+        if row.change:
+            self._rows[-1].update = self._packed_update(row.before, row.change)
 
     def _warn_empty(self, what: str) -> None:
         reasons = sorted(self._watch.skipped) or [
@@ -374,13 +515,13 @@ class Recorder:
                 return True
             trainable = [p for p in self._parameters if p.requires_grad and readable(p)]
             for parameter in trainable:
-                node = torch.autograd.graph.get_gradient_edge(parameter).node
+                node = get_gradient_edge(parameter).node
                 if will_execute(node):
                     self._first_leaf = node  # asked first in the next pass
                     return True
         except RuntimeError:  # autograd.grad was asked for the gradient of this leaf
             return False
-        return not trainable
+        return not trainable or self._structure.sharded
 
     def _measure_gradients(self, row: OpenStep, scaled: bool) -> list:
         """Measure `.grad` of all parameters, and without an optimizer the parameters."""
@@ -394,62 +535,134 @@ class Recorder:
             row.parameter_grad_rms, row.parameter_rms = both[: len(grads)], both[len(grads) :]
         return row.parameter_grad_rms
 
+    def _prepare(self) -> None:
+        """Divide the columns among the optimizers, and make room to measure them."""
+        self._parameters = self._structure.parameters
+        self._sizes = Sizes(self._parameters)
+        self._first_leaf = None
+        everything = list(range(len(self._parameters)))
+        self._owned = []
+        for optimizer in self._optimizers[:-1]:
+            own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            self._owned.append([i for i in everything if id(self._parameters[i]) in own])
+        others = {i for own in self._owned for i in own}
+        self._owned.append([i for i in everything if i not in others])
+        self._updates = [
+            Update(Sizes([self._parameters[i] for i in own]) if others else self._sizes)
+            for own in self._owned
+        ]
+
+    def _place_of(self, optimizer: torch.optim.Optimizer) -> tuple[list[int], Update, list]:
+        """The columns of an optimizer, what measures its updates, and its parameters."""
+        place = next(i for i, one in enumerate(self._optimizers) if one is optimizer)
+        own = self._owned[place]
+        return own, self._updates[place], [self._parameters[i] for i in own]
+
     def _before_update(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
-        if self._before is not None:
-            return
         waiting = self._row_that_waits()
         row = self._watch.row
         if row is None and waiting is None:
             return
-        if row is not None and waiting is None and row.parameter_grad_rms is None:
-            if any(p.grad is not None for p in self._parameters):
-                self._measure_gradients(row, scaled=False)
-        self._before = self._update.before(self._parameters)
-        if row is not None and waiting is None:
-            row.parameter_rms = self._before
+        own, update, parameters = self._place_of(optimizer)
+        if waiting is not None:
+            self._late[0].update(zip(own, update.before(parameters), strict=True))
+            return
+        assert row is not None
+        if current_backward() != -1:
+            for i in own:
+                self._keep_gradient(i, self._parameters[i])
+        else:
+            if row.parameter_grad_rms is None:
+                if any(p.grad is not None for p in self._parameters):
+                    self._measure_gradients(row, scaled=False)
+            if len(self._optimizers) > 1 and row.parameter_grad_rms is not None:
+                for i in own:
+                    row.kept[i] = row.parameter_grad_rms[i], row.has_grad[i]
+        row.before.update(zip(own, update.before(parameters), strict=True))
 
     def _after_update(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+        last = optimizer is self._optimizers[-1]
         waiting = self._row_that_waits()
-        update = None
-        if self._before is not None:
-            numbers = [*self._before, *self._update.after(self._parameters)]
-            update = Packed(numbers, any(isinstance(number, Tensor) for number in numbers))
-            self._before = None
+        own, update, parameters = self._place_of(optimizer)
         rate = float(optimizer.param_groups[0].get("lr", math.nan))
         if waiting is not None:
-            waiting.update, waiting.lr = update, rate
-            self._closed_by = None
+            before, change = self._late
+            if before:
+                change.update(zip(own, update.after(parameters), strict=True))
+                waiting.update = self._packed_update(before, change)
+            waiting.lr = rate
+            if last:
+                self._closed_by, self._late = None, ({}, {})
+            return
+        row = self._watch.row
+        if row is not None:
+            row.lr = rate
+            if not row.before.keys().isdisjoint(own):
+                row.change.update(zip(own, update.after(parameters), strict=True))
+        if not last:
             return
         if self._closed_by == "user":
             self._closed_by = None
-            return
-        recorded = self._watch.row is not None
+        elif row is not None and current_backward() != -1 and row.accumulated:
+            row.closes_after_backward = True
+        else:
+            self._close_for_optimizer()
+
+    def _close_for_optimizer(self) -> None:
         self._close_step()
-        if recorded:
-            self._rows[-1].update, self._rows[-1].lr = update, rate
         self._closed_by = "optimizer"
+
+    def _packed_update(self, before: dict, change: dict) -> Packed:
+        count = len(self._parameters)
+        numbers = [*in_order(before, count), *in_order(change, count)]
+        return Packed(numbers, any(isinstance(number, Tensor) for number in numbers))
 
     def _row_that_waits(self) -> ClosedStep | None:
         """The last row, if the user closed it before the optimizer stepped."""
         if self._closed_by != "user" or not self._rows:
             return None
         last = self._rows[-1]
-        return last if last.step == self._index - 1 and last.update is None else None
+        if last.step != self._index - 1:
+            return None
+        return last if last.update is None or self._late[0] else None
 
-    def _run_eagerly(self) -> None:
-        stance = getattr(torch.compiler, "set_stance", None)
-        if stance is None:
+    def _warn_eager(self) -> None:
+        if not hasattr(torch.compiler, "set_stance"):
             raise RuntimeError(
                 f"torch {torch.__version__} cannot switch compilation off for a while: hand the "
                 "model over as it was before torch.compile."
             )
-        self._exit.enter_context(stance("force_eager"))
         warnings.warn(
-            "The model is compiled, and compiled code passes hooks by: inside this block it runs "
-            "eagerly, slower and with eager rounding. Afterwards it is compiled as before.",
+            "The model is compiled, and compiled code passes hooks by: it runs eagerly in the "
+            "recorded steps, slower and with eager rounding. In the others (every=10) and "
+            "afterwards it is compiled as before.",
             RuntimeWarning,
             stacklevel=3,
         )
+
+    def _warn_around(self) -> None:
+        """Say which layers trained in the recorded steps though no hook saw them run."""
+        if not self._around:
+            return
+        ran = {key[0] for keys in {row.keys for row in self._rows} for key in keys}
+        names = [name for name in self._structure.types if name in self._around - ran]
+        if names:
+            warnings.warn(
+                f"The layers {', '.join(names)} never ran in the recorded steps as far as hooks "
+                "see, yet their parameters got gradients: their forward() was called directly "
+                "(call the module itself: layer(x) instead of layer.forward(x)), or a function "
+                "used their weights. They have no rows.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+
+def _is_reached(parameter: nn.Parameter) -> bool:
+    """Whether the backward pass that is running has a gradient for a parameter."""
+    try:
+        return will_execute(get_gradient_edge(parameter).node)
+    except RuntimeError:  # autograd.grad was asked for the gradient of this leaf
+        return False
 
 
 def _check_model(model: object) -> None:
@@ -466,13 +679,22 @@ def _check_model(model: object) -> None:
             )
 
 
+def _unwrapped(optimizer: Any) -> Any:
+    """The optimizer that steps, inside the object that accelerate or Fabric hands out for it."""
+    while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        optimizer = inner
+    return optimizer
+
+
 def _optimizers(given: Any, parameters: list) -> list[torch.optim.Optimizer]:
     if given is None:
         return []
     try:
-        optimizers = [given] if isinstance(given, torch.optim.Optimizer) else list(given)
+        single = isinstance(_unwrapped(given), torch.optim.Optimizer)
+        optimizers = [given] if single else list(given)
     except TypeError:
         optimizers = [given]
+    optimizers = [_unwrapped(optimizer) for optimizer in optimizers]
     for optimizer in optimizers:
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(

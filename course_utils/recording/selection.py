@@ -11,6 +11,7 @@ from ..measuring import ROOT, is_layer
 def named_layers(
     model: nn.Module,
     layers: "str | Iterable[str | nn.Module] | Callable[[str, nn.Module], bool] | None",
+    plain: dict[str, str],
 ) -> list[tuple[str, nn.Module]]:
     """The modules that get rows, with their names.
 
@@ -18,6 +19,7 @@ def named_layers(
         model: The watched model.
         layers: None for the default, "all" for every module, a predicate of name and module,
             or names and modules.
+        plain: Names of the modules as they are, and as they are to be called.
 
     Returns:
         Pairs of name and module, in the order of `named_modules()`.
@@ -26,7 +28,7 @@ def named_layers(
         ValueError: If a name or module is not part of the model, or nothing is left.
         TypeError: If `layers` is none of these.
     """
-    modules = {name or ROOT: module for name, module in model.named_modules()}
+    modules = {plain[name] or ROOT: module for name, module in model.named_modules()}
     if layers is None:
         chosen = {name: m for name, m in modules.items() if is_layer(name, m)}
     elif isinstance(layers, str):
@@ -39,7 +41,8 @@ def named_layers(
     elif callable(layers) and not isinstance(layers, nn.Module):
         chosen = {name: m for name, m in modules.items() if layers(name, m)}
     elif isinstance(layers, Iterable) and not isinstance(layers, nn.Module):
-        chosen = _listed(modules, list(layers))
+        wanted = [plain.get(x, x) if isinstance(x, str) else x for x in layers]
+        chosen = _listed(modules, wanted)
     else:
         raise TypeError(
             f"layers={layers!r} must be None, 'all', a list of names or modules, or a function."

@@ -10,7 +10,7 @@ from torch.nn.functional import dropout
 from ..measuring import OutputNumbers, cell, initial_states, rms_of, rms_on_device
 from .assemble import assemble
 from .gradient_record import GradientRecord
-from .open_step import GRAD_INF, GRAD_NAN, GRAD_ORDER, GRAD_RMS, ClosedStep, Packed
+from .open_step import COUNT, GRAD_INF, GRAD_NAN, GRAD_ORDER, GRAD_RMS, ClosedStep, Packed
 from .parameters import count_of, rms_of_all
 
 
@@ -115,7 +115,8 @@ def _as_record(
     for i, value in enumerate(values):
         reduce = reducer.on_cpu if on_cpu else reducer.on_device
         row = reduce(value.detach(), None, False)
-        row += (math.nan, 0.0, 0.0, math.nan)
+        row += (math.nan, 0.0, 0.0, math.nan, 0.0)
+        row[COUNT] = value.numel()
         gradient = gradients.get(id(value))
         if gradient is not None:
             row[GRAD_RMS], row[GRAD_NAN], row[GRAD_INF] = measure(gradient)

@@ -16,6 +16,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import course_utils as cu
+from course_utils.diagnosis.report import OF_A_RUN
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -158,7 +159,8 @@ def test_the_first_table_of_notebook_12_has_every_kind_most_urgent_first_and_its
     cells = read(ROOT / "notebooks" / "12_gradient_clinic.ipynb").cells
     table = next(cell.source for cell in cells if "| you see | kind |" in cell.source)
     rows = re.findall(r"^\|[^|]+\| `(\w+)` \|.*\| ([\d, ]+) \|$", table, flags=re.MULTILINE)
-    assert [kind for kind, _ in rows] == list(cu.diagnosis.KINDS)
+    of_a_batch = [kind for kind in cu.diagnosis.KINDS if kind not in OF_A_RUN]
+    assert [kind for kind, _ in rows] == of_a_batch
     stands = {path.stem[:2] for path in NOTEBOOKS}
     assert all(set(chapters.split(", ")) <= stands for _, chapters in rows)
 

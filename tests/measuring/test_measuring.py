@@ -77,6 +77,17 @@ def test_layers_are_leaves_and_what_is_computed_in_one_piece():
     assert [has_weight(module) for module in model] == [True, True, True, False]
 
 
+def test_what_modules_and_parameters_hold_is_found():
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    assert list(torch_internals.child_modules(model).values()) == list(model)
+    assert set(torch_internals.own_parameters(model[0])) == {"weight", "bias"}
+    assert torch_internals.after_accumulation(model[0].weight) is None
+    handle = model[0].weight.register_post_accumulate_grad_hook(print)
+    assert list(torch_internals.after_accumulation(model[0].weight)) == [handle.id]
+    handle.remove()
+    assert torch_internals.after_accumulation(model[0].weight) is None
+
+
 def test_private_names_of_torch_do_what_they_are_called_after():
     seen = []
     leaf = torch.ones(2, requires_grad=True)

@@ -870,7 +870,7 @@ def test_data_parallel_on_the_cpu_is_recorded():
     parallel = nn.DataParallel(model)
     with cu.record(parallel) as recorder:
         F.cross_entropy(parallel(x), y).backward()
-    assert recorder.record.layers == tuple(f"module.{i}" for i in range(5))
+    assert recorder.record.layers == tuple("01234")
     close(recorder.record.grad_rms[0], [rms(g) for g in grads])
 
 

@@ -265,6 +265,8 @@ def lora_both_zero_double() -> Situation:
 def lora_as_in_the_paper() -> Situation:
     seed(20)
     model = lora(0.2, 0, layers=8)
+    for layer in model.base:  # as a trained base would be; torch's own start fades 100 times
+        nn.init.xavier_normal_(layer.weight, 1.3)
     return Situation(
         "LoRA, 8 layers, B = 0",
         model,
@@ -492,6 +494,22 @@ def policy_head_of_zero() -> Situation:
         loss,
         torch.optim.Adam(model.parameters(), 3e-4),
         source="outside.md A6",
+    )
+
+
+def lora_in_a_base_that_fades() -> Situation:
+    seed(31)
+    model = lora(0.2, 0.1, layers=20)
+    return Situation(
+        "LoRA over 20 frozen tanh layers that fade",
+        model,
+        blobs(64, 32, 10),
+        F.cross_entropy,
+        kinds=VANISHING,
+        remedy=("frozen",),
+        forbidden=("kaiming_normal_", "xavier_normal_"),
+        why="its frozen layers must stay as they are",
+        source="outside.md A8",
     )
 
 
@@ -1716,6 +1734,21 @@ def house_prices() -> Situation:
     )
 
 
+def one_price() -> Situation:
+    seed(139)
+    x, y = line(64, 10)
+    return Situation(
+        "one target of 250000",
+        mlp(10, 64, 1),
+        (x[:1], 250_000 + 80_000 * y[:1]),
+        F.mse_loss,
+        kinds=UNSCALED,
+        words=("target",),
+        forbidden=("nan",),
+        source="outside.md A14",
+    )
+
+
 def house_prices_l1() -> Situation:
     seed(133)
     x, y = line(512, 10)
@@ -2547,6 +2580,7 @@ def stuck_post_norm() -> Situation:
             {"update_size", "constant_output"},
             {"update_size", "vanishing", "constant_output"},
             {"update_size"},
+            {"undecided"},
         ),
         source="LiyuanLucasLiu/Transformer-Clinic#16",
     )

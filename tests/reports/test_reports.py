@@ -161,6 +161,7 @@ def mended(build, finding):
     """Model and optimizer after the remedy has been run as it is printed."""
     torch.manual_seed(0)
     situation = build()
+    asked(situation)  # it has run, so lazy parts are there
     model, optimizer = situation.model, situation.optimizer
     scope = {"model": model, "optimizer": optimizer, "nn": nn, "torch": torch, "F": F}
     exec(finding.remedy, scope)

@@ -98,7 +98,8 @@ def _places(model: nn.Module, leaves: dict[int, Tensor]) -> dict[int, tuple[str,
     places: dict[int, tuple[str, str]] = {}
     for name, module in model.named_modules():
         buffers = torch_internals.own_buffers(module)
-        for attribute, value in (*vars(module).items(), *buffers.items()):
+        shared = _of_class(module)
+        for attribute, value in (*vars(module).items(), *buffers.items(), *shared.items()):
             if attribute in _OWN:
                 continue
             full = f"{name}.{attribute}" if name else attribute
@@ -109,8 +110,27 @@ def _places(model: nn.Module, leaves: dict[int, Tensor]) -> dict[int, tuple[str,
                     below = {id(leaf) for leaf in ends if leaf is not None}
                 if below and below <= leaves.keys():
                     for key in below:
-                        places.setdefault(key, (full, _register(full, value, attribute in buffers)))
+                        code = (
+                            _of_instance(full)
+                            if attribute in shared
+                            else _register(full, value, attribute in buffers)
+                        )
+                        places.setdefault(key, (full, code))
     return places
+
+
+def _of_class(module: nn.Module) -> dict[str, object]:
+    """Attributes of the class of a module that hold tensors or modules."""
+    mine = [c for c in type(module).__mro__ if not c.__module__.startswith(("torch.", "builtins"))]
+    held = (Tensor, nn.Module, Mapping, list, tuple)
+    values = {key: value for c in reversed(mine) for key, value in vars(c).items()}
+    return {k: v for k, v in values.items() if isinstance(v, held) and not k.startswith("__")}
+
+
+def _of_instance(name: str) -> str:
+    """What to do about an attribute of the class."""
+    last = name.rpartition(".")[2]
+    return f"# {last} belongs to the class: self.{last} = nn.Parameter(…) in __init__ in its place"
 
 
 def _tensors(value: object, depth: int, seen: set[int]) -> Iterator[Tensor]:
@@ -143,8 +163,13 @@ def _register(name: str, value: object, buffer: bool) -> str:
         return f"value = {place}.detach()\ndel {place}\n{place} = nn.Parameter(value)"
     if isinstance(value, Tensor):
         return f"{place} = nn.Parameter({place}.detach())"
+    if getattr(value, "default_factory", None) is not None:  # nn.ModuleDict makes no entries
+        return (
+            f"# make the layers of {place} in __init__, all of them, and hold them in nn.ModuleDict"
+        )
     values = list(value.values()) if isinstance(value, Mapping) else value
-    if isinstance(values, Sequence) and values:
+    makes_more = hasattr(value, "__missing__")  # a defaultdict
+    if isinstance(values, Sequence) and values and not makes_more:
         kind = "Dict" if isinstance(value, Mapping) else "List"
         if all(isinstance(one, nn.Module) for one in values):
             return f"{place} = nn.Module{kind}({place})"

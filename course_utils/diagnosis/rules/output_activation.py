@@ -51,6 +51,7 @@ def saturated_output(case: Case) -> list[Finding] | None:
                 notebook=remedies.CHAPTERS[4],
             )
         )
+    _explain_zeros(case, findings)
     return findings
 
 
@@ -84,6 +85,12 @@ def _restart(name: str, init: str = "kaiming", bias: float = 0.1) -> str:
         f"nn.init.{init}_normal_({place}.weight)\n"
         f"if {place}.bias is not None:\n    nn.init.constant_({place}.bias, {bias})"
     )
+
+
+def _explain_zeros(case: Case, findings: list[Finding]) -> None:
+    """An exact 0 in the layers of such an output is no underflow over the depth."""
+    if findings and any(call.grad_in == 0 for call in case.measured_pass.trunk):
+        case.silenced.add("over_depth")
 
 
 @rule(silences=("zero_gradient", "constant_output"))
@@ -120,6 +127,7 @@ def dead_output(case: Case) -> list[Finding] | None:
             )
             continue
         findings.append(_dead(measured_pass, behind, numbers, len(slope)))
+    _explain_zeros(case, findings)
     return findings
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from ... import theory
 from .. import remedies
 from ..factors import Edge, Factors, factorize, predicted_by_theory, typical
-from ..graph import follow, slopes
+from ..graph import Path, follow, slopes
 from ..layer_calls import CONVOLUTIONS, BareWeight, LayerCall, rms
 from ..measured_pass import MeasuredPass
 from ..report import Finding
@@ -64,6 +64,13 @@ def over_depth(case: Case) -> Finding | None:
         "# look for the layer where the profile bends: see the cause",
         12,
     )
+    kept = _frozen(measured_pass)
+    if kept:
+        why = why._replace(
+            remedy=f"# {kept} of the layers are frozen: to initialize them again would destroy "
+            "what they have learned.\n# Unfreeze them, or put the layers that learn nearer to the "
+            "output, or a skip or norm between"
+        )
     return Finding(
         kind=slope.verdict,
         layers=tuple(call.name for call in measured_pass.trunk),
@@ -74,6 +81,14 @@ def over_depth(case: Case) -> Finding | None:
         remedy=why.remedy,
         notebook=remedies.CHAPTERS[why.chapter],
     )
+
+
+def _frozen(measured_pass: MeasuredPass) -> int:
+    """How many layers are frozen, where that is a third of them or more; else 0."""
+    modules = {call.module for call in measured_pass.trunk}
+    weights = [weight for m in modules if (weight := getattr(m, "weight", None)) is not None]
+    count = sum(isinstance(w, nn.Parameter) and not w.requires_grad for w in weights)
+    return count if 3 * count >= len(weights) else 0
 
 
 def _arrives_everywhere(measured_pass: MeasuredPass) -> bool:
@@ -128,7 +143,7 @@ def _explanation(measured_pass: MeasuredPass, slope: Slope) -> Explanation | Non
         why = _post_norm(measured_pass, slope)
     if why:
         return why
-    if edges and sum(path.skip for _, path in edges) >= len(edges) / 4:
+    if edges and sum(_is_skip(measured_pass, path) for _, path in edges) >= len(edges) / 4:
         why = _residual(measured_pass, slope, edges)
     elif edges:
         for group, explain in (
@@ -146,6 +161,25 @@ def _explanation(measured_pass: MeasuredPass, slope: Slope) -> Explanation | Non
             "cu.plots.gradient_profile(diagnosis.record)."
         )
     return why
+
+
+def _is_skip(measured_pass: MeasuredPass, path: Path) -> bool:
+    """Whether a sum carries on what a branch has read, and is not of two layers side by side."""
+    if not path.skip or len(path.parents) < 2:
+        return path.skip
+    parents, queue = set(path.parents), list(path.parents)
+    seen: set[LayerCall] = set()
+    while queue:
+        before = measured_pass.paths.get(queue.pop())
+        for call in before.parents if before is not None else ():
+            if call in parents:
+                return True
+            if call not in seen:
+                seen.add(call)
+                queue.append(call)
+    branches = (measured_pass.paths.get(parent) for parent in path.parents)
+    first = [branch for branch in branches if branch is None or not branch.parents]
+    return len(first) == 1  # x + f(x) with x from data or from what is no layer
 
 
 # ---------------------------------------------------------------- layers behind each other

@@ -48,7 +48,7 @@ def shattered(case: Case) -> Finding | None:
         cause="The gradients of different inputs have cosines that fall by "
         f"{correlation.factor:.2g} per layer, to "
         f"10^{math.log10(max(correlation.total, 1e-300)):.0f} over "
-        f"{len(measured_pass.trunk) - 1} layers: each input pulls the first layer its own way, and "
+        f"{_depth(measured_pass) - 1} layers: each input pulls the first layer its own way, and "
         "the sum over a batch is no better than noise. "
         + (
             "Batch norm centers every unit, so that ReLU switches half of the units for half of "
@@ -137,7 +137,7 @@ def gradient_correlation(measured_pass: MeasuredPass) -> Correlation | None:
     if len(logs) >= 3:
         slope, _ = line_slope(np.arange(len(logs), dtype=np.float64), np.array(logs))
         factor = math.exp(slope)
-    total = cosines[-1] if above_noise else factor ** (len(measured_pass.trunk) - 1)
+    total = cosines[-1] if above_noise else factor ** (_depth(measured_pass) - 1)
     return Correlation(tuple(reversed(labels)), tuple(reversed(cosines)), factor, total)
 
 
@@ -150,8 +150,11 @@ def _fits(measured_pass: MeasuredPass) -> bool:
         return False
     if not x.is_floating_point() or len(x) < 2 or len(output) != len(x):
         return False
-    if len(measured_pass.trunk) < LEAST_DEPTH or measured_pass.loops:
+    if _depth(measured_pass) < LEAST_DEPTH or measured_pass.loops:
         return False
+    shapes = [call.in_shape for call in measured_pass.calls]
+    if not all(len(shape) > 1 and shape[0] % len(x) == 0 for shape in shapes):
+        return False  # it is called on a part of the batch, or on one sample after the other
     frozen = all(
         module.running_mean is not None
         for module in measured_pass.model.modules()
@@ -160,6 +163,12 @@ def _fits(measured_pass: MeasuredPass) -> bool:
     return frozen and all(
         isinstance(call.module, (nn.Linear, *CONVOLUTIONS)) for call in measured_pass.calls
     )
+
+
+def _depth(measured_pass: MeasuredPass) -> int:
+    """Layers one behind the other: branches that stand side by side count once."""
+    places = [measured_pass.places[call] for call in measured_pass.trunk]
+    return max(places, default=-1) + 1
 
 
 def _keep(name: str, kept: list[tuple[str, Tensor]]) -> Callable[..., Tensor]:

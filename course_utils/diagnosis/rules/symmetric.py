@@ -22,6 +22,7 @@ from ..report import Finding
 from .rule import Case, rule
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_CONTAINERS = (nn.ParameterList, nn.ParameterDict)
 _SAMPLED = 16
 """So many incoming weights of each unit are compared first."""
 
@@ -64,7 +65,7 @@ def symmetric(case: Case) -> Finding | None:
     measured_pass = case.measured_pass
     found = dict(_symmetric_layers(measured_pass))
     if not found:
-        return _same_layers(measured_pass)
+        return _same_layers(measured_pass) or _same_slices(measured_pass)
     if 4 * len(found) >= len({c.module for c in measured_pass.calls}) - 1:
         case.silenced |= set(_EXPLAINED)  # what so few units do is no fault of the scale
     readers = [twins.reader for twins in found.values() if twins.reader is not None]
@@ -165,6 +166,40 @@ def _same_layers(measured_pass: MeasuredPass) -> Finding | None:
         "        weight.add_(0.1 * size * torch.randn_like(weight))",
         notebook=remedies.CHAPTERS[5],
     )
+
+
+def _same_slices(measured_pass: MeasuredPass) -> Finding | None:
+    """Experts or heads stacked in one tensor of a model's own, of which all are the same."""
+    for name, module in measured_pass.model.named_modules():
+        if type(module).__module__.startswith("torch.") and not isinstance(module, _CONTAINERS):
+            continue
+        for last, parameter in module.named_parameters(recurse=False):
+            full = f"{name}.{last}" if name else last
+            grad = measured_pass.grads.get(full)
+            if grad is None or parameter.dim() < 3 or len(parameter) < 2:
+                continue
+            weight = parameter.detach()
+            if grad.layout is not torch.strided or not torch.equal(weight[0], weight[-1]):
+                continue
+            same = bool((weight == weight[:1]).all()) and bool(weight.any()) and bool(grad.any())
+            if not same or not _equal(grad, grad[:1].expand_as(grad)):
+                continue
+            return Finding(
+                kind="symmetric",
+                layers=(full,),
+                quantity=f"of the {len(weight)} parts of {full} are different",
+                measured=1 / len(weight),
+                predicted=1.0,
+                cause=f"The {len(weight)} parts that {full} holds along its first axis have the "
+                "same numbers and get the same gradient: every step moves them alike and they "
+                "stay copies of each other.",
+                remedy="# noise tells the copies apart:\n"
+                f"with torch.no_grad():\n    weight = model.get_parameter({full!r})\n"
+                "    size = weight.square().mean().sqrt()\n"
+                "    weight.add_(0.1 * size * torch.randn_like(weight))",
+                notebook=remedies.CHAPTERS[5],
+            )
+    return None
 
 
 def _copies(measured_pass: MeasuredPass) -> Iterator[list[str]]:

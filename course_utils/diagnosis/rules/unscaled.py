@@ -22,6 +22,9 @@ LARGE, SMALL = 20.0, 1e-3
 FITS = 5.0
 """RMS of sums of inputs up to which a layer's weights fit them, however large they are."""
 
+FEW = 4
+"""Of fewer targets no size is known."""
+
 FAR = 30.0
 """How many times larger targets are than outputs, or outputs than targets."""
 
@@ -73,7 +76,11 @@ def unscaled(case: Case) -> Finding | None:
     if found is None:
         return None
     beside = f" The first loss is {loss:.4g}"
-    beside += "." if blind is None else f"; who does not look gets {blind[0]:.4g} ({blind[1]})."
+    beside += (
+        "."
+        if blind is None
+        else f"; a model that ignores its input gets {blind[0]:.4g} ({blind[1]})."
+    )
     return Finding(
         kind="unscaled",
         layers=found.layers,
@@ -194,19 +201,26 @@ def _targets(measured_pass: MeasuredPass) -> Found | None:
         if not all(0 < size < math.inf for size in sizes):
             continue
         wanted, made = sizes
-        mean, spread = float(target.double().mean()), float(target.double().std())
+        mean = float(target.double().mean())
+        spread = float(target.double().std()) if target.numel() > 1 else 0.0
         if wanted > FAR and wanted > FAR * made:
+            around = f" ± {spread:.3g}" if spread else ""
             return Found(
-                f"The targets lie around {mean:.4g} ± {spread:.3g}, the first outputs have a root "
+                f"The targets lie around {mean:.4g}{around}, the first outputs have a root "
                 f"mean square of {made:.3g}: the last layer has to grow by {wanted / made:.3g}× "
                 "before anything else can be learned.",
                 "# in the data, and back on the predictions:\n"
-                f"# target = (target - {mean:.4g}) / {max(spread, 1e-30):.4g}",
+                + (
+                    f"# target = (target - {mean:.4g}) / {max(spread, 1e-30):.4g}"
+                    if target.numel() > 1
+                    else f"# target = target / {abs(mean):.4g}"
+                ),
                 "is the root mean square of the targets",
                 wanted,
                 1.0,
             )
-        if made > FAR * wanted and (made > FAR or wanted < 1 / FAR / 3):
+        few = target.numel() < FEW  # which may lie near 0 by chance
+        if made > FAR * wanted and not few and (made > FAR or wanted < 1 / FAR / 3):
             remedy = (
                 _smaller(measured_pass, term.node, wanted / made)
                 if made > 1

@@ -206,7 +206,8 @@ def _at_its_least(measured_pass: MeasuredPass) -> bool:
 
     try:
         here = float(measured_pass.loss_value.detach())
-        others = [_elsewhere(measured_pass, turn) for turn in (*[shuffled] * 4, torch.neg)]
+        turns: list[Callable[[Tensor], Tensor]] = [*[shuffled] * 4, torch.neg]
+        others = [_elsewhere(measured_pass, turn) for turn in turns]
         if max(others) > here:
             return min(others) >= here and _rises(measured_pass, here, size, generator) >= 0
         return _rises(measured_pass, here, size, generator) > 0
@@ -259,6 +260,8 @@ def _finding(
     modules = tuple(dict.fromkeys(name.rpartition(".")[0] or "(model)" for name in names))
     what = ", ".join(names[:4]) + (f", … ({len(names)} parameters)" if len(names) > 4 else "")
     one = len(names) == 1
+    others = dict.fromkeys(node.operation for node in nodes if node.operation != taker.operation)
+    rest = f" The other ways end at {' and '.join(others)}." if others else ""
     return Finding(
         kind="zero_gradient",
         layers=modules,
@@ -266,7 +269,8 @@ def _finding(
         measured=len(names) / total,
         predicted=0.0,
         cause=f"The gradient of {what} is exactly 0 everywhere on this batch, though "
-        f"{'it is' if one else 'they are'} connected to the loss: {_said(measured_pass, taker)}",
+        f"{'it is' if one else 'they are'} connected to the loss: "
+        f"{_said(measured_pass, taker)}{rest}",
         remedy=_remedy(measured_pass, names, taker),
         notebook=remedies.CHAPTERS[4 if taker.why in ("step", "clamp") else 2],
     )

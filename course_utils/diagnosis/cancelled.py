@@ -1,0 +1,116 @@
+"""Where gradients that arrive add up to nothing but rounding."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..measuring.torch_internals import Node
+from .graph import norm_kind, stem
+from .running import gradients
+from .taken import unrecorded
+
+_DIGITS = 64
+"""Units in the last place below which a sum is rounding."""
+
+_FINE = 1e-6  # formats with fewer digits cannot tell
+
+
+def is_invariant(node: Node) -> bool:
+    """Whether an operation gives the same for inputs that differ by a shift or a factor."""
+    return stem(node) in ("Softmax", "SafeSoftmax") or norm_kind(node.name()) is not None
+
+
+def cancelled(
+    value: Tensor, seed: float, wanted: Sequence[Tensor], nodes: set[Node], within: bool
+) -> set[Node]:
+    """Those of `nodes` at which, or in which, a gradient cancels to the last digits.
+
+    Either what several operations hand to a node adds up to rounding, as in h - h; or one that is
+    invariant hands on rounding where a random gradient of this size would come through, as in the
+    sum of a softmax.
+
+    Args:
+        value: The loss.
+        seed: What to start from.
+        wanted: Tensors to differentiate by.
+        nodes: Nodes to look at.
+        within: Whether to look for what cancels within an invariant operation, too.
+
+    Returns:
+        The nodes behind which nothing is left.
+    """
+    found: set[Node] = set()
+    sent: dict[Node, float] = {}
+    times: dict[Node, int] = {}
+
+    def look(node: Node):
+        def hook(handed: tuple, received: tuple) -> None:
+            got, eps = _norm(received), _eps(received)
+            if not eps < _FINE:
+                return
+            limit = _DIGITS * eps
+            if times.get(node, 0) > 1 and got < limit * math.sqrt(sent[node]):
+                found.add(node)
+            if (
+                within
+                and got > 0
+                and is_invariant(node)
+                and _swallowed(node, handed, received, limit)
+            ):
+                found.add(node)
+            for (after, _), grad in zip(node.next_functions, handed, strict=False):
+                if after is not None and grad is not None:
+                    sent[after] = sent.get(after, 0.0) + _norm((grad,)) ** 2
+                    times[after] = times.get(after, 0) + 1
+
+        return hook
+
+    handles = [node.register_hook(look(node)) for node in nodes]
+    try:
+        with unrecorded():
+            grads = gradients(value, wanted, torch.full_like(value, seed))
+    finally:
+        for handle in handles:
+            handle.remove()
+    for tensor, grad in zip(wanted, grads, strict=True):  # nodes at which the pass has ended
+        node = tensor.grad_fn
+        if node is not None and grad is not None and (eps := _eps((grad,))) < _FINE:
+            several = times.get(node, 0) > 1
+            if several and _norm((grad,)) < _DIGITS * eps * math.sqrt(sent[node]):
+                found.add(node)
+    return found
+
+
+def _swallowed(node: Node, handed: tuple, received: tuple, limit: float) -> bool:
+    """Whether a random gradient of the same size would come through, and this one does not."""
+    passed, got = _norm(handed[:1]), _norm(received)
+    if passed > 1e-3 * got:
+        return False
+    generator = torch.Generator().manual_seed(0)
+    drawn = [
+        None if g is None else torch.randn(g.shape, generator=generator).to(g) for g in received
+    ]
+    try:
+        with torch.no_grad():
+            other = node(*drawn)  # type: ignore[operator]  # a node can be called
+    except (RuntimeError, AttributeError, IndexError, TypeError):
+        return False
+    other = other if isinstance(other, tuple) else (other,)
+    return passed / got < limit * _norm(other[:1]) / _norm(tuple(drawn))
+
+
+def _norm(grads: tuple) -> float:
+    squares = [
+        float(torch.linalg.vector_norm(g.detach().to_dense() if g.is_sparse else g.detach())) ** 2
+        for g in grads
+        if isinstance(g, Tensor)
+    ]
+    return math.sqrt(sum(squares))
+
+
+def _eps(grads: tuple) -> float:
+    """The coarsest format among some gradients; 1 where there is none."""
+    formats = [g.dtype for g in grads if isinstance(g, Tensor) and g.dtype.is_floating_point]
+    return max((torch.finfo(one).eps for one in formats), default=1.0)
