@@ -145,7 +145,7 @@ def _left_behind(run: Run) -> Finding | None:
     change = logs - early
     others = np.nanquantile(np.where(np.isfinite(change), change, math.nan), USUAL_PLACE, axis=1)
     behind = change - others[:, None]
-    low = behind < -math.log(LIMIT)
+    low = (behind < -math.log(LIMIT)) & (change < -math.log(LIMIT) / 2)  # fell by itself too
     found = []
     for i, column in enumerate(columns):
         high = np.flatnonzero(~low[:, i])
