@@ -404,6 +404,7 @@ def rate_too_large(draw: Draw) -> Trained:
         task=draw.one("blobs", "digits", "spirals"),
         activation=draw.one("tanh", "relu", "leaky_relu"),
         norm="none",
+        skip=False,
         optimizer=draw.one("sgd", "momentum"),
         lr=200,
         clip=False,
@@ -531,7 +532,9 @@ def pushed_below_zero(draw: Draw) -> Trained:
         if i == at:
             net.blocks[which].linear.bias.sub_(30.0)
 
-    plan = Plan(event=event, activation="relu", norm="none", skip=False, steps=draw.whole(75, 100))
+    plan = Plan(
+        event=event, activation="relu", norm="none", skip=False, batch=32, steps=draw.whole(75, 100)
+    )
     may = {"diverged", "stopped", "spike"}
     return trained("pushed_below_zero", draw, plan, {"dying"}, may, (at - 3, at + 6))
 
@@ -590,7 +593,7 @@ def sixteen_bits_decayed(draw: Draw) -> Trained:
         steps=steps,
         rate=lambda i: 10 ** (-6 * i / steps),
     )
-    return trained("sixteen_bits_decayed", draw, plan, {"update_lost"}, {"frozen_early"})
+    return trained("sixteen_bits_decayed", draw, plan, {"update_lost"}, {"frozen_early", "stopped"})
 
 
 def decayed_below_rounding(draw: Draw) -> Trained:
@@ -715,7 +718,7 @@ def saturating(draw: Draw) -> Trained:
         schedule="constant",
         clip=False,
     )
-    may = {"diverged", "spike"}
+    may = {"diverged", "spike", "frozen_early"}
     return trained("saturating", draw, plan, {"stopped"}, may, (at - 5, at + 40))
 
 

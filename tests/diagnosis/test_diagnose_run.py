@@ -100,3 +100,12 @@ def test_an_inf_that_does_no_harm_is_a_note():
 def test_no_record_is_a_clear_error():
     with pytest.raises(TypeError, match="GradientRecord is expected"):
         cu.diagnose_run({"losses": [1.0]})
+
+
+def test_a_loss_of_exactly_0_at_the_end_is_no_error():
+    record = trained()
+    losses = record.losses.clone()
+    losses[10:] = 0.0
+    assert cu.diagnose_run(replace(record, losses=losses)).healthy
+    assert cu.diagnose_run(replace(record, losses=torch.zeros_like(losses))).healthy
+    assert cu.diagnose_run(replace(record, losses=-losses - 1)).kinds <= {"healthy", "diverged"}

@@ -94,7 +94,7 @@ def _above_the_start(found: Course) -> int | None:
     if low > 0 and (found.values >= 0).all():
         logs = np.log(np.maximum(found.values, 1e-6 * low))
         scatter = 1.48 * float(np.median(np.abs(np.diff(logs)))) / math.sqrt(2)
-        rise = math.log(last) - math.log(low)
+        rise = math.log(max(last, 1e-6 * low) / low)
         late = found.values[-max(4, len(found.values) // 4) :]
         clear = np.quantile(late, 0.25) > 2 * UP * found.values[0]  # however it scatters
         if not (clear or rise > max(math.log(UP), 2.5 * scatter)):
