@@ -413,7 +413,7 @@ def rate_too_large(draw: Draw) -> Trained:
         accumulate=1,
         noise=0.1,
     )
-    either = {"diverged", "non_finite", "dying"}
+    either = {"diverged", "non_finite", "dying", "growing_output"}
     return trained("rate_too_large", draw, plan, set(), AFTER_DIVERGENCE, (0, 40), either)
 
 
@@ -588,6 +588,7 @@ def sixteen_bits_decayed(draw: Draw) -> Trained:
         dtype=torch.bfloat16,
         optimizer=draw.one("sgd", "momentum"),
         norm="none",
+        skip=False,
         clip=False,
         decay=0.0,
         steps=steps,
