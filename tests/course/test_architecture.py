@@ -245,8 +245,9 @@ def test_every_library_imported_is_a_declared_dependency():
     names = {Requirement(line).name for line in PYPROJECT["project"]["dependencies"]}
     declared = {"scikit-learn": "sklearn"}
     known = {declared.get(name, name) for name in names} | set(sys.stdlib_module_names)
-    # These come with ipywidgets and pooch; pandas is used where it is there and asked for.
+    # These come with ipywidgets and pooch; pandas and stacks are used where they are asked for.
     known |= {"course_utils", "traitlets", "IPython", "requests", "pandas"}
+    known |= {"lightning", "transformers"}
     assert [
         where(path, name)
         for path in MODULES
