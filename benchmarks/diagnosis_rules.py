@@ -59,10 +59,13 @@ OURS = "slope of RMS ∂L/∂h over the depth (cu.diagnose)"
 
 
 def weight_gradients(model: nn.Module, batch: object, loss: Callable) -> list[float]:
-    """Mean |∂L/∂W| of every weight with two or more dimensions, input side first."""
+    """Mean |∂L/∂W| of every weight with two or more dimensions, input side first; or none."""
     parts = split_batch(model, batch, loss)
     model.zero_grad()
-    value = loss_of(run(model, parts), parts, loss)
+    try:
+        value = loss_of(run(model, parts), parts, loss)
+    except ValueError:  # a batch norm on a single value does not run
+        return []
     if value.requires_grad:
         value.backward()
     grads = [p.grad for p in model.parameters() if p.dim() >= 2 and p.grad is not None]
