@@ -141,10 +141,12 @@ def _left_behind(run: Run) -> Finding | None:
     begun = np.cumsum(~np.isnan(logs), axis=0) <= max(3, run.rows // 4)
     early = np.nanmedian(np.where(begun, logs, math.nan), axis=0)  # the first rows it is known in
     if run.has_updates:
-        early = np.minimum(early, math.log(LONG))  # weights that start at 0 take long steps first
+        early = np.minimum(
+            early, math.log(LONG / 4)
+        )  # weights that start at 0 take long steps first
     change = logs - early
     others = np.nanquantile(np.where(np.isfinite(change), change, math.nan), USUAL_PLACE, axis=1)
-    behind = change - others[:, None]
+    behind = change - np.minimum(others, 0.0)[:, None]
     low = (behind < -math.log(LIMIT)) & (change < -math.log(LIMIT) / 2)  # fell by itself too
     found = []
     for i, column in enumerate(columns):
