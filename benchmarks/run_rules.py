@@ -33,7 +33,7 @@ def loud(run: Trained, factor: float) -> bool:
 def rows(quick: bool = False) -> Iterator[Row]:
     """Right verdicts on the sick and the healthy, over fresh seeds; none may be wrong."""
     torch.set_num_threads(1)
-    seeds = range(1000, 1001 if quick else 1010)
+    seeds = range(7000, 7001 if quick else 7010)
     for fate in FAMILIES:
         right = total = moved = by_norm = norm_moved = 0
         for seed in seeds:
