@@ -42,12 +42,13 @@ def split_batch(model: nn.Module, batch: Any, loss: Loss) -> Batch:
     """Split a batch into the model's arguments and the target of the loss.
 
     (x, y): model(x), loss(output, y). (a, b, …, y): model(a, b, …). If x itself is a tuple or a
-    dict, model(*x) or model(**x) where forward can be called so, else model(x). Without a loss
-    model(x, y), where forward takes both. A dict: those keys that the model's forward names,
-    without the target ("labels", "target", "y", …); without a loss everything goes to the model,
-    which then computes its own. Another object, such as a batch of graphs: its attributes in the
-    same way, or, where forward names none of them, the object itself. A tensor alone: model(x),
-    loss(output). Without a loss and for a model with a `training_step`, the batch as it is.
+    dict, model(*x) or model(**x) where forward can be called so, else model(x). Without a loss, or
+    with one of the output alone, model(x, y) where forward needs both. A dict: those keys that the
+    model's forward names, without the target ("labels", "target", "y", …), which goes to the
+    model too where the loss takes no second argument. Another object, such as a batch of graphs:
+    its attributes in the same way, or, where forward names none of them, the object itself. A
+    tensor alone: model(x), loss(output). Without a loss and for a model with a `training_step`,
+    the batch as it is.
 
     Raises:
         TypeError: If the batch is none of these.
@@ -68,7 +69,8 @@ def split_batch(model: nn.Module, batch: Any, loss: Loss) -> Batch:
             "with tensors as attributes, or x alone. "
             "The first batch of a DataLoader is next(iter(loader))."
         )
-    if loss is None and len(batch) > 1 and _takes(model, *batch):
+    apart = loss is not None and (_takes_two(loss) or _takes(model, *batch[:-1]))
+    if not apart and len(batch) > 1 and _takes(model, *batch):
         return Batch(tuple(batch))  # the model computes its loss of them all
     has_target = len(batch) > 1
     *inputs, target = batch if has_target else (*batch, None)
@@ -96,9 +98,10 @@ def _takes(model: nn.Module, *args: Any, **kwargs: Any) -> bool:
 
 def _from_names(model: nn.Module, batch: object, values: dict, loss: Loss) -> Batch:
     """From a dict, or from an object with its attributes as `values`."""
-    target_key = next((key for key in TARGETS if key in values), None) if loss else None
+    apart = loss is not None and _takes_two(loss)  # else it is the model that needs the target
+    target_key = next((key for key in TARGETS if key in values), None) if apart else None
     target = values.get(target_key)
-    given = {key: value for key, value in values.items() if key != target_key or not loss}
+    given = {key: value for key, value in values.items() if key != target_key or not apart}
     parameters = _signature(model).parameters.values()
     kinds, alike = {p.kind for p in parameters}, isinstance(batch, Mapping)
     open_ended = inspect.Parameter.VAR_KEYWORD in kinds

@@ -157,6 +157,32 @@ def test_a_model_with_a_training_step_needs_no_loss():
     assert cu.first_nonfinite(sick, data()) is None
 
 
+@pytest.mark.parametrize("optional", [False, True])
+def test_a_model_that_needs_the_target_gets_it_also_where_the_loss_takes_the_output_alone(optional):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = net(4)
+
+        def forward(self, x, labels):
+            logits = self.body(x)
+            return {"loss": F.cross_entropy(logits, labels), "logits": logits}
+
+    class Optional(Own):
+        def forward(self, x, labels=None):
+            return super().forward(x, labels)
+
+    (x, y), model = data(), Optional() if optional else Own()
+    by_name = {"x": x, "labels": y}
+    assert cu.diagnose(model, by_name, loss=lambda o: o["loss"]).healthy
+    assert cu.diagnose(model, by_name).healthy and cu.diagnose(model, (x, y)).healthy
+    if not optional:
+        assert cu.diagnose(model, (x, y), loss=lambda o: o["loss"]).healthy
+    masked = net(4)
+    masked.forward = lambda x, mask=None: nn.Sequential.forward(masked, x if mask is None else mask)
+    assert cu.diagnose(masked, (x, y), loss=lambda o: F.cross_entropy(o, y)).healthy
+
+
 class Graphs:
     """What a batch of graphs looks like: attributes, and a mapping of them."""
 
