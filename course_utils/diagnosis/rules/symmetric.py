@@ -367,6 +367,10 @@ def _seems_alike(rows: Tensor) -> bool:
 def _groups(rows: Tensor, tolerance: float, within: Sequence[int] | None = None) -> list[int]:
     """A number for each row, the same for equal rows of a group of `within`."""
     coarse = np.zeros(len(rows), int) if within is None else np.array(within)
+    if len(set(coarse.tolist())) == 1:  # usual where any are equal: all are, in one pass
+        least = rows.abs().amax(1).amin()
+        if bool((rows - rows[:1]).abs().amax() <= tolerance / 2 * least):
+            return [0] * len(rows)
     order = np.lexsort((_projected(rows).numpy(), coarse))
     ordered = rows.double().cpu()[torch.from_numpy(order)]
     size = ordered.abs().amax(1)
