@@ -30,6 +30,8 @@ METADATA = {
     },
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
 }
+# A cell that announces a prediction: its stored output is shown when the reader asks for it.
+FOLDED = {"outputs_hidden": True}
 # What reads differently on another machine: folders, and addresses in memory.
 MACHINE = re.compile(
     r"(?<![\w./:])/(?:home|root|tmp|work|Users|usr|opt|mnt|private|var)/[\w.]"
@@ -97,7 +99,9 @@ def store(path: Path) -> tuple[bool, list[str]]:
     notebook = nbformat.reads(before, as_version=4)
     for cell in notebook.cells:
         tags = sorted(set(cell.metadata.get("tags", [])))
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        folded = cell.metadata.get("jupyter", {}).get("outputs_hidden") is True
+        kept = {"tags": tags} if tags else {}
+        cell.metadata = nbformat.from_dict(kept | ({"jupyter": FOLDED} if folded else {}))
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     notebook.metadata = nbformat.from_dict(METADATA)

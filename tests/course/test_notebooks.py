@@ -66,7 +66,8 @@ def test_metadata_is_normalized_and_the_same_on_every_machine(path):
     nbformat.validate(notebook)
     assert notebook.metadata == store.METADATA
     for cell in notebook.cells:
-        assert set(cell.metadata) <= {"tags"}, cell.source
+        assert set(cell.metadata) <= {"tags", "jupyter"}, cell.source
+        assert cell.metadata.get("jupyter", store.FOLDED) == store.FOLDED, cell.source
         assert "attachments" not in cell
     assert path.read_text(encoding="utf-8") == nbformat.writes(notebook).rstrip("\n") + "\n"
 
@@ -296,7 +297,7 @@ def test_storing_twice_writes_once_and_touches_nothing_but_outputs(tmp_path):
     cells = [
         new_markdown_cell("# Title"),
         new_code_cell("print('one')\nprint('two')", metadata={"tags": [TAG], "collapsed": True}),
-        new_code_cell(figure),
+        new_code_cell(figure, metadata={"jupyter": store.FOLDED | {"source_hidden": True}}),
     ]
     nbformat.write(new_notebook(cells=cells, metadata={"author": "somebody"}), path)
     assert store.store(path) == (True, [])
@@ -309,6 +310,7 @@ def test_storing_twice_writes_once_and_touches_nothing_but_outputs(tmp_path):
     assert stored.cells[1].outputs[0].text == "one\ntwo\n"
     assert stored.cells[1].metadata == {"tags": [TAG]}
     assert "image/png" in stored.cells[2].outputs[0].data
+    assert stored.cells[2].metadata == {"jupyter": store.FOLDED}
 
 
 def test_a_notebook_that_fails_is_left_as_it_was(tmp_path):
