@@ -122,6 +122,8 @@ def takers(
             if behind:
                 reach = sum(int((g != 0).sum()) for g in one.received if g is not None)
                 why = _why(one, edge)
+                if why == "moves" and not _moved(one, ends, zero):
+                    why = "product"
                 fixed = _zero_factor(one.node) if why == "product" else None
                 found.append(Taker(one.node, why, reach, behind, fixed, not one.kept))
     return grads, found
@@ -203,6 +205,12 @@ def _why(one: _Arrived, edge: int) -> str:
     if len(factors) == 2 and all(i in lost for i in factors):
         return "stuck"
     return "product" if name in (*_FACTORS, "Div", "Pow", "Prod") else "other"
+
+
+def _moved(one: _Arrived, ends: dict[Node, int], zero: set[int]) -> bool:
+    """Whether a parameter with a gradient lies behind a factor that gets one."""
+    onward = [one.node.next_functions[edge][0] for edge in one.kept]
+    return any(ends[n] not in zero for a in onward if a is not None for n in walk(a) if n in ends)
 
 
 def _zero_factor(node: Node) -> int | None:
