@@ -11,7 +11,7 @@ from .curves import curves
 from .descent import contour_path
 from .diagnosis import image_strip
 from .initialization import layer_histograms, phase_diagram
-from .matrices import matrix_ellipse
+from .matrices import growth_factors, matrix_ellipse, turned_vectors, unit_square_image
 from .normalization import shared_statistics
 from .records import gradient_history, gradient_profile, output_profile, update_ratios
 from .residual import remedy_map
@@ -31,6 +31,7 @@ __all__ = [
     "gradient_history",
     "gradient_profile",
     "graph_diagram",
+    "growth_factors",
     "image_strip",
     "layer_factors",
     "layer_histograms",
@@ -41,5 +42,7 @@ __all__ = [
     "shared_statistics",
     "slope_histogram",
     "training_curves",
+    "turned_vectors",
+    "unit_square_image",
     "update_ratios",
 ]
