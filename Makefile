@@ -2,6 +2,7 @@
 # PYTHON=python3.12 make lab    chooses the Python that .venv is made with
 # make lab LAB="--port 9000"    hands options to JupyterLab
 # make seeds OFFSETS=20 NB=notebooks/03_eigenvalues_and_explosion.ipynb    other draws, one notebook
+# make lab FOLDER=notebooks     opens the chapters as they are stored, for those who edit them
 # make notebooks NB=notebooks/01_gradient_descent.ipynb    stores one notebook only
 
 unexport PYTHONHOME
@@ -23,7 +24,7 @@ endif
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make lab           open the course in JupyterLab"
+	@echo "make lab           open your own copy of the course, workbook/, in JupyterLab"
 	@echo "make test          unit tests, docstring examples, every notebook, types, lint"
 	@echo "make types         the types of the package, by mypy"
 	@echo "make test-browser  every notebook in a real browser (needs Chromium)"
@@ -34,7 +35,7 @@ help:
 	@echo "Each one makes .venv and installs into it when that is not done yet."
 
 lab: .venv/.installed-lab
-	@sh tools/lab.sh $(LAB)
+	@FOLDER="$(FOLDER)" sh tools/lab.sh $(LAB)
 
 test: export OMP_NUM_THREADS := 1
 test: .venv/.installed-test
