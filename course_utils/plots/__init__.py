@@ -3,7 +3,7 @@
 `curves` draws named curves over x. What is a picture of its own has a function of its own.
 """
 
-from .activations import function_and_slope, slope_histogram
+from .activations import activation_panels, function_and_slope, slope_histogram, unit_map
 from .backprop import graph_diagram, layer_factors
 from .clipping import cliff_map, cliff_surface, clipped_vectors
 from .course_map import course_map
@@ -21,6 +21,7 @@ from .training import training_curves
 __all__ = [
     "COLORS",
     "MARKERS",
+    "activation_panels",
     "cliff_map",
     "cliff_surface",
     "clipped_vectors",
@@ -43,6 +44,7 @@ __all__ = [
     "slope_histogram",
     "training_curves",
     "turned_vectors",
+    "unit_map",
     "unit_square_image",
     "update_ratios",
 ]
