@@ -12,9 +12,9 @@ from .descent import contour_path
 from .diagnosis import image_strip
 from .initialization import layer_histograms, phase_diagram
 from .matrices import growth_factors, matrix_ellipse, turned_vectors, unit_square_image
-from .normalization import shared_statistics
+from .normalization import shared_statistics, tangent_part
 from .records import gradient_history, gradient_profile, output_profile, update_ratios
-from .residual import remedy_map
+from .residual import remedy_map, residual_block
 from .style import COLORS, MARKERS
 from .training import training_curves
 
@@ -40,8 +40,10 @@ __all__ = [
     "output_profile",
     "phase_diagram",
     "remedy_map",
+    "residual_block",
     "shared_statistics",
     "slope_histogram",
+    "tangent_part",
     "training_curves",
     "turned_vectors",
     "unit_map",
