@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..measuring.torch_internals import Node, outputs_of, saved_dimensions
+from ..measuring.torch_internals import Node, outputs_of, saved, saved_dimensions
 from .graph import norm_kind, stem
 from .running import gradients
 from .taken import unrecorded
@@ -34,8 +34,7 @@ def norms_one_entry(node: Node) -> bool:
     if norm_kind(node.name()) in ("layer", "rms"):
         return math.prod(getattr(node, "_saved_normalized_shape", (0,))) == 1
     if name == "NativeGroupNorm":
-        channels, groups = node._saved_C, node._saved_group
-        return channels // groups * node._saved_HxW == 1
+        return saved(node, "C", 0) * saved(node, "HxW", 0) == saved(node, "group", 1)
     if name not in ("Div", "Mul") or len(node.next_functions) != 2:
         return False
     (read, _), (size, _) = node.next_functions

@@ -1,7 +1,6 @@
 """Outputs that are the same for every input."""
 
 import pytest
-import torch
 from patients import diagnose, net, the
 from torch import nn
 
