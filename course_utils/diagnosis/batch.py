@@ -69,7 +69,7 @@ def split_batch(model: nn.Module, batch: Any, loss: Loss) -> Batch:
             "with tensors as attributes, or x alone. "
             "The first batch of a DataLoader is next(iter(loader))."
         )
-    apart = loss is not None and (takes_target(loss) or _takes(model, *batch[:-1]))
+    apart = loss is not None and (_takes_two(loss) or _takes(model, *batch[:-1]))
     if not apart and len(batch) > 1 and _takes(model, *batch):
         return Batch(tuple(batch))  # the model computes its loss of them all
     has_target = len(batch) > 1
@@ -98,7 +98,7 @@ def _takes(model: nn.Module, *args: Any, **kwargs: Any) -> bool:
 
 def _from_names(model: nn.Module, batch: object, values: dict, loss: Loss) -> Batch:
     """From a dict, or from an object with its attributes as `values`."""
-    apart = loss is not None and takes_target(loss)  # else it is the model that needs the target
+    apart = loss is not None and _takes_two(loss)  # else it is the model that needs the target
     target_key = next((key for key in TARGETS if key in values), None) if apart else None
     target = values.get(target_key)
     given = {key: value for key, value in values.items() if key != target_key or not apart}
@@ -144,7 +144,7 @@ def loss_of(output: object, batch: Batch, loss: Loss) -> Tensor:
 def evaluate(output: object, batch: Batch, loss: Loss) -> object:
     """What the loss returns, or what the model returned as its loss; None if it did not."""
     if loss is not None:
-        both = batch.has_target and takes_target(loss)
+        both = batch.has_target and _takes_two(loss)
         return loss(output, batch.target) if both else loss(output)
     if isinstance(output, Tensor):
         return output
@@ -176,8 +176,7 @@ def as_scalar(value: object, loss: Loss) -> Tensor:
     )
 
 
-def takes_target(loss: Callable) -> bool:
-    """Whether a loss can be called with output and target."""
+def _takes_two(loss: Callable) -> bool:
     try:
         inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).bind(0, 0)
     except TypeError:
@@ -185,3 +184,14 @@ def takes_target(loss: Callable) -> bool:
     except ValueError:
         return True
     return True
+
+
+def needs_target(loss: Callable) -> bool:
+    """Whether a loss cannot be called with the output alone."""
+    try:
+        inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).bind(0)
+    except TypeError:
+        return True
+    except ValueError:
+        return False
+    return False

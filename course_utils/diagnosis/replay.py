@@ -19,7 +19,7 @@ from ..recording import (
     read_folder,
     set_generators,
 )
-from .batch import Batch, Loss, check_loss, split_batch, takes_target
+from .batch import Batch, Loss, check_loss, split_batch, needs_target
 from .nonfinite import NonFiniteSource, trace_nonfinite
 from .running import borrowed, tried_outside
 
@@ -158,7 +158,7 @@ def _batch(saved: SavedStep, twin: nn.Module, loss: Loss, device: torch.device) 
     if call is not None and not parts.by_step:
         args, kwargs = decoded(call, saved.arrays, device)
         parts = Batch(args, kwargs, parts.target, parts.has_target)
-    if loss is not None and not parts.has_target and takes_target(loss):
+    if loss is not None and not parts.has_target and needs_target(loss):
         raise ValueError(
             f"{whole} targets, and this loss needs them. Record with recorder.note(batch=(x, y)), "
             "or with recorder.step(loss, batch=(x, y)) where there is no optimizer=; or hand over "
