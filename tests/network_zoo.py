@@ -632,7 +632,7 @@ def detached(draw: Draw) -> Patient:
 def zeros(draw: Draw) -> Patient:
     width = draw.whole(16, 64)
     model = _mlp(draw, draw.whole(2, 6), width, activation="tanh", init="zeros")
-    return _patient("all weights zero", model, draw, (width,), {"constant_output"}, least=2)
+    return _patient("all weights zero", model, draw, (width,), {"symmetric"}, least=2)
 
 
 def small_batch(draw: Draw) -> Patient:
@@ -1388,7 +1388,7 @@ def nested_double_softmax(draw: Draw) -> Patient:
 
 def nested_zeros(draw: Draw) -> Patient:
     body = _mlp(draw, draw.whole(2, 6), draw.whole(16, 64), activation="tanh", init="zeros")
-    return _nested(draw, body, "constant_output")
+    return _nested(draw, body, "symmetric")
 
 
 def healthy_nested(draw: Draw) -> Patient:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..measuring.torch_internals import Node
+from ..measuring.torch_internals import Node, outputs_of, saved_dimensions
 from .graph import norm_kind, stem
 from .running import gradients
 from .taken import unrecorded
@@ -17,9 +17,40 @@ _DIGITS = 64
 _FINE = 1e-6  # formats with fewer digits cannot tell
 
 
+_SIZES = ("LinalgVectorNorm", "Norm", "Mean", "Std", "Var")
+"""Reductions that a norm divides by."""
+
+_ON_THE_WAY = ("Expand", "ClampMin", "Clone", "Sqrt", "Rsqrt", "Reciprocal", "Add", "Pow", "View")
+
+
 def is_invariant(node: Node) -> bool:
     """Whether an operation gives the same for inputs that differ by a shift or a factor."""
     return stem(node) in ("Softmax", "SafeSoftmax") or norm_kind(node.name()) is not None
+
+
+def norms_one_entry(node: Node) -> bool:
+    """Whether an operation normalizes each entry by itself alone."""
+    name = stem(node)
+    if norm_kind(node.name()) in ("layer", "rms"):
+        return math.prod(getattr(node, "_saved_normalized_shape", (0,))) == 1
+    if name == "NativeGroupNorm":
+        channels, groups = node._saved_C, node._saved_group
+        return channels // groups * node._saved_HxW == 1
+    if name not in ("Div", "Mul") or len(node.next_functions) != 2:
+        return False
+    (read, _), (size, _) = node.next_functions
+    inverted = name == "Div"
+    while size is not None and stem(size) in _ON_THE_WAY:
+        inverted |= stem(size) in ("Rsqrt", "Reciprocal")
+        size = size.next_functions[0][0]
+    if not inverted or size is None or read is None or stem(size) not in _SIZES:
+        return False
+    below = size.next_functions[0][0]
+    while below is not None and below is not read and stem(below) in ("Pow", "Abs"):
+        below = below.next_functions[0][0]
+    dims = saved_dimensions(size)
+    whole, rest = (math.prod(outputs_of(n)[0].shape) for n in (read, size))
+    return below is read and whole == rest and bool(dims) and 0 not in dims
 
 
 def cancelled(

@@ -105,6 +105,7 @@ def _(answer: object) -> None:
     )
     line = "No single layer may decide: lay a line through all of them."
     steps = "From layer L to layer 1 there are L − 1 steps."
+    drawn = [_around_a_line(rng, total) for total in (52.0, 75.0, 95.0, 106.0, 140.0, 380.0)]
     for given, sizes, expected, hint in (
         ("12 layers, ×0.5 per layer", 0.5**twelve, "vanishing", slope),
         ("12 layers, ×2 per layer", 2.0**twelve, "exploding", slope),
@@ -117,6 +118,7 @@ def _(answer: object) -> None:
         ("12 level layers but for the first, 1e-4", lone, "healthy", line),
         ("3 layers, ×0.2 per layer", 0.2**three, "healthy", steps),
         ("3 layers, ×0.05 per layer", 0.05**three, "vanishing", steps),
+        *((*case, slope) for pair in drawn for case in pair),
     ):
         result = call(answer, sizes)
         if not isinstance(result, str) or result not in ("vanishing", "exploding", "healthy"):
@@ -131,6 +133,21 @@ def _(answer: object) -> None:
             )
         if result != expected:
             raise WrongAnswer(f"For {given} you returned {result!r}; expected {expected!r}. {hint}")
+
+
+def _around_a_line(rng: np.random.Generator, total: float) -> list[tuple[str, np.ndarray, str]]:
+    """Two sets of sizes whose line changes by ×`total` from layer L to 1, and by its inverse."""
+    depth = int(rng.integers(5, 41))
+    layers = np.arange(depth) - (depth - 1) / 2
+    noise = 0.5 * rng.normal(size=depth)
+    noise -= layers * (layers @ noise) / (layers @ layers)  # which leaves the line where it is
+    found = []
+    for sign, ill in ((1, "exploding"), (-1, "vanishing")):
+        line = -sign * math.log(total) / (depth - 1) * layers
+        sizes = np.exp(line + noise + rng.normal(scale=10))
+        text = f"{depth} noisy layers whose line changes by ×{total**sign:.3g} from layer L to 1"
+        found.append((text, sizes, ill if total > 100 else "healthy"))
+    return found
 
 
 @exercise(
@@ -268,6 +285,12 @@ def _(answer: object) -> None:
         now = [p.shape for p in treated.parameters()]
         if [type(module) for module in treated] != kinds or now != shapes:
             raise WrongAnswer(f"For {where}: layers or sizes have changed. Change numbers only.")
+        twins = _twins(treated)
+        if twins:
+            raise WrongAnswer(
+                f"For {where}: {twins} have the same weights. They compute the same, get the same "
+                "gradient, and stay one unit for good (notebook 05). Draw weights that differ."
+            )
         change, signal = _passage(treated, seed)
         if not 0 < change < math.inf or not 1e-3 < signal < 1e3:
             raise WrongAnswer(
@@ -280,6 +303,19 @@ def _(answer: object) -> None:
                 f"the first; between 1/{_MOST} and {_MOST} is asked for. Which σ_w makes rms φ′ × "
                 "σ_w = 1? And do the biases help?"
             )
+
+
+def _twins(model: nn.Sequential) -> str:
+    """The first two units of a layer with equal weights, in words; all weights 0 is not meant."""
+    for index, layer in enumerate(model):
+        if isinstance(layer, nn.Linear) and layer.weight.any():
+            rows = torch.cat([layer.weight.detach(), layer.bias.detach()[:, None]], 1)
+            _, group, size = rows.unique(dim=0, return_inverse=True, return_counts=True)
+            shared = (size[group] > 1).nonzero().flatten().tolist()
+            if shared:
+                first, *others = [i for i in shared if group[i] == group[shared[0]]]
+                return f"units {first} and {others[0]} of layer {index}"
+    return ""
 
 
 def _sick(name: str, depth: int, std: float, seed: int) -> nn.Sequential:

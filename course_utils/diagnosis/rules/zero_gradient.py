@@ -11,6 +11,7 @@ from ...measuring import torch_internals
 from ...measuring.torch_internals import saved_tensor
 from .. import remedies
 from ..batch import loss_of
+from ..cancelled import norms_one_entry
 from ..graph import LARGEST_SLOPE, activation_name, follow, stem, walk
 from ..layer_calls import rms
 from ..measured_pass import SMALLEST, MeasuredPass
@@ -44,6 +45,7 @@ def zero_gradient(case: Case) -> list[Finding] | None:
     parameters = {n: p for n, p in measured_pass.model.named_parameters() if p.requires_grad}
     seed = 1 / measured_pass.scale if measured_pass.own_gradient else 1.0
     own, found = takers(value, seed, list(parameters.values()))
+    found = [taker for taker in found if not norms_one_entry(taker.node)]  # a rule of its own
     real = dict(zip(parameters, own, strict=True))
     weights = [n for n, p in parameters.items() if p.dim() > 1] or list(parameters)
     nothing = all(is_zero(real[name]) for name in weights)
