@@ -143,7 +143,7 @@ def _symmetric_layers(measured_pass: MeasuredPass) -> Iterator[tuple[LayerCall, 
 def _one_number_each(measured_pass: MeasuredPass) -> bool:
     """Whether no weight matrix differs from unit to unit, and none gets a gradient that does."""
     grads = measured_pass.grads
-    matrices = [(n, p) for n, p in measured_pass.model.named_parameters() if p.dim() > 1]
+    matrices = [(n, p) for n, p in measured_pass.parameters.items() if p.dim() > 1]
     return all(
         (grad is None or not bool(grad.any())) and bool((p == p.flatten()[0]).all())
         for name, p in matrices
@@ -222,7 +222,7 @@ def _copies(measured_pass: MeasuredPass) -> Iterator[list[str]]:
         id(p): place for call, place in measured_pass.places.items() for p in _parameters(call)
     }
     alike: dict[tuple, list[tuple[str, Tensor, Tensor]]] = {}
-    for name, parameter in measured_pass.model.named_parameters():
+    for name, parameter in measured_pass.parameters.items():
         grad = measured_pass.grads.get(name)
         plain = parameter.layout is torch.strided and not parameter.is_meta
         if grad is None or parameter.dim() < 2 or grad.layout is not torch.strided or not plain:
