@@ -8,7 +8,7 @@ from .backprop import graph_diagram, layer_factors
 from .clipping import cliff_map, cliff_surface, clipped_vectors
 from .course_map import course_map
 from .curves import curves
-from .descent import contour_path
+from .descent import contour_path, momentum_plane, parabola_path
 from .diagnosis import image_strip
 from .initialization import layer_histograms, phase_diagram
 from .matrices import growth_factors, matrix_ellipse, turned_vectors, unit_square_image
@@ -37,7 +37,9 @@ __all__ = [
     "layer_factors",
     "layer_histograms",
     "matrix_ellipse",
+    "momentum_plane",
     "output_profile",
+    "parabola_path",
     "phase_diagram",
     "remedy_map",
     "residual_block",
