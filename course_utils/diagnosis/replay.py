@@ -19,7 +19,7 @@ from ..recording import (
     read_folder,
     set_generators,
 )
-from .batch import Batch, Loss, check_loss, split_batch, needs_target
+from .batch import Batch, Loss, check_loss, needs_target, split_batch
 from .nonfinite import NonFiniteSource, trace_nonfinite
 from .running import borrowed, tried_outside
 
