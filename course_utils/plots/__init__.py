@@ -4,7 +4,7 @@
 """
 
 from .activations import function_and_slope, slope_histogram
-from .backprop import graph_diagram, layer_factors
+from .backprop import graph_diagram, layer_factors, running_product
 from .clipping import cliff_map, cliff_surface, clipped_vectors
 from .course_map import course_map
 from .curves import curves
@@ -41,6 +41,7 @@ __all__ = [
     "parabola_path",
     "phase_diagram",
     "remedy_map",
+    "running_product",
     "shared_statistics",
     "slope_histogram",
     "training_curves",
