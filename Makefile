@@ -20,7 +20,7 @@ ifneq ($(HOME_OF_VENV),$(CURDIR))
   SOURCES += again
 endif
 
-.PHONY: help lab test types test-browser notebooks seeds bench again
+.PHONY: help lab test types test-browser notebooks minutes seeds bench again
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make types         the types of the package, by mypy"
 	@echo "make test-browser  every notebook in a real browser (needs Chromium)"
 	@echo "make notebooks     run every notebook and store its outputs"
+	@echo "make minutes       count how long the chapters take, and write it where it is said"
 	@echo "make seeds         do the claims hold for other random numbers?"
 	@echo "make bench         measure speed against the floors the course promises"
 	@echo "make help          this list"
@@ -54,6 +55,9 @@ test-browser: .venv/.installed-test
 notebooks: .venv/.installed-test
 	$(PY) tools/store_notebooks.py $(NB)
 	$(PY) tools/write_chapter_table.py
+
+minutes: .venv/.installed-test
+	$(PY) tools/count_minutes.py --write
 
 seeds: .venv/.installed-test
 	$(PY) tools/seeds.py $(if $(OFFSETS),--offsets $(OFFSETS)) $(NB)

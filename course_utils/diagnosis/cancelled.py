@@ -6,7 +6,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..measuring.torch_internals import Node, outputs_of, saved_dimensions
+from ..measuring.torch_internals import (
+    Node,
+    outputs_of,
+    saved,
+    saved_dimension,
+    saved_dimensions,
+    saved_tensor,
+)
 from .graph import norm_kind, stem
 from .running import gradients
 from .taken import unrecorded
@@ -14,7 +21,7 @@ from .taken import unrecorded
 _DIGITS = 64
 """Units in the last place below which a sum is rounding."""
 
-_FINE = 1e-6  # formats with fewer digits cannot tell
+_FINE = 1e-6  # in formats with fewer digits only what cancels exactly can be told
 
 
 _SIZES = ("LinalgVectorNorm", "Norm", "Mean", "Std", "Var")
@@ -34,8 +41,7 @@ def norms_one_entry(node: Node) -> bool:
     if norm_kind(node.name()) in ("layer", "rms"):
         return math.prod(getattr(node, "_saved_normalized_shape", (0,))) == 1
     if name == "NativeGroupNorm":
-        channels, groups = node._saved_C, node._saved_group
-        return channels // groups * node._saved_HxW == 1
+        return saved(node, "C", 0) * saved(node, "HxW", 0) == saved(node, "group", 1)
     if name not in ("Div", "Mul") or len(node.next_functions) != 2:
         return False
     (read, _), (size, _) = node.next_functions
@@ -78,25 +84,21 @@ def cancelled(
 
     def look(node: Node):
         def hook(handed: tuple, received: tuple) -> None:
-            got, eps = _norm(received), _eps(received)
-            if not eps < _FINE:
-                return
-            limit = _DIGITS * eps
-            if times.get(node, 0) > 1 and got < limit * math.sqrt(sent[node]):
+            got, limit = _norm(received), _rounding(received)
+            if _adds_up_to_nothing(node, got, limit):
                 found.add(node)
-            if (
-                within
-                and got > 0
-                and is_invariant(node)
-                and _swallowed(node, handed, received, limit)
-            ):
-                found.add(node)
+            if within and got > 0 and is_invariant(node):
+                if _swallowed(node, handed, received, limit) if limit else _alike(node, received):
+                    found.add(node)
             for (after, _), grad in zip(node.next_functions, handed, strict=False):
                 if after is not None and grad is not None:
                     sent[after] = sent.get(after, 0.0) + _norm((grad,)) ** 2
                     times[after] = times.get(after, 0) + 1
 
         return hook
+
+    def _adds_up_to_nothing(node: Node, got: float, limit: float) -> bool:
+        return times.get(node, 0) > 1 and got <= limit * math.sqrt(sent[node]) and sent[node] > 0
 
     handles = [node.register_hook(look(node)) for node in nodes]
     try:
@@ -107,9 +109,8 @@ def cancelled(
             handle.remove()
     for tensor, grad in zip(wanted, grads, strict=True):  # nodes at which the pass has ended
         node = tensor.grad_fn
-        if node is not None and grad is not None and (eps := _eps((grad,))) < _FINE:
-            several = times.get(node, 0) > 1
-            if several and _norm((grad,)) < _DIGITS * eps * math.sqrt(sent[node]):
+        if node is not None and grad is not None:
+            if _adds_up_to_nothing(node, _norm((grad,)), _rounding((grad,))):
                 found.add(node)
     return found
 
@@ -132,6 +133,16 @@ def _swallowed(node: Node, handed: tuple, received: tuple, limit: float) -> bool
     return passed / got < limit * _norm(other[:1]) / _norm(tuple(drawn))
 
 
+def _alike(node: Node, received: tuple) -> bool:
+    """Whether all that a softmax or a layer norm runs over gets one and the same gradient."""
+    weight, size = saved_tensor(node, "weight"), getattr(node, "_saved_normalized_shape", ())
+    dims = tuple(range(-len(size), 0)) or (saved_dimension(node),)
+    if (not size and "Softmax" not in stem(node)) or received[0] is None:
+        return False
+    plain = weight is None or bool((weight == weight.flatten()[0]).all())
+    return plain and torch.equal(received[0].amin(dims), received[0].amax(dims))
+
+
 def _norm(grads: tuple) -> float:
     squares = [
         float(torch.linalg.vector_norm(g.detach().to_dense() if g.is_sparse else g.detach())) ** 2
@@ -141,7 +152,8 @@ def _norm(grads: tuple) -> float:
     return math.sqrt(sum(squares))
 
 
-def _eps(grads: tuple) -> float:
-    """The coarsest format among some gradients; 1 where there is none."""
+def _rounding(grads: tuple) -> float:
+    """A share that counts as rounding in the coarsest format; 0 where it has too few digits."""
     formats = [g.dtype for g in grads if isinstance(g, Tensor) and g.dtype.is_floating_point]
-    return max((torch.finfo(one).eps for one in formats), default=1.0)
+    eps = max((torch.finfo(one).eps for one in formats), default=1.0)
+    return _DIGITS * eps if eps < _FINE else 0.0

@@ -115,7 +115,7 @@ class MeasuredPass:
     @cached_property
     def depth(self) -> list[LayerCall]:
         """Layers that count as depth: not those of a short branch beside others."""
-        apart = beside(self.paths, self.output_paths)
+        apart = beside(self.calls, self.paths, self.output_paths)
         return [call for call in self.trunk if call not in apart]
 
     @cached_property
@@ -133,7 +133,7 @@ class MeasuredPass:
             path = self.paths.get(call)
             parents = [p for p in path.parents if p in places] if path else []
             joined = [p for p in parents if p not in apart] or parents
-            behind = [places[p] + (p in trunk) for p in joined]
+            behind = [places[p] + (p in trunk and not {p, call} <= apart) for p in joined]
             lost = path is not None and path.unknown and not behind
             places[call] = max(behind, default=last + 1 if lost else 0)
             last = max(last, places[call]) if call in trunk else last

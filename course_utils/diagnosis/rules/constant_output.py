@@ -30,8 +30,8 @@ def constant_output(case: Case) -> Finding | None:
         quantity="spread of the output over the batch, as a share of its RMS",
         measured=max(spreads),
         cause=(
-            f"{len(alike)} weight matrices hold one number everywhere: all units of a layer compute "
-            "the same, and stay equal while they train."
+            f"{len(alike)} weight matrices hold one number everywhere: all units of a layer "
+            "compute the same, and stay equal while they train."
             if alike
             else "Nothing of the input reaches the output: a layer on the way gives the same "
             "answer to everything."

@@ -336,6 +336,12 @@ def _said(measured_pass: MeasuredPass, taker: Taker) -> str:
             "gradient arrives at: a constant 0, or a difference of things that are all equal (one "
             "constant output for every input)."
         )
+    if name.endswith("_backward"):
+        bent = name.removesuffix("_backward").replace("threshold", "relu")
+        return (
+            f"the slope of {bent} ({where}) does not change with its input: a second derivative of "
+            "it is 0, and the loss asks for one."
+        )
     return f"{name} ({where}) hands on nothing of the {taker.reach} values that arrive."
 
 
@@ -393,6 +399,11 @@ def _remedy(measured_pass: MeasuredPass, names: list[str], taker: Taker) -> str:
         return (
             "# let it move; an optimizer has to hold it too\n"
             f"model.get_parameter({held!r}).requires_grad_(True)"
+        )
+    if name.endswith("_backward"):
+        smooth = any(isinstance(m, nn.ReLU) for m in measured_pass.model.modules())
+        return "# a smooth activation, such as tanh, in place of the one that is bent\n" + (
+            remedies.replace_modules("nn.ReLU", "nn.Tanh()") if smooth else ""
         )
     return (
         f"# look at the input of {name}: it has to differ from 0 and from sample to sample before\n"
