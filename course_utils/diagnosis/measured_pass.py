@@ -17,7 +17,7 @@ from ..measuring.torch_internals import Node
 from ..recording import GradientRecord, Recorder
 from .bare_weights import with_bare_products
 from .batch import Batch, Loss, as_scalar, evaluate
-from .branches import in_branches
+from .branches import beside, in_branches
 from .elementwise import with_decays
 from .graph import Path, activation_name, follow, reaches, slopes, walk
 from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms, spread_over_batch
@@ -109,8 +109,14 @@ class MeasuredPass:
 
     @cached_property
     def trunk(self) -> list[LayerCall]:
-        """Layers that count as depth."""
+        """Layers that are no steps of a recurrence."""
         return [call for call in self.calls if call.module not in self.loops]
+
+    @cached_property
+    def depth(self) -> list[LayerCall]:
+        """Layers that count as depth: not those of a short branch beside others."""
+        apart = beside(self.calls, self.paths, self.output_paths)
+        return [call for call in self.trunk if call not in apart]
 
     @cached_property
     def places(self) -> dict[LayerCall, int]:
@@ -119,17 +125,18 @@ class MeasuredPass:
         Not the order of calls: two branches, or one encoder called on two inputs, stand side by
         side. Steps of a recurrence count for nothing.
         """
-        counts = set(self.trunk)
+        trunk = set(self.trunk)
+        apart = trunk.difference(self.depth)
         places: dict[LayerCall, int] = {}
         last = -1
         for call in self.calls:
             path = self.paths.get(call)
-            behind = (
-                [places[p] + (p in counts) for p in path.parents if p in places] if path else []
-            )
+            parents = [p for p in path.parents if p in places] if path else []
+            joined = [p for p in parents if p not in apart] or parents
+            behind = [places[p] + (p in trunk and not {p, call} <= apart) for p in joined]
             lost = path is not None and path.unknown and not behind
             places[call] = max(behind, default=last + 1 if lost else 0)
-            last = max(last, places[call]) if call in counts else last
+            last = max(last, places[call]) if call in trunk else last
         return places
 
     @property
@@ -216,12 +223,12 @@ class MeasuredPass:
         """
         calls = [
             call
-            for call in self.trunk
+            for call in self.depth
             if not math.isnan(call.grad_in) and not (call.grad_in == 0 and call in self.zero_calls)
         ]
         norms = [call.grad_in * math.sqrt(math.prod(call.in_shape)) for call in calls]
         places = [self.places[call] for call in calls]
-        span = max((self.places[call] for call in self.trunk), default=0)
+        span = max((self.places[call] for call in self.depth), default=0)
         towers = [self.towers[call] for call in calls]
         slope = fit_slope(norms, places, [call.in_shape for call in calls], span, towers)
         if slope.close and any(path.skip for path in self.paths.values()):

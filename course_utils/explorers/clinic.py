@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..activations import ACTIVATIONS
 from ..diagnosis import LIMIT, fit_slope
-from ..runtime import seeded
+from ..runtime import fixed
 from .grid import GridExplorer
 from .random_networks import forward, gradients, normalized, one_thread, shown
 from .spec import Line, Mark, Panel, Readout, Slider, Text
@@ -120,7 +120,7 @@ def measure() -> tuple[np.ndarray, np.ndarray]:
 
 def drawn() -> tuple[Tensor, Tensor, Tensor]:
     """Numbers behind weights (layers, 1, seeds, n, n), input and gradient (1, seeds, n, B)."""
-    generator = seeded(12)
+    generator = fixed(12)
     shapes = (DEPTHS[-1], 1, SEEDS, WIDTH, WIDTH), (2, 1, SEEDS, WIDTH, SAMPLES)
     normal, ends = (
         torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes

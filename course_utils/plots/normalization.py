@@ -1,6 +1,7 @@
 """Pictures of normalization: which values share a mean, and what the backward pass removes."""
 
 import math
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -81,9 +82,11 @@ def tangent_part(degrees: float, gradient: ArrayLike, ax: Axes | None = None) ->
         ("removed: along ẑ", at + delta - removed, at + delta, COLORS[6], "--", 1.5),
     )
     for name, start, end, color, dash, width in arrows:
-        look = {"color": color, "linestyle": dash, "linewidth": width}
+        look: dict[str, Any] = {"color": color, "linestyle": dash, "linewidth": width}
         ax.plot(*zip(start, end, strict=True), label=name, **look)
-        ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>"} | look | {"shrinkA": 0})
+        ax.annotate(
+            "", tuple(end), tuple(start), arrowprops={"arrowstyle": "-|>"} | look | {"shrinkA": 0}
+        )
     ends = np.stack([at + delta, at + delta - removed, at])
     reach = max(radius, float(np.abs(ends).max())) + 0.2
     ax.set(xlim=(-radius - 0.2, reach), ylim=(-radius - 0.2, reach), aspect="equal")

@@ -84,6 +84,9 @@ def symmetric(case: Case) -> Finding | None:
         "Their incoming weights are equal and so are their outgoing ones; only the noise of "
         "dropout tells them apart, slowly."
         if twins.noise
+        else "Every weight matrix holds one number, and the gradient of all of them is 0: nothing "
+        "moves them and nothing tells the units apart."
+        if _one_number_each(measured_pass)
         else "Their weights are equal, and so are the gradients of their weights: every step "
         f"moves them alike and they stay equal. That makes it {twins.distinct} "
         f"unit{'' if one else 's'} wide, however wide it looks."
@@ -133,8 +136,19 @@ def _symmetric_layers(measured_pass: MeasuredPass) -> Iterator[tuple[LayerCall, 
             sure = True
             reader = None if twins.reader is units.call else twins.reader
             yield units.call, twins._replace(reader=reader)
-    if sure:
+    if sure or _one_number_each(measured_pass):
         yield from silent
+
+
+def _one_number_each(measured_pass: MeasuredPass) -> bool:
+    """Whether no weight matrix differs from unit to unit, and none gets a gradient that does."""
+    grads = measured_pass.grads
+    matrices = [(n, p) for n, p in measured_pass.model.named_parameters() if p.dim() > 1]
+    return all(
+        (grad is None or not bool(grad.any())) and bool((p == p.flatten()[0]).all())
+        for name, p in matrices
+        for grad in [grads[name]]
+    )
 
 
 # ---------------------------------------------------------------- whole layers that are one

@@ -11,6 +11,7 @@ from ...measuring import torch_internals
 from ...measuring.torch_internals import saved_tensor
 from .. import remedies
 from ..batch import loss_of
+from ..cancelled import norms_one_entry
 from ..graph import LARGEST_SLOPE, activation_name, follow, stem, walk
 from ..layer_calls import rms
 from ..measured_pass import SMALLEST, MeasuredPass
@@ -44,6 +45,7 @@ def zero_gradient(case: Case) -> list[Finding] | None:
     parameters = {n: p for n, p in measured_pass.model.named_parameters() if p.requires_grad}
     seed = 1 / measured_pass.scale if measured_pass.own_gradient else 1.0
     own, found = takers(value, seed, list(parameters.values()))
+    found = [taker for taker in found if not norms_one_entry(taker.node)]  # a rule of its own
     real = dict(zip(parameters, own, strict=True))
     weights = [n for n, p in parameters.items() if p.dim() > 1] or list(parameters)
     nothing = all(is_zero(real[name]) for name in weights)
@@ -334,6 +336,12 @@ def _said(measured_pass: MeasuredPass, taker: Taker) -> str:
             "gradient arrives at: a constant 0, or a difference of things that are all equal (one "
             "constant output for every input)."
         )
+    if name.endswith("_backward"):
+        bent = name.removesuffix("_backward").replace("threshold", "relu")
+        return (
+            f"the slope of {bent} ({where}) does not change with its input: a second derivative of "
+            "it is 0, and the loss asks for one."
+        )
     return f"{name} ({where}) hands on nothing of the {taker.reach} values that arrive."
 
 
@@ -391,6 +399,11 @@ def _remedy(measured_pass: MeasuredPass, names: list[str], taker: Taker) -> str:
         return (
             "# let it move; an optimizer has to hold it too\n"
             f"model.get_parameter({held!r}).requires_grad_(True)"
+        )
+    if name.endswith("_backward"):
+        smooth = any(isinstance(m, nn.ReLU) for m in measured_pass.model.modules())
+        return "# a smooth activation, such as tanh, in place of the one that is bent\n" + (
+            remedies.replace_modules("nn.ReLU", "nn.Tanh()") if smooth else ""
         )
     return (
         f"# look at the input of {name}: it has to differ from 0 and from sample to sample before\n"
