@@ -69,7 +69,8 @@ def seeded(seed: int) -> torch.Generator:
     >>> bool((a == b).all())
     True
     """
-    return fixed(_seed(seed) + _offset())
+    shifted = _seed(seed) + _offset()
+    return fixed(integer("seed + COURSE_SEED_OFFSET", shifted, -(2**63), 2**64 - 1))
 
 
 def fixed(seed: int) -> torch.Generator:
