@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from . import clinic as clinic
     from . import clipping as clipping
     from . import eigenvalues as eigenvalues
+    from . import gates as gates
     from . import gradient_descent as gradient_descent
     from . import initialization as initialization
     from . import normalization as normalization
@@ -31,6 +32,7 @@ CHAPTERS = (
     "clipping",
     "normalization",
     "residual",
+    "gates",
     "clinic",
 )
 

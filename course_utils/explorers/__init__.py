@@ -5,6 +5,7 @@ from .chain_rule import chain_rule_explorer
 from .clinic import clinic_explorer
 from .clipping import clipping_explorer
 from .eigenvalues import eigenvalues_explorer
+from .gate import gate_explorer
 from .gradient_descent import gradient_descent_explorer
 from .grid import GridExplorer
 from .initialization import initialization_explorer
@@ -27,6 +28,7 @@ __all__ = [
     "clinic_explorer",
     "clipping_explorer",
     "eigenvalues_explorer",
+    "gate_explorer",
     "gradient_descent_explorer",
     "initialization_explorer",
     "normalization_explorer",

@@ -10,6 +10,7 @@ from .course_map import course_map
 from .curves import curves
 from .descent import contour_path, momentum_plane, parabola_path
 from .diagnosis import image_strip
+from .gates import gate_memory, step_eigenvalues
 from .initialization import layer_histograms, phase_diagram
 from .matrices import growth_factors, matrix_ellipse, turned_vectors, unit_square_image
 from .normalization import shared_statistics, tangent_part
@@ -29,6 +30,7 @@ __all__ = [
     "course_map",
     "curves",
     "function_and_slope",
+    "gate_memory",
     "gradient_history",
     "gradient_profile",
     "graph_diagram",
@@ -46,6 +48,7 @@ __all__ = [
     "running_product",
     "shared_statistics",
     "slope_histogram",
+    "step_eigenvalues",
     "tangent_part",
     "training_curves",
     "turned_vectors",

@@ -54,6 +54,7 @@ CHAPTERS = (
     Chapter("06", "Clip the\nexplosion", "what if it is\ntoo long?", (2, 2), ("03",)),
     Chapter("07", "Normalize\nthe batch", "does batch norm\ntame it?", (3, 1), ("05",)),
     Chapter("08", "Skip ahead", "why does adding x\nhelp at depth?", (4, 1), ("07",)),
+    Chapter("09", "Gate the\nmemory", "how does a gradient\nlive 1000 steps?", (2, 3), ("03",)),
     Chapter(
         "12", "Run a gradient\nclinic", "my network does\nnot learn: why?", (4, 2), ("06", "08")
     ),
@@ -70,6 +71,7 @@ MINUTES = {
     "06": 70,
     "07": 150,
     "08": 90,
+    "09": 100,
     "12": 85,
 }
 """Minutes to read and run, counted and written by `make minutes`."""
