@@ -75,8 +75,10 @@ def pytest_runtest_call(item):
 
 
 def pytest_configure(config):
-    """Keep progress in a folder of this run."""
+    """Keep progress in a folder of this run, and the seeds where they are."""
     config.progress_folder = tempfile.TemporaryDirectory(prefix="course-test-")
+    os.environ.pop("COURSE_SEED_OFFSET", None)  # stored outputs are those of no offset
+    os.environ.pop("COURSE_CLAIMS", None)
     os.environ["COURSE_PROGRESS"] = str(Path(config.progress_folder.name) / "progress.json")
 
 

@@ -52,6 +52,9 @@ def seeded(seed: int) -> torch.Generator:
     Numbers are drawn on the CPU and moved afterwards, so a GPU sees the same weights, batches
     and order as a CPU. The global random state is not touched.
 
+    An integer in the environment variable `COURSE_SEED_OFFSET` is added to every seed: what a
+    notebook says has to hold for other draws too (`make seeds`).
+
     Args:
         seed: Integer from −2⁶³ to 2⁶⁴−1.
 
@@ -60,14 +63,39 @@ def seeded(seed: int) -> torch.Generator:
 
     Raises:
         TypeError: If `seed` is not an integer.
-        ValueError: If `seed` does not fit into 64 bits.
+        ValueError: If `seed` does not fit into 64 bits, or `COURSE_SEED_OFFSET` is no integer.
 
     >>> a, b = torch.randn(3, generator=seeded(1)), torch.randn(3, generator=seeded(1))
     >>> bool((a == b).all())
     True
     """
     number = integer("seed", seed, -(2**63), 2**64 - 1, hint="64 bits hold no other: seeded(0).")
-    return torch.Generator(device="cpu").manual_seed(number)
+    shifted = integer("seed + COURSE_SEED_OFFSET", number + _offset(), -(2**63), 2**64 - 1)
+    return fixed(shifted)
+
+
+def fixed(seed: int) -> torch.Generator:
+    """A CPU random generator for the package's own draws, which no offset shifts.
+
+    Args:
+        seed: Integer from −2⁶³ to 2⁶⁴−1.
+
+    Returns:
+        A generator.
+    """
+    return torch.Generator(device="cpu").manual_seed(seed)
+
+
+def _offset() -> int:
+    """`COURSE_SEED_OFFSET`, 0 where it is unset or empty."""
+    text = os.environ.get("COURSE_SEED_OFFSET", "").strip()
+    try:
+        return int(text or 0)
+    except ValueError:
+        raise ValueError(
+            f"COURSE_SEED_OFFSET={text!r} must be an integer, for example 1000. Unset it to draw "
+            "what the notebooks show."
+        ) from None
 
 
 def to_device(value: T, target: torch.device | str | None = None) -> T:

@@ -183,6 +183,7 @@ ASKED = [
     ("diagnosis.jacobian_singular_values", "k", 1,
      lambda: {"model": net(), "x": torch.ones(3, 2), "k": 2}),
     ("recording.record", "every", 1, lambda: {"model": net(), "every": 2}),
+    ("recording.record", "keep", 1, lambda: {"model": net(), "keep": 2}),
     ("plots.layer_histograms", "bins", 1, lambda: {"layers": VALUES, "bins": 5}),
     ("plots.slope_histogram", "bins", 1, lambda: {"slopes": VALUES, "bins": 5}),
     ("training.fit", "epochs", 1, lambda: training(model=net(), epochs=1)),

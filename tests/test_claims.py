@@ -1,5 +1,6 @@
 """Theory beside measurement: each form of tolerance at its edge, the texts, and the ledger."""
 
+import json
 import math
 import re
 import statistics
@@ -237,3 +238,69 @@ def test_a_comparison_is_frozen():
     row = compare("one", 1, 1, 0.1)
     with pytest.raises(AttributeError):
         row.measured = 2
+
+
+# ---------------------------------------------------------------- the share of a tolerance
+
+
+@pytest.mark.parametrize(
+    ("theory", "measured", "tolerance", "used"),
+    [
+        (200, 202, "2 %", 0.5),
+        (-200, -202, 0.02, 0.5),
+        (1.0, 0.9, "±0.2", 0.5),
+        (2.0, 4.0, "×16", 0.25),
+        (2.0, 1.0, "×16", 0.25),
+        (1.0, [1.0, 2.0], "2 s.e.", 0.5),
+        (1.0, [1.0, 1.0], "2 s.e.", 0.0),
+        (3, 3, "exact", 0.0),
+        (4.0, 3.0, "at most", 0.75),
+        (4.0, -3.0, "below", 0.0),
+        (3.0, 4.0, "at least", 0.75),
+        (0.0, 4.0, "above", 0.0),
+        (0.0, 0.0, "at most", 0.0),
+        (-4.0, -5.0, "at most", 0.8),
+        (-4.0, -3.0, "at least", 0.75),
+        (-4.0, 3.0, "at least", 0.0),
+    ],
+)
+def test_the_share_of_the_tolerance_that_is_used(theory, measured, tolerance, used):
+    assert compare("a claim", theory, measured, tolerance).used == pytest.approx(used)
+
+
+@pytest.mark.parametrize(
+    ("theory", "measured", "tolerance", "used"),
+    [
+        (200, 208, "2 %", 2.0),
+        (2.0, 32.0, "×4", 2.0),
+        (2.0, -1.0, "×4", math.inf),
+        (3, 4, "exact", math.inf),
+        (4.0, 6.0, "at most", 1.5),
+        (4.0, 2.0, "at least", 2.0),
+        (4.0, -2.0, "at least", math.inf),
+        (-4.0, -2.0, "at most", 2.0),
+        (-4.0, 2.0, "at most", math.inf),
+        (0.0, 1e-3, "at most", math.inf),
+        (4.0, 4.0, "below", 1.0),
+    ],
+)
+def test_a_claim_that_fails_uses_more_than_its_tolerance(theory, measured, tolerance, used):
+    with pytest.raises(ClaimError):
+        compare("a claim", theory, measured, tolerance)
+    assert ledger()[0].used == pytest.approx(used)
+
+
+def test_where_a_file_is_named_all_claims_are_added_to_it_and_none_raises(tmp_path, monkeypatch):
+    file = tmp_path / "claims.jsonl"
+    monkeypatch.setenv("COURSE_CLAIMS", str(file))
+    assert not compare("too far", 1.0, [3.0, 5.0], "±2").holds
+    assert compare("near", 1.0, 1.5, "±2").holds
+    far, near = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    assert far == {
+        "statement": "too far", "theory": 1.0, "measured": 4.0, "spread": math.sqrt(2),
+        "count": 2, "tolerance": "±2", "holds": False, "used": 1.5,
+    }  # fmt: skip
+    assert near["statement"] == "near" and near["used"] == 0.25
+    assert [row.holds for row in ledger()] == [False, True]
+    with pytest.raises(ValueError, match="needs finite figures"):
+        compare("not finite", 1.0, math.nan, "±2")

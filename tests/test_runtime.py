@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from course_utils.runtime import default_device, seeded, to_device
+from course_utils.runtime import default_device, fixed, seeded, to_device
 
 Point = namedtuple("Point", "x y")
 
@@ -96,3 +96,36 @@ def test_without_a_target_things_go_to_the_device_of_the_course(monkeypatch):
     monkeypatch.setenv("COURSE_DEVICE", "cpu")
     tensor = torch.zeros(2)
     assert to_device(tensor) is tensor
+
+
+def drawn(seed):
+    return torch.randn(3, generator=seeded(seed)).tolist()
+
+
+def test_an_offset_is_added_to_every_seed(monkeypatch):
+    plain, other = drawn(5), drawn(1005)
+    monkeypatch.setenv("COURSE_SEED_OFFSET", "1000")
+    assert drawn(5) == other != plain
+    monkeypatch.setenv("COURSE_SEED_OFFSET", "-1000")
+    assert drawn(1005) == plain
+    monkeypatch.setenv("COURSE_SEED_OFFSET", " ")
+    assert drawn(5) == plain
+
+
+def test_an_offset_leaves_the_draws_of_the_package_alone(monkeypatch):
+    before = fixed(5).initial_seed()
+    monkeypatch.setenv("COURSE_SEED_OFFSET", "1000")
+    assert fixed(5).initial_seed() == before == 5
+
+
+@pytest.mark.parametrize("text", ["x", "1.5", "1e3"])
+def test_an_offset_that_is_no_integer_is_refused(monkeypatch, text):
+    monkeypatch.setenv("COURSE_SEED_OFFSET", text)
+    with pytest.raises(ValueError, match=f"COURSE_SEED_OFFSET='{text}' must be an integer"):
+        seeded(0)
+
+
+def test_a_seed_that_leaves_64_bits_by_its_offset_is_refused(monkeypatch):
+    monkeypatch.setenv("COURSE_SEED_OFFSET", "1")
+    with pytest.raises(ValueError, match=r"seed \+ COURSE_SEED_OFFSET"):
+        seeded(2**64 - 1)

@@ -1,10 +1,70 @@
-"""Which layers read what only a residual branch carries, beside the skip."""
+"""Which layers stand beside the way that the depth is counted along."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations, permutations
 
-from ..measuring.torch_internals import Node
+from ..measuring.torch_internals import Node, outputs_of
 from .graph import Path, is_plumbing, stem
 from .layer_calls import LayerCall
+
+_SHORT = 3
+"""Layers of a branch that is no depth of its own: a bottleneck has three."""
+
+
+def beside(
+    calls: Sequence[LayerCall], paths: Mapping[LayerCall, Path], last: Iterable[Path]
+) -> set[LayerCall]:
+    """Layers of a product or a bottleneck that is added to fewer layers which read the same.
+
+    Such as the two matrices of a low-rank adapter beside a layer: the gradient goes past them. A
+    branch around an identity counts: of such branches the depth of a residual network consists.
+
+    Args:
+        calls: All layers.
+        paths: What stands before each layer.
+        last: What stands behind the last layers.
+    """
+
+    def way(call: LayerCall) -> list[LayerCall]:
+        calls = [call]
+        while len(calls) < _SHORT and len(before := read(calls[-1])) == 1:
+            calls += before
+        return calls
+
+    def read(call: LayerCall) -> frozenset[LayerCall]:
+        return frozenset(paths[call].parents if call in paths else ())
+
+    found: set[LayerCall] = set()
+    frozen = {call.in_shape for call in calls if call.out_node is None}  # layers that read data
+    for path in (*paths.values(), *last):
+        if len(path.parents) == 1 and any(map(_adds_a_constant, path.nodes)):
+            (branch,) = map(way, path.parents)
+            to_data = branch[-1].in_shape in frozen and not read(branch[-1])
+            if len(branch) > 1 and to_data and _is_aside(branch, paths):
+                found.update(branch)
+        added = [parent for parent in path.parents if parent not in path.gated]
+        ways = [way(parent) for parent in added] if path.skip else []
+        for short, long in permutations(ways, 2):
+            for i, j in combinations(range(len(long)), 2):
+                branch, other = long[: j + 1], short[: i + 1]
+                same = i < len(short) and read(branch[-1]) == read(other[-1])
+                if same and set(branch).isdisjoint(other) and _is_aside(branch, paths):
+                    found.update(branch)
+    return found
+
+
+def _adds_a_constant(node: Node) -> bool:
+    return stem(node) == "Add" and any(after is None for after, _ in node.next_functions)
+
+
+def _is_aside(branch: Sequence[LayerCall], paths: Mapping[LayerCall, Path]) -> bool:
+    """Whether layers, the last one first, are one matrix in factors, or narrow between the ends."""
+    if not any(paths[call].activations for call in branch[:-1]):
+        return True
+    node = branch[0].out_node
+    *inside, first = (math.prod(call.in_shape) for call in branch)
+    return node is not None and max(inside) <= min(first, math.prod(outputs_of(node)[0].shape))
 
 
 def in_branches(

@@ -35,6 +35,7 @@ class Path:
 
     Attributes:
         parents: Calls whose outputs reach the input with no layer in between.
+        gated: Those of them that are a factor of a product on the way, as a gate is.
         nodes: Nodes on the way, nearest to the input first, when the way is a single chain.
         activations: Activation nodes, nearest first; not those that gate something.
         norms: Names of the norms on the way: "batch", "layer", ….
@@ -43,6 +44,7 @@ class Path:
     """
 
     parents: list[LayerCall] = field(default_factory=list)
+    gated: list[LayerCall] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     activations: list[Node] = field(default_factory=list)
     norms: list[str] = field(default_factory=list)
@@ -79,6 +81,7 @@ def follow(start: Node | None, ends: dict[Node, LayerCall]) -> Path:
         seen.add(node)
         if node in ends:
             path.parents.append(ends[node])
+            path.gated += [ends[node]] * gated
             continue
         if len(seen) > _MOST:
             path.unknown = True

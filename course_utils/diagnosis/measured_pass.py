@@ -4,7 +4,7 @@ import copy
 import inspect
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -17,7 +17,7 @@ from ..measuring.torch_internals import Node
 from ..recording import GradientRecord, Recorder
 from .bare_weights import with_bare_products
 from .batch import Batch, Loss, as_scalar, evaluate
-from .branches import in_branches
+from .branches import beside, in_branches
 from .elementwise import with_decays
 from .graph import Path, activation_name, follow, reaches, slopes, walk
 from .layer_calls import CONVOLUTIONS, CallRecorder, LayerCall, rms, spread_over_batch
@@ -109,8 +109,14 @@ class MeasuredPass:
 
     @cached_property
     def trunk(self) -> list[LayerCall]:
-        """Layers that count as depth."""
+        """Layers that are no steps of a recurrence."""
         return [call for call in self.calls if call.module not in self.loops]
+
+    @cached_property
+    def depth(self) -> list[LayerCall]:
+        """Layers that count as depth: not those of a short branch beside others."""
+        apart = beside(self.calls, self.paths, self.output_paths)
+        return [call for call in self.trunk if call not in apart]
 
     @cached_property
     def places(self) -> dict[LayerCall, int]:
@@ -119,17 +125,18 @@ class MeasuredPass:
         Not the order of calls: two branches, or one encoder called on two inputs, stand side by
         side. Steps of a recurrence count for nothing.
         """
-        counts = set(self.trunk)
+        trunk = set(self.trunk)
+        apart = trunk.difference(self.depth)
         places: dict[LayerCall, int] = {}
         last = -1
         for call in self.calls:
             path = self.paths.get(call)
-            behind = (
-                [places[p] + (p in counts) for p in path.parents if p in places] if path else []
-            )
+            parents = [p for p in path.parents if p in places] if path else []
+            joined = [p for p in parents if p not in apart] or parents
+            behind = [places[p] + (p in trunk and not {p, call} <= apart) for p in joined]
             lost = path is not None and path.unknown and not behind
             places[call] = max(behind, default=last + 1 if lost else 0)
-            last = max(last, places[call]) if call in counts else last
+            last = max(last, places[call]) if call in trunk else last
         return places
 
     @property
@@ -149,10 +156,27 @@ class MeasuredPass:
         return [follow(tensor.grad_fn, self.ends) for tensor in self.outputs]
 
     @cached_property
-    def output_nodes(self) -> list[Node]:
+    def output_nodes(self) -> Collection[Node]:
         """Nodes of the graph below the output."""
         roots = {t.grad_fn for t in self.outputs if t.grad_fn is not None}
-        return list(walk(*roots))
+        return dict.fromkeys(walk(*roots)).keys()
+
+    @cached_property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Parameters of the model by name."""
+        return dict(self.model.named_parameters())
+
+    @property
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Those that are not frozen."""
+        return {name: p for name, p in self.parameters.items() if p.requires_grad}
+
+    def whereabouts(self, node: Node, start: Node | None = None) -> str:
+        """Where an operation stands: in the loss, or in forward and behind which layer."""
+        if node not in self.output_nodes:
+            return "in the loss"
+        parents = follow(start or node, self.ends).parents
+        return f"in forward, behind {parents[0].name}" if parents else "in forward"
 
     @cached_property
     def held(self) -> set[int] | None:
@@ -195,7 +219,7 @@ class MeasuredPass:
         double = copy.deepcopy(optimizer, _left_out(optimizer, flat))
         twins = [p for group in double.param_groups for p in group["params"]]
         twin = {id(p): q for p, q in zip(flat, twins, strict=True)}
-        named = dict(self.model.named_parameters())
+        named = self.parameters
         for parameter in twins:
             parameter.grad = None
         moved = []
@@ -216,12 +240,12 @@ class MeasuredPass:
         """
         calls = [
             call
-            for call in self.trunk
+            for call in self.depth
             if not math.isnan(call.grad_in) and not (call.grad_in == 0 and call in self.zero_calls)
         ]
         norms = [call.grad_in * math.sqrt(math.prod(call.in_shape)) for call in calls]
         places = [self.places[call] for call in calls]
-        span = max((self.places[call] for call in self.trunk), default=0)
+        span = max((self.places[call] for call in self.depth), default=0)
         towers = [self.towers[call] for call in calls]
         slope = fit_slope(norms, places, [call.in_shape for call in calls], span, towers)
         if slope.close and any(path.skip for path in self.paths.values()):
@@ -285,7 +309,7 @@ class MeasuredPass:
     @cached_property
     def grads_by_id(self) -> dict[int, Tensor | None]:
         """Gradient over `scale` by id of the parameter."""
-        named = dict(self.model.named_parameters())
+        named = self.parameters
         return {id(named[name]): grad for name, grad in self.grads.items()}
 
     @cached_property
@@ -315,7 +339,7 @@ class MeasuredPass:
     def zero_factors(self) -> list[str]:
         """Names of parameters that are 0, multiply something, and move at the first step."""
         weights = {id(getattr(call.module, "weight", None)) for call in self.calls}
-        named = dict(self.model.named_parameters())
+        named = self.parameters
         return zero_factors(named, self.grads, weights, self.output_nodes)
 
     @cached_property

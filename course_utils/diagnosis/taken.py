@@ -1,6 +1,5 @@
 """Where a gradient that arrives becomes exactly 0: the operations that take all of it."""
 
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ SATURATING = (
 )
 """Their slope falls below the smallest number, or they are sure."""
 
-SINGLE = ("Softmax", "LogSoftmax", "SafeSoftmax", "NativeLayerNorm")
+SINGLE = ("Softmax", "LogSoftmax", "SafeSoftmax")
 """Give the same to every input where they run over a single entry."""
 
 _FACTORS = {
@@ -122,6 +121,8 @@ def takers(
             if behind:
                 reach = sum(int((g != 0).sum()) for g in one.received if g is not None)
                 why = _why(one, edge)
+                if why == "moves" and not _moved(one, ends, zero):
+                    why = "product"
                 fixed = _zero_factor(one.node) if why == "product" else None
                 found.append(Taker(one.node, why, reach, behind, fixed, not one.kept))
     return grads, found
@@ -205,6 +206,12 @@ def _why(one: _Arrived, edge: int) -> str:
     return "product" if name in (*_FACTORS, "Div", "Pow", "Prod") else "other"
 
 
+def _moved(one: _Arrived, ends: dict[Node, int], zero: set[int]) -> bool:
+    """Whether a parameter with a gradient lies behind a factor that gets one."""
+    onward = [one.node.next_functions[edge][0] for edge in one.kept]
+    return any(ends[n] not in zero for a in onward if a is not None for n in walk(a) if n in ends)
+
+
 def _zero_factor(node: Node) -> int | None:
     """Where the numbers of a factor lie that a product keeps and that is 0 everywhere."""
     for name in ("self", "other", "weight", "mat1", "mat2", "input", "batch1", "batch2"):
@@ -237,8 +244,6 @@ def _takes_all(one: _Arrived) -> set[int]:
 
 
 def _over_one_entry(node: Node) -> bool:
-    """Whether a softmax or a norm runs over a single entry."""
-    if stem(node) == "NativeLayerNorm":
-        return math.prod(getattr(node, "_saved_normalized_shape", (0,))) == 1
+    """Whether a softmax runs over a single entry."""
     result = saved_tensor(node, "result")
     return result is not None and result.dim() > 0 and result.shape[saved_dimension(node)] == 1

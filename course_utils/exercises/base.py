@@ -9,7 +9,7 @@ import inspect
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,6 +20,10 @@ from . import memory
 
 T = TypeVar("T")
 Cases = Iterator[tuple[Any, ...]]
+Generator = Callable[[np.random.Generator], tuple[Any, ...]]
+
+RTOL = 1e-5  # what float32 keeps after a few hundred operations, with room to spare
+DRAWS = 8  # random inputs of a check
 
 
 class WrongAnswer(Exception):
@@ -62,6 +66,8 @@ class Exercise:
         difficulty: 1 (warm-up) to 3 (hard).
         hints: From a nudge to nearly the answer.
         reference: The right answer: a function, or a plain value.
+        reason: Why it is the right one, in a sentence; shown beside the solution.
+        code: The code that makes a plain value, where it is shorter than the value.
     """
 
     chapter: str
@@ -71,7 +77,11 @@ class Exercise:
     difficulty: int
     hints: tuple[str, ...]
     reference: Any
+    reason: str = ""
+    code: str = ""
     _judge: Callable[[Any], None] | None = None
+    _draw: Generator | None = None
+    _compared: dict[str, Any] = field(default_factory=dict)
     _shown: int = 0
 
     def judge(self, function: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -84,40 +94,102 @@ class Exercise:
         hint: str = "",
         *,
         results: dict[str, str] | None = None,
-        rtol: float = 1e-6,
-        atol: float = 1e-9,
+        rtol: float = RTOL,
+        atol: float | None = None,
     ) -> Callable[[Callable[[], Cases]], Callable[[], Cases]]:
         """Decorate what yields the cases to judge a function by, in place of a judge.
+
+        Hint, results and tolerances also hold for the random inputs of `inputs`.
 
         Args:
             hint: Said when a value is wrong.
             results: Where several things are returned: the name of each, and its hint.
-            rtol: Relative tolerance.
-            atol: Absolute tolerance, in units of the result.
+            rtol: Relative tolerance, see `expect_close`.
+            atol: Absolute tolerance, in units of the result, see `expect_close`.
 
         Returns:
             A decorator for a generator of tuples: the inputs, what is expected, the inputs in
             words, and a hint where it is another one than `hint`.
         """
+        self._compared = {"results": results, "rtol": rtol, "atol": atol, "hint": hint}
 
         def judge(cases: Callable[[], Cases], answer: object) -> None:
             for inputs, expected, given, *own in cases():
-                result = call(answer, *inputs)
-                if results is None:
-                    said = own[0] if own else hint
-                    expect_close(result, expected, given, rtol=rtol, atol=atol, hint=said)
-                    continue
-                asked = f"For {given} return {len(results)} things: {', '.join(results)}."
-                found = several(result, len(results), asked)
-                for part, want, (name, said) in zip(found, expected, results.items(), strict=True):
-                    where = f"{given}, {name}"
-                    expect_close(part, want, where, rtol=rtol, atol=atol, hint=said)
+                hints = {"hint": own[0]} if own else {}
+                self.compare(call(answer, *inputs), expected, given, **hints)
 
         def make(cases: Callable[[], Cases]) -> Callable[[], Cases]:
             self.judge(partial(judge, cases))
             return cases
 
         return make
+
+    def inputs(self, function: Generator) -> Generator:
+        """Decorate what draws the inputs of one call from `rng`: `(rng) -> (first, second, …)`.
+
+        The reference is called with the same inputs as the answer, and the two are compared as
+        `cases` compares (with the default tolerance where there are no cases). Each call of the
+        generator makes its inputs anew, so an answer may write into them.
+        """
+        self._draw = function
+        return function
+
+    @property
+    def has_inputs(self) -> bool:
+        """Whether random inputs can be drawn."""
+        return self._draw is not None
+
+    def draw(self, number: int) -> tuple[Any, ...]:
+        """The random inputs with this number, made anew at each call.
+
+        Raises:
+            TypeError: If the generator returns no tuple.
+        """
+        assert self._draw is not None, f"{self.name} has no generator of inputs"
+        inputs = self._draw(np.random.default_rng([15, number]))
+        if not isinstance(inputs, tuple):
+            raise TypeError(f"The inputs of {self.name} must be a tuple, also where it is one.")
+        return inputs
+
+    def compare(self, result: Any, expected: Any, given: str, **options: Any) -> None:
+        """Hold a result of the answer against the expected one, as `cases` was told to.
+
+        Args:
+            result: What the learner's function returned.
+            expected: What the reference returned, or an oracle.
+            given: The input in words or code.
+            **options: `hint`, `rtol` or `atol`, in place of those of `cases`.
+
+        Raises:
+            WrongAnswer: If they differ.
+        """
+        options = self._compared | options
+        results = options.pop("results", None)
+        if results is None:
+            expect_close(result, expected, given, **options)
+            return
+        asked = f"For {given} return {len(results)} things: {', '.join(results)}."
+        found = several(result, len(results), asked)
+        for part, want, (name, said) in zip(found, expected, results.items(), strict=True):
+            expect_close(part, want, f"{given}, {name}", **options | {"hint": said})
+
+    def _judge_random(self, answer: object) -> None:
+        """Hold the answer against the reference on random inputs."""
+        for number in range(DRAWS):
+            with np.errstate(all="ignore"):
+                expected = self.reference(*self.draw(number))
+            inputs = self.draw(number)
+            given = self._in_short(inputs)
+            self.compare(call(answer, *inputs, copied=False), expected, given)
+
+    def _in_short(self, inputs: tuple[Any, ...]) -> str:
+        """The inputs of one call in words: name by name, of an array that is not tiny the shape."""
+        names = list(inspect.signature(self.reference).parameters)
+        said = [
+            f"{name} {'is' if text.startswith('an array') else '='} {text}"
+            for name, text in zip(names, map(_describe, inputs), strict=False)
+        ]
+        return "random input (" + ", ".join(said) + ")"
 
     def check(self, answer: Any = ...) -> Verdict:
         """Judge an answer and remember a right one.
@@ -135,6 +207,8 @@ class Exercise:
             if answer is ... or answer is None:
                 raise NotAttempted
             judge(answer)
+            if self.has_inputs:
+                self._judge_random(answer)
         except NotAttempted:
             return self._not_right("not attempted", "not attempted yet. ")
         except WrongAnswer as wrong:
@@ -155,11 +229,14 @@ class Exercise:
         return _Text(f"Hint {index + 1} of {len(self.hints)}: {self.hints[index]}")
 
     def solution(self) -> str:
-        """The reference solution as code."""
-        if not callable(self.reference):
-            return _Text(repr(self.reference))
-        source = "\n" + textwrap.dedent(inspect.getsource(self.reference))
-        return _Text("def " + source.partition("\ndef ")[2].rstrip())  # without its decorators
+        """The reference solution as code, to be pasted, with its reason as a comment."""
+        if callable(self.reference):
+            source = "\n" + textwrap.dedent(inspect.getsource(self.reference))
+            code = "def " + source.partition("\ndef ")[2].rstrip()  # without its decorators
+        else:
+            code = self.code or repr(self.reference)
+        why = textwrap.wrap(f"Why: {self.reason}", 86) if self.reason else []
+        return _Text("\n".join([code, *(f"# {line}" for line in why)]))
 
     def __repr__(self) -> str:
         stars = "★" * self.difficulty + "☆" * (3 - self.difficulty)
@@ -167,20 +244,30 @@ class Exercise:
 
 
 def exercise(
-    statement: str, *, minutes: int, difficulty: int, hints: tuple[str, ...], value: Any = ...
+    statement: str,
+    *,
+    minutes: int,
+    difficulty: int,
+    hints: tuple[str, ...],
+    reason: str = "",
+    value: Any = ...,
+    code: str = "",
 ) -> Callable[[Callable], Exercise]:
     """Make an exercise of the reference solution it decorates, with the name of that function.
 
     What judges an answer follows, decorated with `@<name>.judge` or `@<name>.cases(...)`. Where a
     plain value is asked for there is no function to write: the right one is handed over as `value`,
-    and the judge itself is decorated.
+    and the judge itself is decorated. `@<name>.inputs` decorates what draws random inputs: the
+    answer is then also held against the reference on those.
 
     Args:
         statement: What to do, in one or two sentences.
         minutes: How long it takes a first-time reader.
         difficulty: 1 (warm-up) to 3 (hard).
         hints: From a nudge to nearly the answer.
+        reason: Why the reference is right, in a sentence; shown beside the solution.
         value: The right answer where it is no function.
+        code: An expression that makes `value`, for the solution of one that is long to print.
 
     Returns:
         A decorator that puts an `Exercise` in place of the function.
@@ -188,13 +275,23 @@ def exercise(
 
     def make(function: Callable) -> Exercise:
         chapter = function.__module__.rpartition(".")[2]
-        plan = chapter, function.__name__, statement, minutes, difficulty, hints
+        plan = partial(
+            Exercise,
+            chapter,
+            function.__name__,
+            statement,
+            minutes,
+            difficulty,
+            hints,
+            reason=reason,
+            code=code,
+        )
         names = function.__globals__
         if names["__package__"] == __package__:  # tab completion in a chapter finds exercises only
             names["__dir__"] = partial(offered, names)
         if value is ...:
-            return Exercise(*plan, reference=function)
-        return Exercise(*plan, reference=value, _judge=function)
+            return plan(reference=function)
+        return plan(reference=value, _judge=function)
 
     return make
 
@@ -264,55 +361,73 @@ def expect_close(
     expected: Any,
     given: str,
     *,
-    rtol: float = 1e-6,
-    atol: float = 1e-9,
+    rtol: float = RTOL,
+    atol: float | None = None,
     hint: str = "",
 ) -> None:
     """Hold the learner's result against the expected one: type, shape, NaN, then value.
 
+    With `atol` a figure passes within atol + rtol·|expected|. Without, within rtol times the
+    largest figure of its array, for the round-off of small entries is that of the large ones; and
+    within rtol/10 where all of them are 0, which takes the 1e-8 of a bisection.
+
     Args:
         result: What the learner's function returned.
-        expected: A number, array or tensor (or a tuple of them).
+        expected: A number, array or tensor, a text or a truth value, or a tuple or list of them.
         given: The input in words or code, for the message.
-        rtol: Relative tolerance.
-        atol: Absolute tolerance, in units of the result.
+        rtol: Relative tolerance. The default lets float32 pass.
+        atol: Absolute tolerance, in units of the result; see above.
         hint: Said when the value is wrong, or no real number.
 
     Raises:
         WrongAnswer: With input, result, expectation and hint.
     """
-    if isinstance(expected, tuple):
+    if isinstance(expected, tuple | list):
         asked = f"For {given} you returned {_show(result)}; a list of {len(expected)} is expected."
         for part, target in zip(several(result, len(expected), asked), expected, strict=True):
             expect_close(part, target, given, rtol=rtol, atol=atol, hint=hint)
         return
+    said = f"For {given} you returned {_show(result)}; expected {_show(expected)}."
+    if expected is None or isinstance(expected, str):
+        if type(result) not in (type(expected), np.str_) or result != expected:
+            raise WrongAnswer(f"{said} {hint}".rstrip())
+        return
     try:
         got = _array(result)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         raise WrongAnswer(
             f"For {given} you returned {_show(result)}, a {type(result).__name__}; "
             f"a number or an array is expected."
         ) from None
     want = _array(expected)
-    said = f"For {given} you returned {_show(result)}; expected {_show(expected)}."
-    if got.dtype.kind not in "fiu" or isinstance(result, str):
-        raise WrongAnswer(f"{said} The type {got.dtype} is not a real number. {hint}".rstrip())
+    kinds, kind = ("b", "truth value") if want.dtype.kind == "b" else ("fiu", "real number")
+    if got.dtype.kind not in kinds or isinstance(result, str):
+        raise WrongAnswer(f"{said} The type {got.dtype} is not a {kind}. {hint}".rstrip())
     if got.shape != want.shape:
         raise WrongAnswer(f"{said} The shape is {got.shape}, it should be {want.shape}.")
     if isinstance(expected, torch.Tensor) and not isinstance(result, torch.Tensor):
         raise WrongAnswer(f"{said} A torch tensor is expected, you gave {type(result).__name__}.")
+    if kinds == "b":
+        if (got != want).any():
+            raise WrongAnswer(f"{said} {hint}".rstrip())
+        return
     if not np.isfinite(got).all() and np.isfinite(want).all():
         raise WrongAnswer(f"{said} There is a NaN or Inf in it. {hint}".rstrip())
-    if not np.allclose(got, want, rtol=rtol, atol=atol, equal_nan=True):
+    if atol is None:
+        largest = float(np.abs(want[np.isfinite(want)]).max(initial=0.0))
+        atol, rtol = rtol * (largest or 0.1), 0.0
+    if not np.isclose(got, want, rtol=rtol, atol=atol, equal_nan=True).all():
         raise WrongAnswer(f"{_mismatch(result, expected, given)} {hint}".rstrip())
 
 
 def several(value: object, count: int, otherwise: str) -> Sequence[Any]:
-    """A list or tuple of `count` things.
+    """A list or tuple of `count` things, or one array with so many along its first axis.
 
     Raises:
         WrongAnswer: With the text `otherwise`, if it is anything else.
     """
+    if isinstance(value, np.ndarray | torch.Tensor) and value.ndim:
+        value = list(value)  # made by np.stack, for instance
     if not isinstance(value, tuple | list) or len(value) != count:
         raise WrongAnswer(otherwise)
     return value
@@ -370,20 +485,38 @@ def valid(check: Callable[..., T], name: str, value: object, *limits: Any, **opt
 def _mismatch(result: Any, expected: Any, given: str) -> str:
     """The two figures in words: of a large array one entry, of equal digits their difference."""
     got, want = _array(result), _array(expected)
+    with np.errstate(all="ignore"):
+        apart = np.where(got == want, 0.0, np.abs(got - want))
+    single = _is_single(result, got, want)
     where = ""
     if got.size > 8:  # too many figures to compare by eye: the entry that is farthest off
-        index = np.unravel_index(np.nanargmax(np.abs(got - want)), got.shape)
+        index = np.unravel_index(np.nanargmax(apart), got.shape)
         result, expected = got[index].item(), want[index].item()
         where = f" at {[int(i) for i in index]}"
     said = f"For {given} you returned {_show(result)}{where}; expected {_show(expected)}."
     if _show(result) == _show(expected):
-        said += f" The two are {np.nanmax(np.abs(got - want)):.1e} apart."
+        said += f" The two are {np.nanmax(apart):.1e} apart."
+    if single:
+        said += " That looks like float32, which keeps 7 digits: compute in float64 here."
     return said
+
+
+def _is_single(result: Any, got: np.ndarray, want: np.ndarray) -> bool:
+    """Whether the result is right but for its precision, and that is float32's."""
+    if not np.allclose(got, want, rtol=1e-3, atol=1e-3 * float(np.abs(want).max(initial=0.0))):
+        return False
+    if "float32" in str(getattr(result, "dtype", "")):
+        return True
+    with np.errstate(over="ignore"):
+        rounded = got.astype(np.float32) == got
+        return bool(rounded.all() and not (want.astype(np.float32) == want).all())
 
 
 def _array(value: Any) -> np.ndarray:
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
+    if isinstance(value, list | tuple):  # of arrays, tensors or numbers
+        value = [_array(part) for part in value]
     array = np.asarray(value)
     if array.dtype.kind == "O":
         raise TypeError("not numeric")
@@ -403,8 +536,17 @@ def _describe(value: Any) -> str:
     if isinstance(value, torch.Tensor | np.ndarray) and _array(value).size > 4:
         return f"an array of shape {tuple(value.shape)}"
     if isinstance(value, list | tuple):
+        if len(value) > 8:
+            return f"a list of {len(value)}"
         return "(" + ", ".join(map(_describe, value)) + ")"
+    if not isinstance(value, int | float | complex | str | dict | np.generic | np.ndarray):
+        return str(value.tolist()) if isinstance(value, torch.Tensor) else _named(value)
     return _show(value)
+
+
+def _named(value: object) -> str:
+    """What an object is, for one that has no short text of its own."""
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _show(value: Any, digits: int = 5) -> str:
@@ -415,6 +557,8 @@ def _show(value: Any, digits: int = 5) -> str:
             return _show(array.item())
         text = np.array2string(array, precision=digits, threshold=8, separator=", ")
         return text if len(text) < 200 else f"an array of shape {array.shape}"
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:.{digits + 1}g}"
     if isinstance(value, Sequence) and not isinstance(value, str):

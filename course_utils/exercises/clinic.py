@@ -26,6 +26,8 @@ M = TypeVar("M", bound=nn.Module)
         "rms is the root of the mean of the squares, over all samples and units.",
         "√(np.sum(W**2) / W.shape[1]) is the second one: fan_in is the number of columns.",
     ),
+    reason="A vector of independent entries e comes out of Wᵀ(φ′ ⊙ e) with the mean square "
+    "mean(φ′²)·‖W‖_F²/fan_in, and the factor of the RMS is the root of that.",
 )
 def layer_factor(W, slopes):
     """The product rms φ′ × ‖W‖_F/√fan_in."""
@@ -80,6 +82,8 @@ def _why_not(result: Any, right: float, W: np.ndarray, slopes: np.ndarray) -> st
         "Over the depth there are L − 1 steps. Compare the total with np.log(100).",
         "Sizes that fall toward layer 1 have a positive slope over l: that is vanishing.",
     ),
+    reason="A factor in front of the loss moves ln(size) of all layers by the same amount and "
+    "leaves the slope of the line as it is, so no unit is left in the verdict.",
 )
 def verdict(sizes):
     """vanishing, exploding or healthy, by the least-squares slope of ln(size) over the layers."""
@@ -89,6 +93,13 @@ def verdict(sizes):
     if abs(change) <= np.log(100):
         return "healthy"
     return "exploding" if change > 0 else "vanishing"
+
+
+@layer_factor.inputs
+def _(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    n_out, n_in, samples = rng.integers(1, 9, size=3)
+    W = rng.uniform(0.1, 3) * rng.normal(size=(n_out, n_in)) + rng.normal()
+    return W, rng.uniform(-0.2, 1.1, size=(samples, n_out))
 
 
 @verdict.judge
@@ -105,6 +116,7 @@ def _(answer: object) -> None:
     )
     line = "No single layer may decide: lay a line through all of them."
     steps = "From layer L to layer 1 there are L − 1 steps."
+    drawn = [_around_a_line(rng, total) for total in (52.0, 75.0, 95.0, 106.0, 140.0, 380.0)]
     for given, sizes, expected, hint in (
         ("12 layers, ×0.5 per layer", 0.5**twelve, "vanishing", slope),
         ("12 layers, ×2 per layer", 2.0**twelve, "exploding", slope),
@@ -117,6 +129,7 @@ def _(answer: object) -> None:
         ("12 level layers but for the first, 1e-4", lone, "healthy", line),
         ("3 layers, ×0.2 per layer", 0.2**three, "healthy", steps),
         ("3 layers, ×0.05 per layer", 0.05**three, "vanishing", steps),
+        *((*case, slope) for pair in drawn for case in pair),
     ):
         result = call(answer, sizes)
         if not isinstance(result, str) or result not in ("vanishing", "exploding", "healthy"):
@@ -133,6 +146,27 @@ def _(answer: object) -> None:
             raise WrongAnswer(f"For {given} you returned {result!r}; expected {expected!r}. {hint}")
 
 
+@verdict.inputs
+def _(rng: np.random.Generator) -> tuple[np.ndarray]:
+    total = float(np.exp(rng.uniform(np.log(20), np.log(500))))
+    return (_around_a_line(rng, total)[int(rng.integers(2))][1],)
+
+
+def _around_a_line(rng: np.random.Generator, total: float) -> list[tuple[str, np.ndarray, str]]:
+    """Two sets of sizes whose line changes by ×`total` from layer L to 1, and by its inverse."""
+    depth = int(rng.integers(5, 41))
+    layers = np.arange(depth) - (depth - 1) / 2
+    noise = 0.5 * rng.normal(size=depth)
+    noise -= layers * (layers @ noise) / (layers @ layers)  # which leaves the line where it is
+    found = []
+    for sign, ill in ((1, "exploding"), (-1, "vanishing")):
+        line = -sign * math.log(total) / (depth - 1) * layers
+        sizes = np.exp(line + noise + rng.normal(scale=10))
+        text = f"{depth} noisy layers whose line changes by ×{total**sign:.3g} from layer L to 1"
+        found.append((text, sizes, ill if total > 100 else "healthy"))
+    return found
+
+
 @exercise(
     "Depth, width and std of a ReLU network that explodes while its weight gradients are alike.",
     minutes=10,
@@ -144,6 +178,8 @@ def _(answer: object) -> None:
         "Depth counts too: the factor to the power of the number of layers must exceed 10⁶. A "
         "wide network has less scatter.",
     ),
+    reason="Both factors are std·√(width/2) = 3 per layer: the gradient grows on its way back as "
+    "the signal does on its way forward, and their product, the weight gradient, is level.",
     value=(20, 200, 0.3),
 )
 def fool_the_gauge(answer: object) -> None:
@@ -197,6 +233,8 @@ _ILLNESSES = {"A": "not_connected", "B": "double_softmax", "C": "healthy", "D": 
         "diagnosis.kinds is the set of what was found; print(diagnosis) says why.",
         "A tiny loss is no illness.",
     ),
+    reason="A: .detach() cuts the branch off. B: the model ends with a sigmoid and the loss takes "
+    "another. C: only a small factor in front of the loss. D: biases of −30 silence a layer.",
     value=_ILLNESSES,
 )
 def unknown_patients(answer: object) -> None:
@@ -233,6 +271,8 @@ def unknown_patients(answer: object) -> None:
         "So σ_w² = 2 for ReLU and σ_w² = 1 for tanh, divided by fan_in. Biases at 0.",
         "nn.init.kaiming_normal_(layer.weight, nonlinearity='relu'), or 'linear' for tanh.",
     ),
+    reason="rms φ′ × σ_w is 1 in both: √½·√2 for ReLU, and nearly 1·1 for tanh, whose signals "
+    "stay small. Biases of 0 leave the signs of z, and with them the slopes, balanced.",
 )
 def treat_network(model):
     """Weights of variance 2/fan_in for ReLU and 1/fan_in for tanh, and no biases."""
@@ -268,6 +308,12 @@ def _(answer: object) -> None:
         now = [p.shape for p in treated.parameters()]
         if [type(module) for module in treated] != kinds or now != shapes:
             raise WrongAnswer(f"For {where}: layers or sizes have changed. Change numbers only.")
+        twins = _twins(treated)
+        if twins:
+            raise WrongAnswer(
+                f"For {where}: {twins} have the same weights. They compute the same, get the same "
+                "gradient, and stay one unit for good (notebook 05). Draw weights that differ."
+            )
         change, signal = _passage(treated, seed)
         if not 0 < change < math.inf or not 1e-3 < signal < 1e3:
             raise WrongAnswer(
@@ -280,6 +326,19 @@ def _(answer: object) -> None:
                 f"the first; between 1/{_MOST} and {_MOST} is asked for. Which σ_w makes rms φ′ × "
                 "σ_w = 1? And do the biases help?"
             )
+
+
+def _twins(model: nn.Sequential) -> str:
+    """The first two units of a layer with equal weights, in words; all weights 0 is not meant."""
+    for index, layer in enumerate(model):
+        if isinstance(layer, nn.Linear) and layer.weight.any():
+            rows = torch.cat([layer.weight.detach(), layer.bias.detach()[:, None]], 1)
+            _, group, size = rows.unique(dim=0, return_inverse=True, return_counts=True)
+            shared = (size[group] > 1).nonzero().flatten().tolist()
+            if shared:
+                first, *others = [i for i in shared if group[i] == group[shared[0]]]
+                return f"units {first} and {others[0]} of layer {index}"
+    return ""
 
 
 def _sick(name: str, depth: int, std: float, seed: int) -> nn.Sequential:
@@ -378,6 +437,8 @@ def _dense(depth: int, activation: type[nn.Module], width: int = 32) -> nn.Seque
         "id(parameter), or use `is`.",
         "[name for name, p in model.named_parameters() if p.requires_grad and id(p) not in held]",
     ),
+    reason="A step moves the tensors that stand in param_groups and no others; a tensor with equal "
+    "numbers is another tensor, so identity decides.",
 )
 def left_behind(model, optimizer):
     """Trainable, and in no group: compared by identity, for an equal tensor is another one."""
@@ -401,6 +462,22 @@ def _(answer: object) -> None:
                 f"For {given} you returned {_brief(list(result))}; expected {_brief(expected)}. "
                 f"{hint}"
             )
+
+
+@left_behind.inputs
+def _(rng: np.random.Generator) -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = _named(int(rng.integers(1000)))
+    names = [name for name, _ in model.named_parameters()]
+    taken = list(rng.permutation(names)[: rng.integers(1, len(names) + 1)])
+    cut = int(rng.integers(0, len(taken)))
+    groups = [
+        {"params": [model.get_parameter(name) for name in group]}
+        for group in (taken[:cut], taken[cut:])
+        if group
+    ]
+    for parameter in model.parameters():
+        parameter.requires_grad_(bool(rng.random() < 0.7))
+    return model, torch.optim.SGD(groups, lr=0.1)
 
 
 def _brief(result: object) -> str:

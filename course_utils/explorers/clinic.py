@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ..activations import ACTIVATIONS
 from ..diagnosis import LIMIT, fit_slope
-from ..runtime import seeded
+from ..runtime import fixed
 from .grid import GridExplorer
-from .random_networks import forward, gradients, normalized, shown
+from .random_networks import forward, gradients, normalized, one_thread, shown
 from .spec import Line, Mark, Panel, Readout, Slider, Text
 
 ACTIVATION_NAMES = ("relu", "tanh", "sigmoid")
@@ -84,6 +84,7 @@ def clinic_explorer() -> GridExplorer:
     )
 
 
+@one_thread()
 def measure() -> tuple[np.ndarray, np.ndarray]:
     """RMS of ∂L/∂z_l and of ∂L/∂W_l at every setting, each over that of the last layer.
 
@@ -119,7 +120,7 @@ def measure() -> tuple[np.ndarray, np.ndarray]:
 
 def drawn() -> tuple[Tensor, Tensor, Tensor]:
     """Numbers behind weights (layers, 1, seeds, n, n), input and gradient (1, seeds, n, B)."""
-    generator = seeded(12)
+    generator = fixed(12)
     shapes = (DEPTHS[-1], 1, SEEDS, WIDTH, WIDTH), (2, 1, SEEDS, WIDTH, SAMPLES)
     normal, ends = (
         torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes

@@ -7,7 +7,7 @@ import torch
 
 from .. import theory
 from ..activations import ACTIVATIONS, activation_slope
-from ..runtime import seeded
+from ..runtime import fixed
 from .grid import GridExplorer
 from .random_networks import shown
 from .spec import Line, Panel, Points, Readout, Slider
@@ -133,7 +133,7 @@ def measure() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         per layer, (activations, σ_w, σ_b, layers); norm of ∂𝓛/∂z_l relative to the last layer's,
         (activations, σ_w, σ_b, depths, layers), NaN behind the last layer.
     """
-    generator = seeded(5)
+    generator = fixed(5)
     layers = DEPTHS[-1]
     normal = torch.randn(layers, WIDTH, WIDTH, generator=generator) / WIDTH**0.5
     shifts = torch.randn(layers, WIDTH, generator=generator)

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import theory
-from ..runtime import seeded
+from ..runtime import fixed
 from .grid import GridExplorer
-from .random_networks import forward, gradients, normalized
+from .random_networks import forward, gradients, normalized, one_thread
 from .spec import Line, Panel, Readout, Slider
 
 NORMS = ("none", "batch", "layer")
@@ -88,6 +88,7 @@ def normalization_explorer() -> GridExplorer:
     )
 
 
+@one_thread()
 def measure() -> tuple[np.ndarray, np.ndarray]:
     """Gradient profile and likeness of samples, with He's weights.
 
@@ -98,7 +99,7 @@ def measure() -> tuple[np.ndarray, np.ndarray]:
     """
     shape = (len(NORMS), len(DEPTHS), len(BATCHES), LAYERS + 1)
     g, cosine = np.full(shape, np.nan), np.zeros((len(NORMS), len(BATCHES), LAYERS + 1))
-    generator = seeded(7)
+    generator = fixed(7)
     weights = torch.randn(LAYERS, SEEDS, WIDTH, WIDTH, generator=generator) * (2 / WIDTH) ** 0.5
     x = torch.randn(SEEDS, WIDTH, max(BATCHES), generator=generator)
     delta = torch.randn(SEEDS, WIDTH, max(BATCHES), generator=generator)

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..runtime import seeded
+from ..runtime import fixed
 from .grid import GridExplorer
-from .random_networks import forward, gradients
+from .random_networks import forward, gradients, one_thread
 from .spec import Line, Panel, Readout, Slider
 
 NORMS = ("none", "batch")
@@ -76,6 +76,7 @@ def residual_explorer() -> GridExplorer:
     )
 
 
+@one_thread()
 def measure() -> tuple[np.ndarray, np.ndarray]:
     """Gradient profile and correlation of random networks.
 
@@ -86,7 +87,7 @@ def measure() -> tuple[np.ndarray, np.ndarray]:
     """
     shape = (len(NORMS), len(STRENGTHS), len(DEPTHS), LAYERS + 1)
     g, correlation = np.full(shape, np.nan), np.full(shape, np.nan)
-    generator = seeded(8)
+    generator = fixed(8)
     weights = torch.randn(LAYERS, SEEDS, WIDTH, WIDTH, generator=generator) * (2 / WIDTH) ** 0.5
     x = torch.randn(SEEDS, WIDTH, SAMPLES, generator=generator)
     delta = torch.randn(SEEDS, WIDTH, 1, generator=generator)

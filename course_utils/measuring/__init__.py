@@ -1,6 +1,6 @@
 """What several rooms measure with: reductions, slopes, cells, nests, layers, numbers in JSON."""
 
-from .cells import GATES, State, cell, initial_states
+from .cells import GATES, DiagonalCell, State, cell, initial_states
 from .json_numbers import from_json, to_json
 from .layers import ROOT, WHOLE, has_weight, is_layer
 from .nests import tensors_in
@@ -13,6 +13,7 @@ __all__ = [
     "ROOT",
     "SMALL",
     "WHOLE",
+    "DiagonalCell",
     "OutputNumbers",
     "State",
     "cell",

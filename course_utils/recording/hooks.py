@@ -79,6 +79,17 @@ class PassBegins(Traceless):
         self._begins()
 
 
+class PassBeginsWith(Traceless):
+    """The same for a recorder that wants to know what the model is called with."""
+
+    def __init__(self, begins: Callable[[tuple, dict], None]) -> None:
+        self._begins = begins
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Called by torch before the model's forward pass."""
+        self._begins(args, kwargs)
+
+
 class PassEnds(Traceless):
     """Forward hook of the watched model."""
 

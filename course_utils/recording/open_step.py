@@ -77,6 +77,7 @@ class OpenStep:
         self.outside = PassesByGraph()
         self.closes_after_backward = False
         self.lr = math.nan
+        self.loss: torch.Tensor | float | None = None
         self.kept: dict[int, tuple[float | torch.Tensor, bool]] = {}
         self.before: dict[int, float | torch.Tensor] = {}
         self.change: dict[int, float | torch.Tensor] = {}

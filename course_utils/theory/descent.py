@@ -226,24 +226,32 @@ def chain_training_steps(depth: int, lr: float, start: float, stop: float) -> fl
     return (_plateau(depth, start, stop) + _approach(depth, start, stop)) / lr
 
 
-def sgd_variance(lr: float, curvature: float, noise_variance: float, batch_size: int = 1) -> float:
+def sgd_variance(
+    lr: float,
+    curvature: float,
+    noise_variance: float,
+    batch_size: int = 1,
+    momentum: float = 0.0,
+) -> float:
     """Variance at which SGD with a constant learning rate ends up around a minimum.
 
-    ησ²/(Bλ(2−ηλ)), the fixed point of Var ← (1−ηλ)² Var + η²σ²/B. The loss then lies λ/2 times
-    this variance above its minimum, however long the training.
+    ησ²/(Bλ(2−ηλ)), the fixed point of Var ← (1−ηλ)² Var + η²σ²/B; with momentum
+    ησ²(1+β)/(Bλ(1−β)(2(1+β)−ηλ)). The loss then lies λ/2 times this variance above its minimum,
+    however long the training.
 
     Args:
-        lr: η, positive and below 2/λ.
+        lr: η, positive and below 2(1+β)/λ.
         curvature: λ, positive.
         noise_variance: σ², variance of the gradient of a single sample, at least 0.
         batch_size: B, samples per step, drawn independently, at least 1.
+        momentum: β, from 0 up to but without 1.
 
     Returns:
         The variance of the parameter in this direction.
 
     Raises:
         TypeError: If `batch_size` is no integer.
-        ValueError: If an argument lies outside its range; above 2/λ there is no such variance.
+        ValueError: If an argument lies outside its range; above 2(1+β)/λ there is no such variance.
 
     References:
         L. Bottou, F. E. Curtis, J. Nocedal, "Optimization Methods for Large-Scale Machine
@@ -253,14 +261,16 @@ def sgd_variance(lr: float, curvature: float, noise_variance: float, batch_size:
     1.0
     """
     lr = number("lr", lr, above=0, hint=_DESCENT)
-    limit = largest_stable_lr(curvature)
+    limit, beta = largest_stable_lr(curvature, momentum), _momentum(momentum)
     noise_variance = number("noise_variance", noise_variance, least=0)
     batch_size = integer("batch_size", batch_size, 1)
     if lr >= limit:
         raise ValueError(
-            f"lr={lr:g} must be below 2/curvature={limit:g}: beyond it the variance has no limit."
+            f"lr={lr:g} must be below 2(1 + momentum)/curvature={limit:g}: beyond it the variance "
+            "has no limit."
         )
-    return lr * noise_variance / (batch_size * curvature * (2 - lr * curvature))
+    room = (1 - beta) * (2 * (1 + beta) - lr * curvature)
+    return lr * noise_variance * (1 + beta) / (batch_size * curvature * room)
 
 
 def _plateau(depth: int, start: float, stop: float) -> float:

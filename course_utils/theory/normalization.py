@@ -64,7 +64,7 @@ def batchnorm_gradient_factor(activation: Nonlinearity, batch_size: int | None =
     """
     entry = lookup(activation)
     if batch_size is None:
-        return math.sqrt(mean_square_slope(entry) / _output_variance(entry))
+        return math.sqrt(mean_square_slope(entry) / output_variance(entry))
     hint = "One sample has no variance, None is an infinite batch; layer norm needs no batch."
     batch_size = integer("batch_size", batch_size, 2, hint=hint)
     if batch_size <= 3:
@@ -72,8 +72,9 @@ def batchnorm_gradient_factor(activation: Nonlinearity, batch_size: int | None =
     return math.sqrt(_finite_batch(entry, batch_size))
 
 
-def _output_variance(entry: Activation) -> float:
+def output_variance(activation: Nonlinearity) -> float:
     """Var φ(z), z ~ N(0, 1), from mean squares alone: E φ = (E(φ+r)² − E φ² − r²)/(2r)."""
+    entry = lookup(activation)
 
     def shifted(by: float) -> float:
         return mean_square_output(replace(entry, function=lambda z: entry.function(z) + by))

@@ -128,10 +128,10 @@ class Wrapped(nn.Module):
 
 
 @pytest.mark.parametrize("how", WRAPS)
-@pytest.mark.parametrize("kind", ["double_softmax", "constant_output", "healthy"])
+@pytest.mark.parametrize("kind", ["double_softmax", "symmetric", "healthy"])
 def test_an_answer_in_a_nest_gets_the_findings_of_the_bare_tensor(how, kind):
     wrap, unwrap = WRAPS[how]
-    body = net(3, init="zeros", activation="tanh") if kind == "constant_output" else net(3)
+    body = net(3, init="zeros", activation="tanh") if kind == "symmetric" else net(3)
     body = nn.Sequential(body, nn.Softmax(1)) if kind == "double_softmax" else body
     found = diagnose(Wrapped(body, wrap), loss=lambda o, y: F.cross_entropy(unwrap(o), y))
     assert found.kinds == diagnose(body).kinds == {kind}

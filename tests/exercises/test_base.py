@@ -89,6 +89,87 @@ def test_a_case_may_have_a_hint_of_its_own():
     assert square.check(lambda x: x * x * (1 + 1e-8)).status == "wrong"
 
 
+# Random inputs
+
+
+@exercise("Scale and shift.", minutes=1, difficulty=1, hints=("one",), reason="It is a line.")
+def line(x, a, b):
+    return a * x + b
+
+
+@line.cases("Multiply first.")
+def _():
+    yield (np.ones(2), 2.0, 0.0), 2 * np.ones(2), "x = [1, 1], a = 2, b = 0"
+
+
+@line.inputs
+def draw_line(rng):
+    return rng.normal(size=rng.integers(5, 9)), rng.normal(), rng.normal()
+
+
+def writes(x, a, b):
+    x *= a
+    x += b
+    return x
+
+
+def test_an_answer_is_also_held_against_the_reference_on_random_inputs():
+    assert line.check(lambda x, a, b: b + x * a) and line.check(writes)
+    said = str(line.check(lambda x, a, b: a * x - b))
+    shape = line.draw(0)[0].shape
+    assert f"For random input (x is an array of shape {shape}, a = " in said
+    assert "Multiply first." in said and draw_line is line._draw
+    assert not double.has_inputs and line.has_inputs
+
+
+def test_the_random_inputs_have_a_fixed_seed_that_no_offset_shifts(monkeypatch):
+    before = line.draw(3)
+    monkeypatch.setenv("COURSE_SEED_OFFSET", "7")
+    again, other = line.draw(3), line.draw(4)
+    assert np.array_equal(before[0], again[0]) and before[1:] == again[1:] != other[1:]
+
+
+def test_of_several_results_random_inputs_name_the_one_that_is_wrong():
+    @exercise("Quotient and rest.", minutes=1, difficulty=1, hints=("divmod",))
+    def parts_of(n, by):
+        return n // by, n % by
+
+    @parts_of.judge
+    def _(answer):
+        assert call(answer, 6, 3) is not None
+
+    @parts_of.inputs
+    def _(rng):
+        return int(rng.integers(100, 200)), int(rng.integers(2, 9))
+
+    assert parts_of.check(divmod) and parts_of.check(lambda *pair: np.array(divmod(*pair)))
+    assert parts_of.check(lambda n, by: (n // by, 0)).status == "wrong"
+    parts_of.cases(results={"quotient": "Round.", "rest": "n − q·by."})(lambda: iter(()))
+    assert ", rest you returned -1" in str(parts_of.check(lambda n, by: (n // by, -1)))
+
+
+def test_inputs_that_are_no_tuple_are_an_error_of_the_author():
+    @exercise("Twice x.", minutes=1, difficulty=1, hints=("one",))
+    def twice(x):
+        return 2 * x
+
+    twice.inputs(lambda rng: rng.normal())
+    with pytest.raises(TypeError, match="The inputs of twice must be a tuple"):
+        twice.draw(0)
+
+
+def test_inputs_are_said_in_short():
+    @exercise("All kinds.", minutes=1, difficulty=1, hints=("one",))
+    def kinds(f, x, many, net):
+        return 0
+
+    inputs = math.sin, np.ones((2, 3)), [1.0] * 9, torch.nn.ReLU()
+    assert kinds._in_short(inputs) == (
+        "random input (f = a builtin_function_or_method, x is an array of shape (2, 3), "
+        "many = a list of 9, net = a ReLU)"
+    )
+
+
 # Verdicts
 
 
@@ -178,6 +259,19 @@ def test_help_can_be_pasted_into_a_cell():
         ([1.0, 2.0], np.array([1.0, 2.0])),
         (torch.ones(2, requires_grad=True), torch.ones(2)),
         ((1.0, np.ones(2)), (1.0, np.ones(2))),
+        (np.ones(2), (1.0, 1.0)),
+        (np.ones((2, 3)), (np.ones(3), np.ones(3))),
+        (torch.ones(2, 3), [np.ones(3), np.ones(3)]),
+        ([[1, 2], [3, 4]], np.array([[1.0, 2.0], [3.0, 4.0]])),
+        ([torch.tensor(1.0), 2.0], np.array([1.0, 2.0])),
+        (np.float32(3325.25673), 3325.256730079651),
+        (np.array([1e4, 1e-3 + 1e-5], dtype=np.float32), np.array([1e4, 1e-3])),
+        (1e-8, 0.0),
+        (1e-8, np.zeros(())),
+        (np.str_("healthy"), "healthy"),
+        (["a", "b"], ("a", "b")),
+        (np.bool_(True), True),
+        (np.array([True, False]), torch.tensor([True, False]).numpy()),
         (math.inf, math.inf),
     ],
 )
@@ -190,9 +284,18 @@ def test_equal_values_pass(result, expected):
     [
         (np.ones((2, 1)), np.ones(2), "shape"),
         (np.ones(2), torch.ones(2), "torch tensor"),
-        (np.ones(2), (1.0, 1.0), "a list of 2"),
+        (np.ones(3), (1.0, 1.0), "a list of 2"),
+        (np.ones((1, 2)), (1.0, 1.0), "a list of 2"),
+        (np.ones(()), (1.0, 1.0), "a list of 2"),
         (1.0, (1.0, 1.0), "a list of 2"),
-        (1.0 + 1e-5, 1.0, "expected 1"),
+        (1.0 + 2e-5, 1.0, "expected 1"),
+        (9e-7, 1e-6, "expected 1e-06"),
+        (2e-6, 0.0, "expected 0"),
+        ("sick", "healthy", "expected 'healthy'"),
+        (1.0, "healthy", "expected 'healthy'"),
+        (1, True, "not a truth value"),
+        (False, True, "expected True"),
+        ([torch.ones(2), 1.0], np.ones(2), "a number or an array is expected"),
         (np.array([1.0, np.inf]), np.ones(2), "Inf"),
         (object(), 1.0, "object"),
     ],
@@ -205,6 +308,17 @@ def test_anything_else_is_a_wrong_answer(result, expected, said):
 def test_figures_that_read_the_same_are_told_apart_by_their_difference():
     with pytest.raises(WrongAnswer, match=r"you returned 1; expected 1\. The two are 3\.0e-08"):
         expect_close(1 + 3e-8, 1.0, "this", rtol=1e-9)
+
+
+def test_what_looks_like_float32_is_called_so():
+    third = 1 / 3
+    for result in (np.float32(third), torch.tensor(third), float(np.float32(third))):
+        with pytest.raises(WrongAnswer, match=r"apart\. That looks like float32"):
+            expect_close(result, third, "this", rtol=1e-9)
+    for result in (third * (1 + 1e-7), np.float32(0.4), 0.5):
+        with pytest.raises(WrongAnswer) as caught:
+            expect_close(result, third, "this", rtol=1e-9)
+        assert "float32" not in str(caught.value)
 
 
 def test_of_a_large_array_the_entry_farthest_off_is_said():
@@ -252,6 +366,20 @@ def test_hints_come_one_after_the_other_and_start_again():
 def test_the_solution_is_the_code_of_the_reference_without_its_decorators():
     assert double.solution() == 'def double(x):\n    """Twice x."""\n    return 2 * x'
     assert divided.solution() == "def divided(n, by):\n    return n // by, n % by"
+    assert line.solution().endswith("return a * x + b\n# Why: It is a line.")
+
+
+def test_the_solution_of_a_long_value_is_the_code_that_makes_it():
+    @exercise(
+        "Ones.", minutes=1, difficulty=1, hints=("1",), value=[1.0] * 99, code="[1.0] * 99",
+        reason="Long reasons " + "go on " * 20,
+    )  # fmt: skip
+    def ones(answer):
+        expect_close(answer, np.ones(99), "it")
+
+    solution = ones.solution()
+    assert solution.startswith("[1.0] * 99\n# Why: Long reasons go on")
+    assert all(len(text) < 90 for text in solution.splitlines()) and ones.check(eval(solution))
 
 
 def test_an_unknown_chapter_is_an_attribute_error_that_lists_the_chapters():

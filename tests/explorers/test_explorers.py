@@ -542,6 +542,13 @@ def test_the_picture_says_title_sliders_and_readouts():
         assert part in said
 
 
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (3, 3), (4, 2), (5, 3)])
+def test_four_panels_fill_two_rows_of_two(count, columns):
+    panels = [Panel(f"panel {i}", "x", "y", (DOTS,)) for i in range(count)]
+    axes = figure(pack("Title", (LR, MODE), panels, ())).axes
+    assert len({round(ax.get_position().x0, 6) for ax in axes}) == columns
+
+
 STARTS = {
     "activations": {"activation": "sigmoid", "std": 1.0},
     "chain_rule": {"edge": "x → a", "weight": 1.5, "x": 0.5, "activation": "linear"},

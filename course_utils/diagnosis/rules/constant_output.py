@@ -22,20 +22,25 @@ def constant_output(case: Case) -> Finding | None:
         return None
     if case.measured_pass.own_gradient and case.measured_pass.zero_factors:
         return None  # it starts at zero on purpose and moves
-    weights = [p.detach() for p in case.measured_pass.model.parameters() if p.dim() >= 2]
-    alike = sum(bool((weight == weight.flatten()[0]).all()) for weight in weights)
+    named = case.measured_pass.parameters.items()
+    alike = [n for n, p in named if p.dim() > 1 and bool((p == p.flatten()[0]).all())]
     return Finding(
         kind="constant_output",
         layers=("(model)",),
         quantity="spread of the output over the batch, as a share of its RMS",
         measured=max(spreads),
         cause=(
-            f"{alike} weight matrices hold one number everywhere: all units of a layer compute the "
-            "same, and stay equal while they train."
+            f"{len(alike)} weight matrices hold one number everywhere: all units of a layer "
+            "compute the same, and stay equal while they train."
             if alike
             else "Nothing of the input reaches the output: a layer on the way gives the same "
             "answer to everything."
         ),
-        remedy=remedies.kaiming("relu"),
+        remedy=(
+            f"# other numbers for every unit:\nfor name in {remedies.listed(alike)}:\n"
+            "    nn.init.kaiming_uniform_(model.get_parameter(name), a=5**0.5)"
+            if alike
+            else "# print h.std(0).mean() behind each layer: where it falls to 0 the input is lost"
+        ),
         notebook=remedies.CHAPTERS[5],
     )

@@ -96,7 +96,7 @@ def _arrives_everywhere(measured_pass: MeasuredPass) -> bool:
     zero = measured_pass.zero_calls  # 0 on purpose
     sizes = [
         call.grad_in
-        for call in measured_pass.trunk
+        for call in measured_pass.depth
         if not math.isnan(call.grad_in) and (call.grad_in > 0 or call not in zero)
     ]
     return bool(sizes) and max(sizes) <= SURELY_WITHIN * min(sizes)
@@ -104,7 +104,7 @@ def _arrives_everywhere(measured_pass: MeasuredPass) -> bool:
 
 def _lowest(measured_pass: MeasuredPass) -> str:
     """A sentence on the layer that the least gradient reaches, where it is not the first one."""
-    sizes = {call.name: call.grad_in for call in measured_pass.trunk if call.grad_in > 0}
+    sizes = {call.name: call.grad_in for call in measured_pass.depth if call.grad_in > 0}
     name, last = min(sizes, key=lambda name: sizes[name], default=""), next(reversed(sizes), "")
     if len(sizes) < 3 or name in (next(iter(sizes)), last):
         return ""

@@ -167,7 +167,7 @@ def _fits(measured_pass: MeasuredPass) -> bool:
 
 def _depth(measured_pass: MeasuredPass) -> int:
     """Layers one behind the other: branches that stand side by side count once."""
-    places = [measured_pass.places[call] for call in measured_pass.trunk]
+    places = [measured_pass.places[call] for call in measured_pass.depth]
     return max(places, default=-1) + 1
 
 

@@ -168,3 +168,24 @@ def test_units_stay_one_until_the_remedy_and_learn_after_it(name):
     before = trained(sick)
     assert diagnose(sick).kinds == {"symmetric"}
     assert trained(healed) < (before if name == "pairs" else 0.5 * before)
+
+
+@pytest.mark.parametrize("act", [nn.Tanh, nn.ReLU, nn.GELU, nn.Sigmoid])
+@pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
+def test_all_parameters_zero_are_one_unit_and_drawing_them_mends_it(act, factor):
+    def loss(o, y):
+        return factor * F.cross_entropy(o, y)
+
+    model = constant(plain(64, 32, 32, 10, act=act), 0.0)
+    found = diagnose(model, data(), loss)
+    assert found.kinds == {"symmetric"}
+    assert "relu" not in the(found, "symmetric").remedy
+    assert diagnose(heal(model, data(), "symmetric"), data(), loss).healthy
+
+
+def test_zero_weights_under_biases_that_differ_move_and_are_no_symmetry():
+    model = plain(64, 32, 32, 10)
+    for name, parameter in model.named_parameters():
+        if "weight" in name:
+            nn.init.zeros_(parameter)
+    assert diagnose(model).healthy

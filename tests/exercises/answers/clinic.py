@@ -60,6 +60,13 @@ def orthogonal(model):
     return model
 
 
+def pairs_of_twins(model):
+    for layer in linear_layers(reset(model, (2**0.5, 1.0)))[0]:
+        with torch.no_grad():
+            layer.weight[1::2] = layer.weight[::2]
+    return model
+
+
 def missing(model, optimizer, *, groups=slice(None), frozen=False, same=lambda p, q: p is q):
     held = [q for group in optimizer.param_groups[groups] for q in group["params"]]
     return [
@@ -75,7 +82,7 @@ RIGHT = {
     "layer_factor": [
         lambda W, s: np.linalg.norm(W) / W.shape[1] ** 0.5 * np.linalg.norm(s) / s.size**0.5
     ],
-    "verdict": [by_slope],
+    "verdict": [by_slope, lambda sizes: by_slope(np.float32(sizes))],
     "fool_the_gauge": [
         [10, 256, 0.9],
         (30, 256, 0.2),
@@ -106,6 +113,10 @@ WRONG = {
         ),
         "W itself": lambda W, s: W,
         "weights only": lambda W, s: np.sqrt((W**2).sum() / W.shape[1]),
+        "slopes only": lambda W, s: np.sqrt((s**2).mean()),
+        "the sum of the two": lambda W, s: (
+            np.sqrt((s**2).mean()) + np.sqrt((W**2).sum() / W.shape[1])
+        ),
     },
     "verdict": {
         "a constant threshold": by_threshold,
@@ -144,8 +155,14 @@ WRONG = {
         "one forgotten": {"A": "not_connected", "B": "double_softmax", "D": "dead"},
         "unknown kind": ILL | {"B": "softmax twice"},
         "a list": list(ILL.values()),
+        "all healthy": dict.fromkeys("ABCD", "healthy"),
+        "softmax alone taken for a mismatch": ILL | {"B": "loss_mismatch"},
+        "cut off taken for a zero": ILL | {"A": "zero_gradient"},
+        "a number": ILL | {"C": 1},
     },
     "treat_network": {
+        "all weights 1/fan_in": lambda m: reset(m, (1, 1), constant=1 / 128),
+        "each unit twice": pairs_of_twins,
         "nothing done": lambda m: m,
         "PyTorch's default": default,
         "Xavier for both": lambda m: reset(m, (1.0, 1.0)),
@@ -197,6 +214,7 @@ SAID = [
     ("left_behind", "a set", "a list of names"),
     ("fool_the_gauge", "half a layer", "depth=20.5 must be an integer, from 5 to 30."),
     ("fool_the_gauge", "text", "3 things: check((depth, width, std))"),
+    ("treat_network", "each unit twice", "units 0 and 1 of layer 0"),
     ("layer_factor", "fan_out", "fan_in is the number of columns"),
     ("layer_factor", "mean slope", "root mean square"),
     ("layer_factor", "squared", "the square of it"),
