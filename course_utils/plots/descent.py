@@ -1,6 +1,7 @@
 """Pictures of descent: paths over the contours of a loss."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -72,11 +73,12 @@ def parabola_path(theta: ArrayLike, ax: Axes | None = None, title: str = "") -> 
     reach = 2.6 * (abs(theta[0]) or 1.0)
     floor = np.linspace(-reach, reach, 101)
     ax.plot(floor, floor**2 / 2, color=GREY, linewidth=1, label="½θ²")
-    look = {"marker": "o", "markersize": 5, "linewidth": 1.2, "color": COLORS[0]}
+    look: dict[str, Any] = {"marker": "o", "markersize": 5, "linewidth": 1.2, "color": COLORS[0]}
     ax.plot(theta, theta**2 / 2, markerfacecolor="white", label="path", **look)
     ax.plot(theta[:1], theta[:1] ** 2 / 2, "o", color=COLORS[0], markersize=8, label="start")
     ax.set(xlabel="θ", title=title, xlim=(-reach, reach), ylim=(-0.04 * reach**2, reach**2 / 2))
-    if ax.get_subplotspec() is None or ax.get_subplotspec().is_first_col():
+    place = ax.get_subplotspec()
+    if place is None or place.is_first_col():
         ax.set_ylabel("loss")
     return ax
 
@@ -107,7 +109,7 @@ def momentum_plane(
     shades = ax.contourf(x, beta, factor, levels=_FACTORS, cmap=colors, extend="max")
     ax.figure.colorbar(shades, ax=ax, label="factor of the error per step")
     height = np.linspace(0, 1, 201)
-    dashed = {"color": COLORS[6], "linewidth": 1.2, "linestyle": "--"}
+    dashed: dict[str, Any] = {"color": COLORS[6], "linewidth": 1.2, "linestyle": "--"}
     ax.plot((1 - np.sqrt(height)) ** 2, height, label="(1 − √β)²", **dashed)
     ax.plot((1 + np.sqrt(height)) ** 2, height, label="(1 + √β)²", **dashed)
     ax.plot(2 * (1 + height), height, color=COLORS[6], linewidth=2.5, label="2(1 + β)")
