@@ -24,7 +24,7 @@ WIDTH = 100
 SAMPLES = 12
 
 _EDGES = np.linspace(-4, 4, 34)
-_RANGE = 1e-12, 1e12
+_RANGE = 1e-5, 1e5  # wider, and the slow fading of tanh would look level
 
 
 def initialization_explorer() -> GridExplorer:

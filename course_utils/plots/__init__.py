@@ -4,8 +4,6 @@
 """
 
 from .activations import activation_panels, function_and_slope, slope_histogram, unit_map
-from .backprop import graph_diagram, layer_factors
-from .activations import function_and_slope, slope_histogram
 from .backprop import graph_diagram, layer_factors, running_product
 from .clipping import cliff_map, cliff_surface, clipped_vectors
 from .course_map import course_map
