@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from .diagnosis import diagnose_run as diagnose_run
     from .diagnosis import first_nonfinite as first_nonfinite
 
-    # In a circle of imports mypy takes the room's name `diagnose` for its file.
+    # In a circle of imports mypy takes the room's names `diagnose` and `replay` for their files.
     from .diagnosis.diagnose import diagnose as diagnose
+    from .diagnosis.replay import replay as replay
     from .networks import INITIALIZERS as INITIALIZERS
     from .networks import conv_net as conv_net
     from .networks import initialize as initialize
@@ -65,7 +66,14 @@ _CONTENTS: dict[str, tuple[str, ...]] = {  # room: what is reached as cu.<name> 
     "activations": ("ACTIVATIONS", "Activation", "activation_slope"),
     "claims": ("Comparison", "ledger"),
     "data": ("ImageData", "adding_problem", "load_digits", "load_mnist", "spirals"),
-    "diagnosis": ("Diagnosis", "Finding", "diagnose", "diagnose_run", "first_nonfinite"),
+    "diagnosis": (
+        "Diagnosis",
+        "Finding",
+        "diagnose",
+        "diagnose_run",
+        "first_nonfinite",
+        "replay",
+    ),
     "exercises": (),
     "explorers": (),
     "networks": ("INITIALIZERS", "conv_net", "initialize", "mlp", "recurrent"),

@@ -1531,6 +1531,83 @@ TOO = frozenset({"dead", "constant_output", "unbalanced_update"})
 """What may be true too of a network whose inputs or outputs are far out of scale."""
 
 
+# ---------------------------------------------------------------- cancelled, alone, beside
+
+
+def _summed(draw: Draw, name: str, has: str, weights: bool) -> Patient:
+    """A loss that asks for a sum of what adds up to a constant, or for a weighted one."""
+    width, outputs = draw.whole(16, 96), draw.whole(4, 24)
+    weight = draw.normal(outputs) if weights else torch.ones(outputs)
+    squash = draw.one(
+        lambda o: o.softmax(-1),
+        lambda o: F.layer_norm(o, o.shape[1:]),
+        lambda o: F.normalize(o, dim=1).pow(2),
+        lambda o: o.exp() / o.exp().sum(1, keepdim=True),
+    )
+    model = cu.mlp(draw.whole(1, 3), width, inputs=width, outputs=outputs, generator=draw.generator)
+    return Patient(
+        name,
+        model.to(draw.one(torch.float32, torch.float64)),
+        draw.normal(draw.batch_size(8), width).to(next(model.parameters()).dtype),
+        lambda o: (squash(o) * weight.to(o)).sum(1).mean(),
+        frozenset({has}),
+    )
+
+
+def cancelled_terms(draw: Draw) -> Patient:
+    return _summed(draw, "a sum that is constant", "zero_gradient", weights=False)
+
+
+def healthy_terms(draw: Draw) -> Patient:
+    return _summed(draw, "a weighted sum of the same", "healthy", weights=True)
+
+
+def _normed(draw: Draw, name: str, has: str, width: int) -> Patient:
+    """A norm between two layers, over all that the first one gives."""
+    norm = draw.one(
+        lambda h: F.layer_norm(h, h.shape[1:]),
+        lambda h: F.rms_norm(h, h.shape[1:]),
+        lambda h: F.normalize(h, dim=1),
+        lambda h: F.group_norm(h[..., None], 1)[..., 0],
+    )
+    first = cu.mlp(1, width, inputs=32, outputs=width, generator=draw.generator)
+    last = cu.mlp(1, width, inputs=width, generator=draw.generator)
+    return _patient(name, Between(first, norm, last), draw, (32,), {has}, least=8)
+
+
+def norm_over_one(draw: Draw) -> Patient:
+    return _normed(draw, "a norm over one entry", "zero_gradient", 1)
+
+
+def healthy_norm_over_some(draw: Draw) -> Patient:
+    return _normed(draw, "a norm over several entries", "healthy", draw.whole(8, 64))
+
+
+def _moved(draw: Draw, depth: int) -> nn.Module:
+    """Sigmoid layers with low-rank layers beside them that have left zero."""
+    width, rank = draw.whole(24, 96), draw.whole(1, 8)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.whole(0, 10**6))
+        layers = [Adapted(width, width, rank) for _ in range(depth - 1)]
+        layers = [module for layer in layers for module in (layer, nn.Sigmoid())]
+        model = nn.Sequential(*layers, Adapted(width, 10, rank))
+        for module in model.modules():
+            if isinstance(module, Adapted):
+                nn.init.normal_(module.b.weight, std=10 ** draw.real(-3, -2))
+    return model
+
+
+def healthy_adapted_later(draw: Draw) -> Patient:
+    model = _moved(draw, draw.whole(2, 3))
+    return _patient("LoRA after some steps", model, draw, (model[0].base.in_features,), {"healthy"})
+
+
+def vanishing_beside(draw: Draw) -> Patient:
+    model = _moved(draw, draw.whole(7, 12))
+    width = model[0].base.in_features
+    return _patient("LoRA in a deep sigmoid net", model, draw, (width,), {"vanishing"})
+
+
 FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
     "vanishing": (
         vanishing_sigmoid,
@@ -1628,6 +1705,14 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Patient], ...]] = {
     "mismatched": (mismatch_log, mismatch_bounded, mismatch_shape, mismatch_range, healthy_match),
     "unscaled": (unscaled_inputs, unscaled_targets, unscaled_head, healthy_scale),
     "symmetric": (symmetric_constant, symmetric_layer, symmetric_pairs),
+    "cancelled, alone, beside": (
+        cancelled_terms,
+        healthy_terms,
+        norm_over_one,
+        healthy_norm_over_some,
+        healthy_adapted_later,
+        vanishing_beside,
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 from .diagnose import diagnose
 from .nonfinite import NonFiniteSource, first_nonfinite
 from .over_run.diagnose_run import diagnose_run
+from .replay import replay
 from .report import KINDS, Diagnosis, DiagnosisError, Finding
 from .slope import LIMIT, fit_slope
 from .spectrum import jacobian_singular_values
@@ -19,4 +20,5 @@ __all__ = [
     "first_nonfinite",
     "fit_slope",
     "jacobian_singular_values",
+    "replay",
 ]

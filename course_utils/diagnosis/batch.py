@@ -184,3 +184,14 @@ def _takes_two(loss: Callable) -> bool:
     except ValueError:
         return True
     return True
+
+
+def needs_target(loss: Callable) -> bool:
+    """Whether a loss cannot be called with the output alone."""
+    try:
+        inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).bind(0)
+    except TypeError:
+        return True
+    except ValueError:
+        return False
+    return False

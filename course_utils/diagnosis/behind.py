@@ -1,7 +1,7 @@
 """Activations behind the last layer, at a model's output or in its loss, and what they cost."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import torch
@@ -9,14 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..measuring import torch_internals
-from ..measuring.torch_internals import Node, saved_dimension, saved_tensor
+from ..measuring.torch_internals import Node, outputs_of, saved_dimension, saved_tensor
 from .batch import loss_of
 from .graph import LARGEST_SLOPE, activation_name, follow, pull_back, slopes, stem, walk
 from .layer_calls import LayerCall, rms
 from .measured_pass import MeasuredPass
 
 _RESHAPES = ("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "ToCopy", "Clone", "Alias")
-_AFFINE = (*_RESHAPES, "Mul", "Div", "Add", "Sub", "Neg")
+_SCALES = (*_RESHAPES, "Mul", "Div", "Neg")
+_AFFINE = (*_SCALES, "Add", "Sub")
 _EDGE = 0.05  # where a slope falls below this share of the largest, as in rules/saturated.py
 
 _MANY = 0.25
@@ -43,7 +44,8 @@ class Behind:
         name: "sigmoid", "softmax", "relu", ….
         place: Which of the model's outputs it makes or reads.
         inside: Whether it makes that output; else the loss applies it to the output.
-        scale: d output / d activation, in the shape of the activation.
+        scale: d output / d activation, in the shape of the activation; in the loss, d (what the
+            activation reads) / d output, in the shape of the output.
         layers: The calls before it.
     """
 
@@ -62,20 +64,38 @@ def behind_the_last_layer(measured_pass: MeasuredPass) -> list[Behind]:
     roots = {t.grad_fn: place for place, t in enumerate(outputs) if t.grad_fn is not None}
     if measured_pass.loss is None or measured_pass.loss_value.grad_fn is None:
         return found
-    inside = set(measured_pass.output_nodes)
+    inside = measured_pass.output_nodes
     for node in walk(measured_pass.loss_value.grad_fn):
         name = _name(node)
         if node in inside or name is None:
             continue
-        below: Node | None = node.next_functions[0][0]
-        while below is not None and below not in roots and stem(below) in _RESHAPES:
-            below = below.next_functions[0][0]
+        below, scale = _down(node.next_functions[0][0], None, _SCALES, roots)
         if below in roots and below is not None:
             output = outputs[roots[below]]
             layers = follow(below, measured_pass.ends).parents
-            ones = torch.ones_like(output.detach())
-            found.append(Behind(node, name, roots[below], False, ones, layers))
+            scale = torch.ones_like(output.detach()) if scale is None else scale
+            if bool(scale.all()):
+                found.append(Behind(node, name, roots[below], False, scale, layers))
     return found
+
+
+def _down(
+    node: Node | None, scale: Tensor | None, kinds: tuple[str, ...], ends: Container[Node] = ()
+) -> tuple[Node | None, Tensor | None]:
+    """Down a chain of operations of some kinds: where it ends, and the slope of all of them."""
+    while node is not None and node not in ends and stem(node) in kinds:
+        onward = [after for after, _ in node.next_functions if after is not None]
+        if scale is None:
+            shape = outputs_of(node)[0]
+            scale = torch.ones(tuple(shape.shape), dtype=shape.dtype, device=shape.device)
+        try:
+            handed = pull_back(node, scale) if len(onward) == 1 else None
+        except (RuntimeError, AttributeError, IndexError, TypeError):
+            handed = None
+        if handed is None:
+            return None, None
+        node, scale = onward[0], handed
+    return node, scale
 
 
 def _name(node: Node) -> str | None:
@@ -85,19 +105,9 @@ def _name(node: Node) -> str | None:
 def _inside(measured_pass: MeasuredPass, place: int) -> Behind | None:
     """The activation that makes an output, if there is one."""
     output = measured_pass.outputs[place]
-    node: Node | None = output.grad_fn
-    scale = torch.ones_like(output.detach())
-    while node is not None and stem(node) in _AFFINE:
-        onward = [after for after, _ in node.next_functions if after is not None]
-        try:
-            handed = pull_back(node, scale) if len(onward) == 1 else None
-        except (RuntimeError, AttributeError, IndexError, TypeError):
-            handed = None
-        if handed is None:
-            return None
-        node, scale = onward[0], handed
+    node, scale = _down(output.grad_fn, torch.ones_like(output.detach()), _AFFINE)
     name = None if node is None else _name(node)
-    if node is None or name is None or not bool(scale.all()):
+    if node is None or name is None or scale is None or not bool(scale.all()):
         return None
     return Behind(node, name, place, True, scale, follow(node, measured_pass.ends).parents)
 
@@ -246,7 +256,8 @@ def _loss_with(
     new = torch.where(units, other, value)
     if not behind.inside:
         old = measured_pass.outputs[behind.place].detach().reshape(value.shape)
-        new = torch.where(units, _INVERSE[behind.name](new), old)
+        inverse = _INVERSE[behind.name](new) / behind.scale.reshape(value.shape)
+        new = torch.where(units, inverse, old)
     new.requires_grad_()
     count = iter(range(len(measured_pass.outputs)))
 

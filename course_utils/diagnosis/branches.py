@@ -12,13 +12,16 @@ _SHORT = 3
 """Layers of a branch that is no depth of its own: a bottleneck has three."""
 
 
-def beside(paths: Mapping[LayerCall, Path], last: Iterable[Path]) -> set[LayerCall]:
+def beside(
+    calls: Sequence[LayerCall], paths: Mapping[LayerCall, Path], last: Iterable[Path]
+) -> set[LayerCall]:
     """Layers of a product or a bottleneck that is added to fewer layers which read the same.
 
     Such as the two matrices of a low-rank adapter beside a layer: the gradient goes past them. A
     branch around an identity counts: of such branches the depth of a residual network consists.
 
     Args:
+        calls: All layers.
         paths: What stands before each layer.
         last: What stands behind the last layers.
     """
@@ -33,7 +36,13 @@ def beside(paths: Mapping[LayerCall, Path], last: Iterable[Path]) -> set[LayerCa
         return frozenset(paths[call].parents if call in paths else ())
 
     found: set[LayerCall] = set()
+    frozen = {call.in_shape for call in calls if call.out_node is None}  # layers that read data
     for path in (*paths.values(), *last):
+        if len(path.parents) == 1 and any(map(_adds_a_constant, path.nodes)):
+            (branch,) = map(way, path.parents)
+            to_data = branch[-1].in_shape in frozen and not read(branch[-1])
+            if len(branch) > 1 and to_data and _is_aside(branch, paths):
+                found.update(branch)
         added = [parent for parent in path.parents if parent not in path.gated]
         ways = [way(parent) for parent in added] if path.skip else []
         for short, long in permutations(ways, 2):
@@ -43,6 +52,10 @@ def beside(paths: Mapping[LayerCall, Path], last: Iterable[Path]) -> set[LayerCa
                 if same and set(branch).isdisjoint(other) and _is_aside(branch, paths):
                     found.update(branch)
     return found
+
+
+def _adds_a_constant(node: Node) -> bool:
+    return stem(node) == "Add" and any(after is None for after, _ in node.next_functions)
 
 
 def _is_aside(branch: Sequence[LayerCall], paths: Mapping[LayerCall, Path]) -> bool:

@@ -18,6 +18,7 @@ from .rules.double_softmax import double_softmax
 from .rules.healthy import healthy
 from .rules.loss_mismatch import loss_mismatch
 from .rules.non_finite import non_finite
+from .rules.norm_of_one import norm_of_one
 from .rules.not_connected import loss_cut_off, not_connected
 from .rules.not_optimized import not_optimized
 from .rules.not_registered import not_registered
@@ -49,6 +50,7 @@ RULES = (
     silent_layer,
     dead_output,
     saturated_output,
+    norm_of_one,
     zero_gradient,
     taken_by_norm,
     dead_units,

@@ -2,6 +2,7 @@
 
 import html
 import math
+import textwrap
 from dataclasses import asdict, dataclass
 
 from ..arguments import one_of
@@ -45,6 +46,9 @@ KINDS = (
 )
 """Every kind of finding, most urgent first; those of a whole run after those of one batch."""
 
+_WIDTH = 100
+"""Characters of a printed line, code and names that are longer excepted."""
+
 _CODE = "font-family:var(--jp-code-font-family,monospace);background:transparent"
 
 
@@ -86,10 +90,10 @@ class Finding:
         return asdict(self) | {"layers": list(self.layers)} | numbers
 
     def __str__(self) -> str:
-        lines = [f"{self.kind.upper()}: {self._place}"]
+        lines = [_wrapped(f"{self.kind.upper()}: ", self._place)]
         lines += [f"  began      {self._since}"] if self._since else []
-        lines += [f"  measured   {self.evidence}"] if self.evidence else []
-        lines += [f"  cause      {self.cause}"]
+        lines += [_wrapped("  measured   ", self.evidence)] if self.evidence else []
+        lines += [_wrapped("  cause      ", self.cause)]
         if self.remedy:
             lines += ["  remedy", *(f"      {line}" for line in self.remedy.splitlines())]
         lines += [f"  read       {self.notebook}"] if self.notebook else []
@@ -190,8 +194,8 @@ class Diagnosis:
 
     def __str__(self) -> str:
         rows = self.first_look.rows() if self.first_look else {}
-        look = "\n".join(f"{title:<12} {text}" for title, text in rows.items())
-        said = [f"{title}: {text}" for title, text in self._remarks()]
+        look = "\n".join(_wrapped(f"{title:<12} ", text) for title, text in rows.items())
+        said = [_wrapped(f"{title}: ", text) for title, text in self._remarks()]
         return "\n\n".join([*([look] if look else []), *map(str, self.findings), *said])
 
     def __repr__(self) -> str:
@@ -210,6 +214,17 @@ class Diagnosis:
         open_questions = () if self.kinds == {"undecided"} else self.undecided
         said = [("Note", note) for note in self.notes]
         return said + [("Not decided", question) for question in open_questions]
+
+
+def _wrapped(title: str, text: str) -> str:
+    """A title and lines of text that start below its end."""
+    lines = textwrap.wrap(
+        text,
+        _WIDTH - len(title),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return title + f"\n{' ' * len(title)}".join(lines)
 
 
 def _table(rows: dict[str, str]) -> str:

@@ -1,6 +1,5 @@
 """Where a gradient that arrives becomes exactly 0: the operations that take all of it."""
 
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ SATURATING = (
 )
 """Their slope falls below the smallest number, or they are sure."""
 
-SINGLE = ("Softmax", "LogSoftmax", "SafeSoftmax", "NativeLayerNorm")
+SINGLE = ("Softmax", "LogSoftmax", "SafeSoftmax")
 """Give the same to every input where they run over a single entry."""
 
 _FACTORS = {
@@ -245,8 +244,6 @@ def _takes_all(one: _Arrived) -> set[int]:
 
 
 def _over_one_entry(node: Node) -> bool:
-    """Whether a softmax or a norm runs over a single entry."""
-    if stem(node) == "NativeLayerNorm":
-        return math.prod(getattr(node, "_saved_normalized_shape", (0,))) == 1
+    """Whether a softmax runs over a single entry."""
     result = saved_tensor(node, "result")
     return result is not None and result.dim() > 0 and result.shape[saved_dimension(node)] == 1

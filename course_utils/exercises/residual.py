@@ -1,6 +1,7 @@
 """Exercises of notebook 08, "Skip ahead"."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from .base import Cases, exercise
         "Through the branch: δ @ W, then the slope of ReLU, then α.",
         "d_x = δ + α (δ @ W) * (x > 0); d_W = α δᵀ @ h; d_alpha = (δ * (h @ W.T)).sum().",
     ),
+    reason="The derivative of a block is I + αJ, so δ arrives once as it is and once through the "
+    "branch; α multiplies the whole branch, so its derivative is the branch itself.",
 )
 def block_backward(delta, x, W, alpha):
     """∂𝓛/∂x, ∂𝓛/∂W and ∂𝓛/∂α of the block x + α·ReLU(x) Wᵀ, samples in rows."""
@@ -33,7 +36,6 @@ def block_backward(delta, x, W, alpha):
         "∂𝓛/∂W": "The branch is α·h Wᵀ with h = ReLU(x); sum over the samples.",
         "∂𝓛/∂α": "α multiplies every entry of the branch: sum δ times the branch without α.",
     },
-    rtol=1e-7,
 )
 def _() -> Cases:
     rng = np.random.default_rng(0)
@@ -47,6 +49,13 @@ def _() -> Cases:
         yield (delta, x, W, alpha), [grad.numpy() for grad in grads], given
 
 
+@block_backward.inputs
+def _(rng: np.random.Generator) -> tuple[Any, ...]:
+    B, n = rng.integers(2, 6), rng.integers(2, 6)
+    x, delta = rng.normal(size=(2, B, n))
+    return delta, x, rng.normal(size=(n, n)), rng.uniform(-1.5, 1.5)
+
+
 @exercise(
     "The factor α on all branches that gives the network a chosen total growth of g².",
     minutes=10,
@@ -56,6 +65,7 @@ def _() -> Cases:
         "(1 + α²)^L = growth. Solve for α.",
         "α = √(growth^(1/L) − 1).",
     ),
+    reason="Mixed terms cancel, so each block multiplies g² by 1 + α² and L of them by its power.",
 )
 def branch_scale(depth, growth):
     """α for which L blocks x + α·branch(x), He branches, multiply g² by `growth` in all."""
@@ -69,6 +79,11 @@ def _() -> Cases:
         yield (depth, growth), expected, f"L = {depth}, growth {growth:.4g}"
 
 
+@branch_scale.inputs
+def _(rng: np.random.Generator) -> tuple[Any, ...]:
+    return int(rng.integers(1, 120)), rng.uniform(1.1, 40)
+
+
 @exercise(
     "The growth of g² over L blocks a·x + branch(x) with batch norm in the branch.",
     minutes=15,
@@ -78,6 +93,8 @@ def _() -> Cases:
         "s becomes a²·s + (1 − 1/π). The norm divides the gradient of the branch by √s.",
         "g² is multiplied by a² + 1/s, with the s in front of that block.",
     ),
+    reason="Skip and branch are independent, so their squares add up: a² s + 1 − 1/π forward (the "
+    "norm subtracts the share 1/π that all samples have in common), a² + 1/s backward.",
 )
 def weak_skip_growth(depth, a):
     """Factor of g² over L blocks a·x + branch(x), batch norm and ReLU in the branch, x_0 ~ N(0, 1).
@@ -108,6 +125,11 @@ def _() -> Cases:
         yield (depth, a), expected, f"L = {depth}, a = {a:g}", hints.get(a, default)
 
 
+@weak_skip_growth.inputs
+def _(rng: np.random.Generator) -> tuple[Any, ...]:
+    return int(rng.integers(1, 40)), rng.uniform(0, 1.2)
+
+
 @exercise(
     "The share of the squared gradient that came through exactly k of L branches.",
     minutes=10,
@@ -117,6 +139,8 @@ def _() -> Cases:
         "Each branch on the path multiplies the mean square by α². Divide by the sum over all k.",
         "math.comb(L, k) α^(2k) / (1 + α²)^L.",
     ),
+    reason="Different paths have mean product 0, so their squares add up: comb(L, k) paths of "
+    "α^(2k) each, and by the binomial theorem (1 + α²)^L in all.",
 )
 def path_share(depth, length, alpha):
     """Share of the squared gradient that came through exactly `length` branches, no norm."""
@@ -135,6 +159,12 @@ def _() -> Cases:
         yield (depth, length, alpha), expected, f"L = {depth}, k = {length}, α = {alpha:.4g}"
 
 
+@path_share.inputs
+def _(rng: np.random.Generator) -> tuple[Any, ...]:
+    depth = int(rng.integers(2, 12))
+    return depth, int(rng.integers(0, depth + 1)), rng.uniform(0.4, 1.5)
+
+
 @exercise(
     "Fixup's factor on the weights of a branch with m layers, in a network of L blocks.",
     minutes=10,
@@ -144,6 +174,8 @@ def _() -> Cases:
         "The last layer is 0; each of the other m − 1 times c, the squared output times c^(2m−2).",
         "c^(2m−2) = 1/L.",
     ),
+    reason="L blocks move the output together, each by the squared output of its m − 1 scaled "
+    "layers: L·c^(2m−2) = 1 makes the first step independent of the depth.",
 )
 def fixup_scale(depth, layers):
     """Factor on He's weights, all layers of the branch but its last, for L blocks of m layers."""
@@ -152,10 +184,15 @@ def fixup_scale(depth, layers):
 
 @fixup_scale.cases("The squared output of the m − 1 scaled layers must be 1/L of its old size.")
 def _() -> Cases:
-    for depth, layers in ((1, 2), (16, 2), (16, 3), (100, 2), (64, 4)):
+    for depth, layers in ((1, 2), (16, 2), (16, 3), (100, 2), (64, 4), (7, 2), (50, 3), (33, 5)):
         # With m − 1 scaled layers, the change of a block after a step is scaled by scale^(2m − 2).
         expected = math.exp(-math.log(depth) / (2 * layers - 2))
         yield (depth, layers), expected, f"L = {depth} blocks of m = {layers} layers"
+
+
+@fixup_scale.inputs
+def _(rng: np.random.Generator) -> tuple[Any, ...]:
+    return int(rng.integers(2, 200)), int(rng.integers(2, 7))
 
 
 @exercise(
@@ -167,6 +204,8 @@ def _() -> Cases:
         "The smallest whole L with ½^L < correlation. 0 layers have the correlation 1.",
         "A loop that counts up is enough; with logarithms mind 0.25: 2 layers do not do.",
     ),
+    reason="Each plain layer halves the correlation, since half of the units open for one sample "
+    "are open for the other; at ½^L itself it is equal and not yet below.",
 )
 def shattering_depth(correlation):
     """The smallest depth L of a plain ReLU net with batch norm that is below this correlation."""
@@ -183,3 +222,8 @@ def _() -> Cases:
     for correlation in (1.0, 0.9, 0.5, 0.4, 0.25, 0.1, 0.01, 1e-6):
         expected = next(depth for depth in range(100) if 1 / 2**depth < correlation)
         yield (correlation,), expected, f"correlation {correlation:g}"
+
+
+@shattering_depth.inputs
+def _(rng: np.random.Generator) -> tuple[Any, ...]:
+    return (float(2.0 ** -rng.uniform(0, 14)),)

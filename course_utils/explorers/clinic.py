@@ -10,7 +10,7 @@ from ..activations import ACTIVATIONS
 from ..diagnosis import LIMIT, fit_slope
 from ..runtime import fixed
 from .grid import GridExplorer
-from .random_networks import forward, gradients, normalized, shown
+from .random_networks import forward, gradients, normalized, one_thread, shown
 from .spec import Line, Mark, Panel, Readout, Slider, Text
 
 ACTIVATION_NAMES = ("relu", "tanh", "sigmoid")
@@ -84,6 +84,7 @@ def clinic_explorer() -> GridExplorer:
     )
 
 
+@one_thread()
 def measure() -> tuple[np.ndarray, np.ndarray]:
     """RMS of ∂L/∂z_l and of ∂L/∂W_l at every setting, each over that of the last layer.
 

@@ -43,7 +43,7 @@ def eigenvalues_explorer() -> GridExplorer:
         sliders=(
             Slider("first", "eigenvalue λ₁", EIGENVALUES, start=8, format=".1f"),
             Slider("second", "eigenvalue λ₂", EIGENVALUES, start=7, format=".1f"),
-            Slider("angle", "angle of the eigenvectors (degrees)", ANGLES, start=3, format=".0f"),
+            Slider("angle", "angle of the eigenvectors (degrees)", ANGLES, start=0, format=".0f"),
         ),
         panels=(
             Panel(

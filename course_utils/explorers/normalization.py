@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import theory
 from ..runtime import fixed
 from .grid import GridExplorer
-from .random_networks import forward, gradients, normalized
+from .random_networks import forward, gradients, normalized, one_thread
 from .spec import Line, Panel, Readout, Slider
 
 NORMS = ("none", "batch", "layer")
@@ -88,6 +88,7 @@ def normalization_explorer() -> GridExplorer:
     )
 
 
+@one_thread()
 def measure() -> tuple[np.ndarray, np.ndarray]:
     """Gradient profile and likeness of samples, with He's weights.
 

@@ -22,7 +22,7 @@ _DASHES = {"solid": "-", "dashed": (0, (4, 2)), "dotted": (0, (1, 1.6))}
 _HALO = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
 _COLUMNS = 3
 # Inches. Placed by hand: a layout engine measures every text three times, half of a picture's cost.
-_PANEL, _ALONE, _HEIGHT = 4.1, 5.6, 3.7  # width in a row, width of one panel, height
+_PANEL, _ALONE, _HEIGHT = 4.1, 5.6, 3.7  # width in a row, width of one or of four, height
 _TITLE, _ABOVE, _LEFT, _RIGHT, _TICKS, _ENTRY, _GAP = 0.4, 0.55, 0.6, 0.2, 0.45, 0.2, 0.12
 
 
@@ -38,8 +38,9 @@ def figure(packed: Packed, index: list[int] | None = None) -> Figure:
     """
     index = packed.start if index is None else index
     panels = packed.spec["panels"]
-    columns = min(_COLUMNS, len(panels))
-    cell = _PANEL if columns > 1 else _ALONE
+    four = len(panels) == 4  # two rows of two, as in the browser
+    columns = 2 if four else min(_COLUMNS, len(panels))
+    cell = _PANEL if columns > 1 and not four else _ALONE
     width = cell * columns
     sliders, readouts = packed.shown(index)
 

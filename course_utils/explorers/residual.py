@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..runtime import fixed
 from .grid import GridExplorer
-from .random_networks import forward, gradients
+from .random_networks import forward, gradients, one_thread
 from .spec import Line, Panel, Readout, Slider
 
 NORMS = ("none", "batch")
@@ -76,6 +76,7 @@ def residual_explorer() -> GridExplorer:
     )
 
 
+@one_thread()
 def measure() -> tuple[np.ndarray, np.ndarray]:
     """Gradient profile and correlation of random networks.
 

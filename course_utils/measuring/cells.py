@@ -1,7 +1,7 @@
 """One time step of nn.RNN, nn.LSTM and nn.GRU, written out, with the weights of the module."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,26 @@ from torch.nn.functional import linear
 
 State = tuple[Tensor, ...]
 """(h,) or, for an LSTM, (h, c)."""
+
+
+@runtime_checkable
+class DiagonalCell(Protocol):
+    """A diagonal state space taken apart, as `networks.DiagonalStateSpace` is."""
+
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    batch_first: bool
+    bidirectional: bool
+
+    def eigenvalues(self) -> Tensor:
+        """λ, (n,)."""
+
+    def drive(self, x: Tensor) -> Tensor:
+        """What the input adds to the state, (…, n)."""
+
+    def read(self, states: Tensor) -> Tensor:
+        """Outputs of states."""
 
 
 def _tanh(drive: Tensor, echo: Tensor, h: Tensor) -> State:

@@ -167,6 +167,13 @@ def saved_dimension(node: Node) -> int:
     return dim - 2**64 if dim >= 2**63 else dim
 
 
+def saved_dimensions(node: Node) -> tuple[int, ...]:
+    """The dimensions a reduction runs along, negative where they count from the end."""
+    dims = getattr(node, "_saved_dim", ())
+    dims = dims if isinstance(dims, tuple | list) else (dims,)
+    return tuple(dim - 2**64 if dim >= 2**63 else dim for dim in map(int, dims))
+
+
 def saved_number(node: Node, name: str) -> float | None:
     """A number, or a tensor of one, that the operation kept; None where it kept none."""
     value = getattr(node, f"_saved_{name}", None)

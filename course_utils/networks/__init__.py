@@ -24,9 +24,11 @@ from .schemes import (
     zeros,
 )
 from .stacked import stack_mlps
+from .state_space import DiagonalStateSpace, scan
 
 __all__ = [
     "INITIALIZERS",
+    "DiagonalStateSpace",
     "Elementwise",
     "Fans",
     "RecurrentNet",
@@ -42,6 +44,7 @@ __all__ = [
     "normal",
     "orthogonal",
     "recurrent",
+    "scan",
     "stack_mlps",
     "torch_default",
     "xavier",

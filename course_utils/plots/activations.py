@@ -1,10 +1,11 @@
-"""Pictures of activations: the function beside its slope, and the slopes that are met."""
+"""Pictures of activations: functions beside their slopes, slopes that are met, a value per unit."""
 
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from numpy.typing import ArrayLike
 
 from ..arguments import integer
@@ -33,9 +34,7 @@ def function_and_slope(
     Raises:
         ValueError: If there is no curve, or a shape does not fit.
     """
-    z = np.asarray(z, dtype=np.float64)
-    if z.ndim != 1 or z.size < 2 or not (np.diff(z) > 0).all():
-        raise ValueError(f"z has the shape {z.shape}; an increasing (N,) is expected, N ≥ 2.")
+    z = _increasing(z)
     if not curves:
         raise ValueError("curves is empty: hand over at least one activation.")
     if axes is None:
@@ -47,11 +46,7 @@ def function_and_slope(
     for i, (name, pair) in enumerate(curves.items()):
         style = line_style(i)
         for ax, what, values in zip(axes, ("φ", "φ′"), pair, strict=True):
-            values = np.asarray(values, dtype=np.float64)
-            if values.shape != z.shape:
-                raise ValueError(
-                    f"curves[{name!r}]: {what} has the shape {values.shape}, z has {z.shape}."
-                )
+            values = _fitting(name, what, z, values)
             if ax is right:
                 values = _with_gaps(z, values)
             ax.plot(z, values, label=name, **style)
@@ -62,6 +57,105 @@ def function_and_slope(
     right.set(xlabel="preactivation z", ylabel="φ′(z)", title="its slope")
     left.legend(fontsize="small")
     return left, right
+
+
+def activation_panels(
+    z: ArrayLike,
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    columns: int = 5,
+) -> np.ndarray:
+    """Draw each activation in a panel of its own: φ as a solid line, φ′ as a dashed one.
+
+    Args:
+        z: Preactivations, increasing, shape (N,). A slope that jumps between two of them is drawn
+            with a gap.
+        curves: Name → (φ(z), φ′(z)), each of shape (N,).
+        bounds: Name → (z, φ′(z)) where a slope is largest, marked by a dot and said in the title.
+            A place outside the range of `z` gets no dot.
+        columns: Panels in a row, at least 1.
+
+    Returns:
+        The Axes, one for each curve, in their order.
+
+    Raises:
+        ValueError: If there is no curve, or a shape does not fit.
+    """
+    z, columns = _increasing(z), integer("columns", columns, 1)
+    if not curves:
+        raise ValueError("curves is empty: hand over at least one activation.")
+    columns = min(columns, len(curves))
+    rows = -(-len(curves) // columns)
+    size = (2.3 * columns, 2.1 * rows)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=size, layout="constrained", squeeze=False, sharex=True, sharey=True
+    )
+    panels = grid.ravel()
+    for ax, (name, (values, slopes)) in zip(panels, curves.items(), strict=False):
+        ax.axhline(0, color=GREY, linewidth=0.8)
+        ax.axvline(0, color=GREY, linewidth=0.8)
+        ax.plot(z, _fitting(name, "φ", z, values), label="φ(z)", **line_style(0))
+        jumps = _with_gaps(z, _fitting(name, "φ′", z, slopes))
+        ax.plot(z, jumps, label="φ′(z)", **line_style(1))
+        at, height = (bounds or {}).get(name, (np.nan, np.nan))
+        if z[0] <= at <= z[-1]:
+            ax.plot(at, height, marker="o", color=line_style(1)["color"])
+        ax.set_title(name if np.isnan(height) else f"{name}: ≤ {height:.4g}", fontsize="small")
+        ax.tick_params(labelsize="small")
+    for ax in panels[len(curves) :]:
+        ax.remove()
+    figure.supxlabel("preactivation z", fontsize="small")
+    lines = panels[0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside upper center", ncols=2, fontsize="small", frameon=False)
+    return panels[: len(curves)]
+
+
+def unit_map(
+    values: ArrayLike,
+    ax: Axes | None = None,
+    title: str = "",
+    limits: tuple[float, float] | None = None,
+    label: str = "|δ|",
+) -> Axes:
+    """Draw the size of one number per unit and layer as a map of colors on a log scale.
+
+    What is exactly 0 has no color: it stays white.
+
+    Args:
+        values: One number per layer and unit, the layer nearest to the input first, shape (L, n),
+            finite.
+        ax: Axes to draw on; the current ones when None.
+        title: Title of the Axes.
+        limits: Sizes at the two ends of the color scale, above 0; those of the values when None.
+        label: What the colors mean.
+
+    Returns:
+        The Axes, layer 1 at the bottom, with a color bar.
+
+    Raises:
+        ValueError: If `values` has another shape, is not finite, or is 0 everywhere while no
+            `limits` are given.
+    """
+    sizes = np.abs(np.asarray(values, dtype=np.float64))
+    if sizes.ndim != 2 or not sizes.size or not np.isfinite(sizes).all():
+        raise ValueError(f"values has the shape {sizes.shape}; a finite (layers, units) is due.")
+    if limits is None and not sizes.any():
+        raise ValueError("values is 0 everywhere: hand over the limits of the color scale.")
+    ax = ax or plt.gca()
+    masked = np.ma.masked_equal(sizes, 0)
+    low, high = limits or (float(masked.min()), float(masked.max()))
+    layers = len(sizes)
+    image = ax.imshow(
+        masked,
+        norm=LogNorm(low, max(high, low * 1.001)),
+        aspect="auto",
+        origin="lower",
+        interpolation="none",
+        extent=(0.5, sizes.shape[1] + 0.5, 0.5, layers + 0.5),
+    )
+    plt.colorbar(image, ax=ax, label=label)
+    ax.set(xlabel="unit", ylabel="layer l", title=title, yticks=range(1, layers + 1))
+    return ax
 
 
 def slope_histogram(
@@ -99,6 +193,20 @@ def slope_histogram(
     ax.set(xlabel="slope φ′(z)", ylabel="share of units", ylim=(0, None))
     ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return ax
+
+
+def _increasing(z: ArrayLike) -> np.ndarray:
+    z = np.asarray(z, dtype=np.float64)
+    if z.ndim != 1 or z.size < 2 or not (np.diff(z) > 0).all():
+        raise ValueError(f"z has the shape {z.shape}; an increasing (N,) is expected, N ≥ 2.")
+    return z
+
+
+def _fitting(name: str, what: str, z: np.ndarray, values: ArrayLike) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    if values.shape != z.shape:
+        raise ValueError(f"curves[{name!r}]: {what} has the shape {values.shape}, z has {z.shape}.")
+    return values
 
 
 def _with_gaps(z: np.ndarray, values: np.ndarray) -> np.ndarray:

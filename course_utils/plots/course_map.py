@@ -22,7 +22,7 @@ class Chapter:
         title: Its title, in lines.
         question: What it answers, in lines.
         place: Column and row on the map.
-        needs: Numbers of the chapters it builds on directly.
+        needs: Numbers of the chapters it builds on, without those that these build on themselves.
     """
 
     number: str
@@ -34,34 +34,63 @@ class Chapter:
 
 CHAPTERS = (
     Chapter("00", "Start here", "does it run?", (0, 0), ()),
-    Chapter("01", "Descend\na gradient", "how far may\none step go?", (1, 0), ("00",)),
+    Chapter("01", "Descend\na gradient", "how far may\none step go?", (0, 1), ("00",)),
     Chapter(
         "02",
         "Follow the chain\nrule backwards",
         "where do the\nfactors come from?",
-        (2, 0),
+        (0, 2),
         ("01",),
     ),
-    Chapter("03", "Watch eigen-\nvalues explode", "what do 100\nmatrices do?", (3, 0), ("02",)),
-    Chapter("04", "Differentiate\nthe activations", "what does\nbending cost?", (4, 0), ("03",)),
+    Chapter("03", "Watch eigen-\nvalues explode", "what do 100\nmatrices do?", (1, 2), ("02",)),
+    Chapter("04", "Differentiate\nthe activations", "what does\nbending cost?", (1, 1), ("02",)),
     Chapter(
-        "05", "Start from the\nright scale", "how large are\nthe first weights?", (4, 1), ("04",)
+        "05",
+        "Start from the\nright scale",
+        "how large are\nthe first weights?",
+        (2, 1),
+        ("03", "04"),
     ),
-    Chapter("06", "Clip the\nexplosion", "what if it is\ntoo long?", (3, 1), ("03",)),
-    Chapter("07", "Normalize\nthe batch", "does batch norm\ntame it?", (4, 2), ("05",)),
-    Chapter("08", "Skip ahead", "why does adding x\nhelp at depth?", (3, 2), ("07",)),
+    Chapter("06", "Clip the\nexplosion", "what if it is\ntoo long?", (2, 2), ("03",)),
+    Chapter("07", "Normalize\nthe batch", "does batch norm\ntame it?", (3, 1), ("05",)),
+    Chapter("08", "Skip ahead", "why does adding x\nhelp at depth?", (4, 1), ("07",)),
     Chapter(
-        "12", "Run a gradient\nclinic", "my network does\nnot learn: why?", (2, 2), ("06", "08")
+        "12", "Run a gradient\nclinic", "my network does\nnot learn: why?", (4, 2), ("06", "08")
     ),
 )
 """The chapters in the order of the course."""
+
+MINUTES = {
+    "00": 25,
+    "01": 80,
+    "02": 90,
+    "03": 100,
+    "04": 85,
+    "05": 90,
+    "06": 70,
+    "07": 150,
+    "08": 90,
+    "12": 85,
+}
+"""Minutes to read and run, counted and written by `make minutes`."""
+
+_CORE = ("00", "01", "02", "03", "04", "05", "07", "08", "12")
+PATHS: tuple[tuple[str, tuple[str, ...] | None], ...] = (
+    ("the short way", ("00", "02", "05", "12")),
+    ("core", _CORE),
+    ("sequences", (*_CORE[:-1], "09", "12")),
+    ("transformers", (*_CORE[:-1], "11", "12", "13")),
+    ("large scale", (*_CORE[:-1], "10", "11", "12", "13", "14")),
+    ("everything", None),
+)
+"""Ways through the course: a name and the chapters, or None for all that are there."""
 
 
 def course_map(ready: Collection[str], ax: Axes | None = None) -> Axes:
     """Draw the chapters as boxes, and an arrow from each to those that build on it.
 
-    A chapter that is there has a solid frame and a tinted box, one that is to come a dashed frame
-    and grey text. The map wants a figure of about 10 × 5 inches.
+    A chapter that is there has a solid frame, a tinted box and its minutes to read and run, one
+    that is to come a dashed frame and grey text. The map wants a figure of about 10 × 5 inches.
 
     Args:
         ready: Numbers of the chapters that are there, for example {"00", "01"}.
@@ -102,7 +131,8 @@ def course_map(ready: Collection[str], ax: Axes | None = None) -> Axes:
             "color": color,
             "linespacing": 1.15,
         }
-        ax.text(column, -row + 0.25, chapter.number, fontsize=8, **style)
+        minutes = f" · {MINUTES[chapter.number]} min" if there else ""
+        ax.text(column, -row + 0.25, chapter.number + minutes, fontsize=8, **style)
         ax.text(column, -row + 0.07, chapter.title, fontsize=9.5, weight="bold", **style)
         ax.text(column, -row - 0.19, chapter.question, fontsize=8.5, style="italic", **style)
     for chapter in CHAPTERS:

@@ -105,7 +105,8 @@ def growth_factors(
     rows = np.arange(len(table))
     ax.axvline(1.0, color=GREY, linestyle=":")
     for i, name in enumerate(names):
-        look = {"color": COLORS[i], "marker": MARKERS[i], "markersize": 7, "linestyle": "none"}
+        look: dict[str, Any] = {"color": COLORS[i], "marker": MARKERS[i], "markersize": 7}
+        look["linestyle"] = "none"
         if name == measured:
             look |= {"color": COLORS[6], "marker": "D", "markersize": 10, "fillstyle": "none"}
         positive = table[:, i] > 0

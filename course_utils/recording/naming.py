@@ -1,6 +1,6 @@
 """Names of modules and parameters without the wrappers for devices, compilers and strategies."""
 
-from torch import nn
+from torch import Tensor, nn
 
 INNER = {"_orig_mod", "_fsdp_wrapped_module", "_forward_module", "_checkpoint_wrapped_module"}
 """Attributes under which wrappers keep what they wrap, and nobody else keeps anything."""
@@ -36,8 +36,14 @@ def named_parameters(model: nn.Module, plain: dict[str, str]) -> dict[str, nn.Pa
         model: The watched model.
         plain: As from `plain_names`.
     """
-    named = {}
-    for name, parameter in model.named_parameters():
-        above, _, own = name.rpartition(".")
-        named[f"{plain.get(above, above)}.{own}".lstrip(".")] = parameter
-    return named
+    return {_plain(name, plain): parameter for name, parameter in model.named_parameters()}
+
+
+def named_buffers(model: nn.Module, plain: dict[str, str]) -> dict[str, Tensor]:
+    """The buffers in the same way."""
+    return {_plain(name, plain): buffer for name, buffer in model.named_buffers()}
+
+
+def _plain(name: str, plain: dict[str, str]) -> str:
+    above, _, own = name.rpartition(".")
+    return f"{plain.get(above, above)}.{own}".lstrip(".")

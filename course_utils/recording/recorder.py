@@ -2,9 +2,12 @@
 
 import contextlib
 import math
+import os
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
-from ..arguments import integer
+from ..arguments import integer, one_of
 from ..measuring import OutputNumbers
 from ..measuring.torch_internals import (
     Node,
@@ -24,8 +27,9 @@ from ..measuring.torch_internals import (
     will_execute,
 )
 from .assemble import assemble
+from .flight import Flight, Found, first_bad
 from .gradient_record import GradientRecord
-from .hooks import AccumulatedTap, ForwardTap, PassBegins, PassEnds
+from .hooks import AccumulatedTap, ForwardTap, PassBegins, PassBeginsWith, PassEnds
 from .latest import newest
 from .open_step import (
     ACCUMULATED,
@@ -38,7 +42,7 @@ from .open_step import (
 )
 from .parameters import Sizes, Update, readable, rms_of_all
 from .structure import Structure, called_around
-from .whole import settles_later
+from .whole import local_part, settles_later
 
 TURNS = 3
 """How often a callback at the end of a backward pass goes behind the others that wait there.
@@ -55,6 +59,9 @@ def record(
     *,
     scaler: torch.amp.GradScaler | None = None,
     evaluation: bool = False,
+    keep: int | None = None,
+    on_nonfinite: str | None = None,
+    save: str | os.PathLike | None = None,
 ) -> "Recorder":
     """Watch outputs, gradients and parameters of any model, without changing its training.
 
@@ -90,6 +97,33 @@ def record(
     A model that changes inside the block (layers replaced, added, frozen) is followed from its
     next forward pass on.
 
+    A flight recorder: with `on_nonfinite="raise"` training stops at the first NaN or Inf in an
+    output, the loss, a gradient or a parameter of a recorded step, by a FloatingPointError that
+    names layer or parameter, pass, step and rank. With `optimizer=` it comes out of the
+    optimizer's step, before the weights move, else out of `recorder.step()`; the optimizer may
+    step before that. A loss is looked at where `recorder.note(loss=)` or `recorder.step(loss=)`
+    gives it; on a GPU, with `optimizer=`, only the former. −Inf alone in an output may be a mask
+    and passes while the loss is finite. Looking costs one wait for the device per step of the
+    optimizer; without this mode there is none. Nothing is sent to other processes: one that stops
+    does not wait for the others, and they meet its absence at their next reduction.
+
+    Mixed precision: a GradScaler makes gradients overflow now and then, leaves out that step and
+    lowers its factor. That stops no run: with `optimizer=` gradients are looked at only when the
+    optimizer steps, and with `scaler=` only where its factor is down to 1 and cannot mend them.
+    Without `optimizer=`, hand over `scaler=`. NaN or Inf in an output or in the loss stops the
+    run in any case, out of `recorder.step()` or the next forward pass if the scaler keeps the
+    optimizer from stepping.
+
+    With `save=folder` the failing step is kept, for `cu.replay`: the rows (`record.npz`, see
+    `GradientRecord.load`), what the model was called with first in that step, the batch with its
+    targets where `recorder.note(batch=)` or `recorder.step(loss, batch)` gave it, torch's random
+    state, and parameters and buffers as they were before the step; all without pickle. Each step
+    copies the batch and the buffers, and the parameters too unless there is one optimizer. A
+    folder that is there is left alone: the new one is `folder-2`, and so on; see
+    `recorder.folder` and the message. If the folder cannot be written the error says so, and
+    nothing half-written is left. Each of several processes writes `folder/rank0`, `folder/rank1`,
+    …. Of a sharded parameter it holds the shard.
+
     What cannot be seen: operations that are no modules (`F.relu`, `h + x`). The layer before
     them is recorded, with the gradient at its own output. A fused nn.RNN, nn.LSTM or nn.GRU
     shows its output sequence as one tensor: see `record_through_time`. A validation pass is not
@@ -107,14 +141,17 @@ def record(
         scaler: The torch.amp.GradScaler in use: its factor is divided out of every gradient.
             Without it the gradients are those that backward computes, with the factor in.
         evaluation: Also record forward passes in eval mode or without gradients.
+        keep: How many rows stay: the last ones, so that memory does not grow. None keeps all.
+        on_nonfinite: "raise" stops at the first NaN or Inf; None only records it.
+        save: Folder for the step that fails; needs `on_nonfinite="raise"`.
 
     Returns:
         A `Recorder`, to be used in a with statement.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If a layer is unknown, `every` is below 1, or the optimizer holds none of the
-            model's parameters.
+        ValueError: If a layer is unknown, `every` or `keep` is below 1, the optimizer holds none
+            of the model's parameters, or `save` is given without `on_nonfinite="raise"`.
 
     >>> model = nn.Linear(2, 1)
     >>> with record(model) as recorder:
@@ -122,7 +159,17 @@ def record(
     >>> recorder.record.grad_rms.tolist()
     [[1.0]]
     """
-    return Recorder(model, layers, every, optimizer, scaler=scaler, evaluation=evaluation)
+    return Recorder(
+        model,
+        layers,
+        every,
+        optimizer,
+        scaler=scaler,
+        evaluation=evaluation,
+        keep=keep,
+        on_nonfinite=on_nonfinite,
+        save=save,
+    )
 
 
 class Recorder:
@@ -135,6 +182,9 @@ class Recorder:
         optimizer: As there.
         scaler: As there.
         evaluation: As there.
+        keep: As there.
+        on_nonfinite: As there.
+        save: As there.
         strip: Whether names leave out the prefixes of wrappers, such as `module.`.
     """
 
@@ -147,6 +197,9 @@ class Recorder:
         *,
         scaler: torch.amp.GradScaler | None = None,
         evaluation: bool = False,
+        keep: int | None = None,
+        on_nonfinite: str | None = None,
+        save: str | os.PathLike | None = None,
         strip: bool = True,
     ) -> None:
         _check_model(model)
@@ -165,7 +218,11 @@ class Recorder:
         self._updates: list[Update] = []
         self._prepare()
         self._late: tuple[dict, dict] = ({}, {})
-        self._rows: list[ClosedStep] = []
+        if keep is not None:
+            keep = integer("keep", keep, 1, hint="None keeps all rows.")
+        self._rows: deque[ClosedStep] = deque(maxlen=keep)
+        self._flight = _flight(on_nonfinite, save, len(self._optimizers))
+        self._pending: Found | None = None
         self._later: set[tuple[str, int]] = set()
         self._index = 0
         self._closed_by: str | None = None
@@ -175,6 +232,7 @@ class Recorder:
         self._taps: dict[int, tuple[nn.Module, ForwardTap, RemovableHandle]] = {}
         self._root_hooks: list = []
         self._eager = contextlib.ExitStack()
+        self._called_itself = False
         self._state = "new"
         self._built: GradientRecord | None = None
 
@@ -191,6 +249,8 @@ class Recorder:
         """
         if self._state != "new":
             raise RuntimeError("This recorder was used before: make a new one with record(model).")
+        if self._flight is not None:
+            self._flight.prepare()
         self._state = "open"
         if self._compiled:
             self._warn_eager()
@@ -227,6 +287,9 @@ class Recorder:
             self._parameters, self._optimizers, self._updates = [], [], []
             self._first_leaf = self._scaler = None
             self._structure.let_go()
+            self._built = None
+            if self._flight is not None:
+                self._flight.let_go()
             self._watch.model = self._target = None
             self._watch.reducer, self._watch.pass_begins = OutputNumbers(), lambda: None
         if kind is None and not self._rows:
@@ -252,6 +315,15 @@ class Recorder:
                 self._later,
             )
         return self._built
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that `save=` has left, for `cu.replay`; None where no step has failed.
+
+        It is the one that `save=` named, or `name-2`, `name-3`, … where that was there before. In
+        one of several processes it is the folder `rank0`, `rank1`, … inside.
+        """
+        return None if self._flight is None else self._flight.folder
 
     def latest(self) -> dict[str, float]:
         """The newest row as a flat dict of floats, for any logger.
@@ -303,7 +375,35 @@ class Recorder:
             if row:
                 row.paused = before
 
-    def step(self, loss: Tensor | float | None = None) -> None:
+    def note(self, *, loss: Tensor | float | None = None, batch: Any = None) -> None:
+        """Tell of the step that runs now, before the optimizer's step.
+
+        With `on_nonfinite="raise"` and `optimizer=` a failing step raises there, so what
+        `recorder.step(loss, batch)` would say afterwards comes too late.
+
+        Args:
+            loss: The step's loss, as in `step`.
+            batch: What the step was given, targets included: (x, y), a dict, as for
+                `cu.first_nonfinite`. Kept, as a copy, where `save=` names a folder, until the
+                next step begins.
+
+        Raises:
+            RuntimeError: If called outside the with block.
+            ValueError: If `loss` has more than one element.
+            TypeError: If `loss` is not a number.
+        """
+        self._check_open("note")
+        value = _loss_value(loss)
+        if value is not None and self._watch.row is not None:
+            self._watch.row.loss = value
+        if batch is not None and self._flight is not None:
+            self._flight.note(self._index, batch)
+
+    def _check_open(self, method: str) -> None:
+        if self._state != "open":
+            raise RuntimeError(f"recorder.{method}() belongs inside the `with record(...)` block.")
+
+    def step(self, loss: Tensor | float | None = None, batch: Any = None) -> None:
         """Close this step's row.
 
         With `optimizer=` the optimizer's step has closed it; then this only adds the loss.
@@ -311,28 +411,37 @@ class Recorder:
         Args:
             loss: The step's loss, a scalar tensor or a number; it is not kept as a tensor with
                 a graph.
+            batch: What the step was given, targets included, for `save=`; see `note`.
 
         Raises:
             RuntimeError: If called outside the with block.
             ValueError: If `loss` has more than one element.
             TypeError: If `loss` is not a number.
+            FloatingPointError: With `on_nonfinite="raise"`, at the first NaN or Inf.
         """
-        if self._state != "open":
-            raise RuntimeError("recorder.step() belongs inside the `with record(...)` block.")
+        self._check_open("step")
         value = _loss_value(loss)
-        if self._closed_by == "optimizer":
+        by_optimizer = self._closed_by == "optimizer"
+        if batch is not None and self._flight is not None:
+            self._flight.note(self._index - by_optimizer, batch)
+        if by_optimizer:
             self._closed_by = None
         else:
+            if value is not None and self._watch.row is not None:
+                self._watch.row.loss = value
             self._close_step()
             self._closed_by = "user"
         if value is not None and self._rows and self._rows[-1].step == self._index - 1:
             self._rows[-1].loss = value
+            looks = self._flight is not None and by_optimizer and isinstance(value, float)
+            if looks and not math.isfinite(value):
+                raise self._error(Found("(loss)", "loss"), self._index - 1, stepped=True)
 
     def _new_backward_pass(self, row: OpenStep) -> int:
         """Note that a backward pass began, and say what kind it is."""
         if not self._accumulates():
             return MEASURED
-        if len(self._rows) < 2:
+        if self._index < 2 * self._every:  # the first two rows
             ran = {name for (name, _), _ in row.outputs}
             self._around |= called_around(self._structure, ran, _is_reached)
         if self._scaler is not None:
@@ -376,11 +485,16 @@ class Recorder:
             row.kept[column] = size, True
             row.before.setdefault(column, rms)
 
-    def _new_forward_pass(self) -> None:
+    def _new_forward_pass(self, args: tuple = (), kwargs: dict | None = None) -> None:
         """Note that the model's own forward pass begins."""
         self._watch.inside = True
         self._pass_begins()
         row = self._watch.row
+        if row is not None and self._flight is not None and self._flight.saves and not row.outputs:
+            assert self._target is not None
+            if self._watch.evaluation or (self._target.training and torch.is_grad_enabled()):
+                self._called_itself = True
+                self._flight.begin(row.step, self._target, (args, kwargs or {}))
         if row is not None:
             row.forward_passes += 1
             row.second_pass = row.forward_passes > 1
@@ -415,6 +529,9 @@ class Recorder:
             )
             if not self._taps:
                 self._on()
+            if self._flight is not None and self._flight.saves and not self._called_itself:
+                assert self._target is not None
+                self._flight.begin(self._index, self._target, None)
         else:
             self._watch.row = None
             self._off()
@@ -426,9 +543,12 @@ class Recorder:
             self._eager.enter_context(torch.compiler.set_stance("force_eager"))
         if not self._root_hooks:
             # On the module that forwards to the rest; before hooks that swap its parameters.
-            begins, ends = PassBegins(self._new_forward_pass), PassEnds(self._watch)
+            saves = self._flight is not None and self._flight.saves
+            kind: Any = PassBeginsWith if saves else PassBegins
+            begins, ends = kind(self._new_forward_pass), PassEnds(self._watch)
+            handle = self._target.register_forward_pre_hook(begins, prepend=True, with_kwargs=saves)
             self._root_hooks = [
-                begins.hung(self._target.register_forward_pre_hook(begins, prepend=True)),
+                begins.hung(handle),
                 ends.hung(self._target.register_forward_hook(ends)),
             ]
         here = {id(module) for _, module in self._structure.layers}
@@ -454,11 +574,25 @@ class Recorder:
         self._watch.inside = False
         self._eager.close()
 
-    def _close_step(self) -> None:
-        if self._watch.row is not None:
-            self._close_row(self._watch.row)
+    def _close_step(self, checked: bool = False, found: Found | None = None) -> None:
+        """Close the row and open the next one; raise if it failed.
+
+        Args:
+            checked: Whether the flight recorder has looked at it.
+            found: What it has found.
+        """
+        self._pending, row = None, self._watch.row
+        error = None
+        if row is not None:
+            self._close_row(row)
+            if self._flight is not None:
+                found = found if checked else self._look(row)
+                if found is not None:
+                    error = self._error(found, row.step, stepped=bool(row.change))
         self._index += 1
         self._open_row()
+        if error is not None:
+            raise error
 
     def _close_row(self, row: OpenStep) -> None:
         if not row.outputs:
@@ -484,12 +618,14 @@ class Recorder:
         if self._rows and self._rows[-1].keys == keys:
             keys = self._rows[-1].keys  # names are kept once
         parameters = Packed(numbers, waits)
+        if self._around and len(self._rows) == self._rows.maxlen:
+            self._around -= {name for name, _, _ in self._rows[0].keys}
         self._rows.append(
             ClosedStep(
                 row.step, keys, outputs, parameters, row.has_grad, row.scale, row.grad_scale_applies
             )
         )
-        self._rows[-1].lr = row.lr
+        self._rows[-1].lr, self._rows[-1].loss = row.lr, row.loss
         if row.change:
             self._rows[-1].update = self._packed_update(row.before, row.change)
 
@@ -566,6 +702,9 @@ class Recorder:
         own, update, parameters = self._place_of(optimizer)
         if waiting is not None:
             self._late[0].update(zip(own, update.before(parameters), strict=True))
+            pending, self._pending = self._pending, None
+            if pending is not None:
+                raise self._error(pending, waiting.step, stepped=False)
             return
         assert row is not None
         if current_backward() != -1:
@@ -579,6 +718,54 @@ class Recorder:
                 for i in own:
                     row.kept[i] = row.parameter_grad_rms[i], row.has_grad[i]
         row.before.update(zip(own, update.before(parameters), strict=True))
+        if self._flight is not None:
+            found = self._look_before(row, optimizer, own, parameters)
+            if found is not None:
+                self._close_step(checked=True, found=found)
+
+    def _look_before(
+        self, row: OpenStep, optimizer: torch.optim.Optimizer, own: list[int], parameters: list
+    ) -> Found | None:
+        """What the flight recorder finds before an optimizer moves its parameters.
+
+        It looks at what `.grad` held behind the backward pass, and at what it holds now.
+        """
+        names, counts = self._structure.parameter_names, self._structure.counts()
+        sizes = {i: row.before[i] for i in own if counts[i]}
+        if current_backward() != -1:  # of the gradients only one is here
+            grads = {i: row.kept[i][0] for i in own if counts[i] and i in row.kept}
+            row.measure_gradients()
+            return first_bad(row, names, sizes, grads, row.loss)
+        grads = {i: size for i, size in _gradients(row).items() if i in own and counts[i]}
+        now = rms_of_all([None if p.grad is None else local_part(p.grad) for p in parameters])
+        at_hand = {i: now[j] for j, i in enumerate(own) if parameters[j].grad is not None}
+        at_hand = {i: size for i, size in at_hand.items() if counts[i]}
+        scaled = getattr(optimizer, "found_inf", None) is not None  # its own code leaves out Inf
+        if scaled:
+            grads = at_hand = {}
+        row.measure_gradients()
+        row.match_second_calls()
+        return first_bad(row, names, sizes, grads, row.loss, at_hand, scaled)
+
+    def _look(self, row: OpenStep) -> Found | None:
+        """What the flight recorder finds in a row that has been closed.
+
+        Gradients are an optimizer's business where there is one: it may be one that a GradScaler
+        keeps from stepping. So what is found in them here waits for its step.
+        """
+        names, counts = self._structure.parameter_names, self._structure.counts()
+        sizes = {i: size for i, size in enumerate(row.parameter_rms or []) if counts[i]}
+        grads = {i: size for i, size in _gradients(row).items() if counts[i]}
+        found = first_bad(row, names, {} if row.change else sizes, grads, row.loss)
+        waits = self._optimizers and self._scaler is None and not row.change
+        if found is not None and waits and found.pass_name in ("backward", "gradient"):
+            self._pending = found
+            return None
+        return found
+
+    def _error(self, found: Found, step: int, stepped: bool) -> FloatingPointError:
+        assert self._flight is not None and self._target is not None
+        return self._flight.error(found, step, self._target, stepped, lambda: self.record)
 
     def _after_update(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         last = optimizer is self._optimizers[-1]
@@ -609,7 +796,8 @@ class Recorder:
             self._close_for_optimizer()
 
     def _close_for_optimizer(self) -> None:
-        self._close_step()
+        row = self._watch.row
+        self._close_step(checked=row is not None and not row.closes_after_backward)
         self._closed_by = "optimizer"
 
     def _packed_update(self, before: dict, change: dict) -> Packed:
@@ -655,6 +843,13 @@ class Recorder:
                 RuntimeWarning,
                 stacklevel=3,
             )
+
+
+def _gradients(row: OpenStep) -> dict[int, Any]:
+    """RMS of the gradients of a row that are there, by column."""
+    pairs = enumerate(zip(row.parameter_grad_rms or (), row.has_grad, strict=False))
+    sizes = {i: size for i, (size, has) in pairs if has}
+    return sizes | {i: size for i, (size, has) in row.kept.items() if has}
 
 
 def _is_reached(parameter: nn.Parameter) -> bool:
@@ -708,6 +903,25 @@ def _optimizers(given: Any, parameters: list) -> list[torch.optim.Optimizer]:
                 "build it from model.parameters() of the model that is recorded."
             )
     return optimizers
+
+
+def _flight(
+    on_nonfinite: str | None, save: str | os.PathLike | None, optimizers: int
+) -> Flight | None:
+    """The flight recorder that these arguments ask for."""
+    one_of("on_nonfinite", on_nonfinite, (None, "raise"))
+    if save is not None and not isinstance(save, str | os.PathLike):
+        raise TypeError(f"save={save!r} must be the path of a folder, or None.")
+    if on_nonfinite is None:
+        if save is not None:
+            raise ValueError(
+                f"save={str(save)!r} is written when a step fails: add on_nonfinite='raise'. To "
+                "keep the record of a run, call recorder.record.save(file)."
+            )
+        return None
+    if save is not None and not Path(save).name:
+        raise ValueError(f"save={str(save)!r} must name a folder that can be made.")
+    return Flight(None if save is None else Path(save), before=optimizers != 1)
 
 
 def _loss_value(loss: Tensor | float | None) -> Tensor | float | None:

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from ..measuring import OutputNumbers, cell, initial_states, rms_of, rms_on_device
+from ..measuring import DiagonalCell, OutputNumbers, cell, initial_states, rms_of, rms_on_device
 from .assemble import assemble
 from .gradient_record import GradientRecord
 from .open_step import COUNT, GRAD_INF, GRAD_NAN, GRAD_ORDER, GRAD_RMS, ClosedStep, Packed
@@ -15,18 +16,19 @@ from .parameters import count_of, rms_of_all
 
 
 def record_through_time(
-    rnn: nn.RNNBase,
+    rnn: Any,
     x: Tensor,
     loss: Callable[[Tensor], Tensor],
     state: Tensor | tuple[Tensor, Tensor] | None = None,
 ) -> GradientRecord:
-    """Record ∂L/∂h_t of an nn.RNN, nn.LSTM or nn.GRU for each time step t.
+    """Record ∂L/∂h_t of an nn.RNN, nn.LSTM, nn.GRU or diagonal state space for each time step t.
 
     The fused module computes the whole sequence at once, and a hook on it sees no gradient of
     an inner h_t. Here the same weights are applied one step at a time.
 
     ∂L/∂h_t counts every path from h_t to the loss: directly, and through h_(t+1), h_(t+2), ….
-    ∂L/∂c_t of an LSTM does too, the path through h_t included.
+    ∂L/∂c_t of an LSTM does too, the path through h_t included. A complex state counts with its real
+    and its imaginary parts, so its RMS is that of |h| over √2.
 
     Args:
         rnn: The module, with any number of layers, in one direction. It is left as it is: no
@@ -35,7 +37,8 @@ def record_through_time(
         x: The input, shaped as the module takes it: (T, batch, features), with batch_first
             (batch, T, features), or (T, features).
         loss: From the output sequence, shaped as `rnn(x)[0]`, to a scalar.
-        state: h_0, or (h_0, c_0) for an LSTM, as for `rnn(x, state)`; zeros when None.
+        state: h_0, or (h_0, c_0) for an LSTM, as for `rnn(x, state)`; zeros when None. A diagonal
+            state space starts from zeros.
 
     Returns:
         A record of one step. Its layers are `h_1` … `h_T` of the top layer, and `layer0.h_1` …
@@ -43,8 +46,8 @@ def record_through_time(
         time step, backward in time, of the top layer's h; `total_factor()` is h_1 over h_T.
 
     Raises:
-        TypeError: If `rnn` is not an nn.RNN, nn.LSTM or nn.GRU, `x` not a tensor, or `loss` not
-            a function.
+        TypeError: If `rnn` is not an nn.RNN, nn.LSTM, nn.GRU or `networks.DiagonalStateSpace`, `x`
+            not a tensor, or `loss` not a function.
         ValueError: If the network is bidirectional, `x` or `state` has the wrong shape, or the
             loss is not a scalar that depends on the network.
 
@@ -64,8 +67,12 @@ def record_through_time(
     if rnn.batch_first and x.dim() == 3:
         sequence = sequence.transpose(0, 1)
     with torch.enable_grad():
-        states = initial_states(rnn, state, sequence.shape[1], sequence)
-        names, values, output = _unroll(rnn, sequence, states)
+        if isinstance(rnn, nn.RNNBase):
+            states = initial_states(rnn, state, sequence.shape[1], sequence)
+            names, values, output = _unroll(rnn, sequence, states)
+        else:
+            _refuse_state(state)
+            names, values, output = _unroll_diagonal(rnn, sequence)
         if x.dim() == 2:
             output = output.squeeze(1)
         elif rnn.batch_first:
@@ -101,8 +108,28 @@ def _unroll(
     return names, values, torch.stack(outputs)
 
 
+def _unroll_diagonal(
+    layer: DiagonalCell, sequence: Tensor
+) -> tuple[list[str], list[Tensor], Tensor]:
+    """As `_unroll`; each h_t as pairs of a real and an imaginary part."""
+    factors, drive = layer.eigenvalues(), layer.drive(sequence)
+    names: list[str] = []
+    values: list[Tensor] = []
+    h = torch.zeros_like(drive[0])
+    for t, driven in enumerate(drive.unbind(0), start=1):
+        values.append(torch.view_as_real(factors * h + driven))
+        names.append(f"h_{t}")
+        h = torch.view_as_complex(values[-1])
+    return names, values, layer.read(torch.view_as_complex(torch.stack(values)))
+
+
+def _refuse_state(state: object) -> None:
+    if state is not None:
+        raise ValueError("state was given, but a diagonal state space starts from zeros: None.")
+
+
 def _as_record(
-    rnn: nn.RNNBase,
+    rnn: Any,
     names: list[str],
     values: list[Tensor],
     named: list[tuple[str, nn.Parameter]],
@@ -139,11 +166,13 @@ def _as_record(
     return assemble([step], tuple(name for name, _ in named), counts, types, top, set())
 
 
-def _check(rnn: object, x: object, loss: object) -> None:
-    if not isinstance(rnn, nn.RNN | nn.LSTM | nn.GRU):
+def _check(rnn: Any, x: object, loss: object) -> None:
+    known = isinstance(rnn, nn.RNN | nn.LSTM | nn.GRU | DiagonalCell)  # no narrowing: it is Any
+    if not known:
         raise TypeError(
             f"rnn={rnn!r} is a {type(rnn).__name__}: record_through_time() takes an nn.RNN, "
-            "nn.LSTM or nn.GRU. Cells that you call yourself are watched by record()."
+            "nn.LSTM, nn.GRU or DiagonalStateSpace. Cells that you call yourself are watched by "
+            "record()."
         )
     if rnn.bidirectional:
         raise ValueError(
@@ -160,7 +189,7 @@ def _check(rnn: object, x: object, loss: object) -> None:
         )
     if x.shape[1 if rnn.batch_first and x.dim() == 3 else 0] == 0:
         raise ValueError(f"x has the shape {tuple(x.shape)}: it needs at least one time step.")
-    weight = rnn.weight_ih_l0
+    weight = next(rnn.parameters())
     if x.dtype != weight.dtype or x.device != weight.device:
         raise ValueError(
             f"x is {x.dtype} on {x.device}, the module {weight.dtype} on {weight.device}: "

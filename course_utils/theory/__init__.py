@@ -2,8 +2,8 @@
 
 One file per subject: `descent` (notebook 01), `matrices` (03), `mean_field` (04 and 05),
 `initialization` (05), `clipping` (06), `normalization` (07), `residual` (08),
-`gates` (09), `optimizers` and `regularization` (10), `number_formats` (11), `devices` (14),
-`beyond` (15).
+`gates` (09), `optimizers` and `regularization` (10), `number_formats` (11),
+`transformers` and `width` (13), `devices` (14), `beyond` (15).
 """
 
 from .beyond import (
@@ -134,13 +134,28 @@ from .regularization import (
     ridge_risk,
 )
 from .residual import gradient_correlation, residual_growth
+from .transformers import (
+    attention_correlation,
+    attention_profile,
+    deepnorm_correlation,
+    preln_gradient,
+    softmax_jacobian_mean_square,
+    top_gap_density,
+    top_gap_median,
+)
+from .width import (
+    adam_feature_step,
+    adam_lr_ratio,
+)
 
 __all__ = [
     "FORMATS",
     "accumulation_limit",
     "adagrad_distance",
     "adam_epsilon_step",
+    "adam_feature_step",
     "adam_largest_curvature",
+    "adam_lr_ratio",
     "adam_noise_step",
     "adam_signal_step",
     "adam_spike_step",
@@ -150,6 +165,8 @@ __all__ = [
     "adam_underflow",
     "adam_variance",
     "angular_update",
+    "attention_correlation",
+    "attention_profile",
     "batch_efficiency",
     "batch_noise",
     "batchnorm_gradient_factor",
@@ -166,6 +183,7 @@ __all__ = [
     "critical_weight_variance",
     "dead_network_probability",
     "decoupled_shrink",
+    "deepnorm_correlation",
     "depth_scale",
     "dropout_batchnorm_variance",
     "dropout_shrink",
@@ -216,6 +234,7 @@ __all__ = [
     "pinned_gradient_factor",
     "pipeline_bubble",
     "preactivation_variances",
+    "preln_gradient",
     "quartic_stable_lr",
     "random_search_success",
     "recurrent_gradient_factor",
@@ -234,12 +253,15 @@ __all__ = [
     "sigmoid_saturation",
     "smallest_normal",
     "smallest_subnormal",
+    "softmax_jacobian_mean_square",
     "spectral_radius",
     "stale_stable_lr",
     "stall_distance",
     "stored_depth_error",
     "tanh_saturation",
     "tied_growth",
+    "top_gap_density",
+    "top_gap_median",
     "truncation_cosine",
     "truncation_error",
     "value_clip_cosine",

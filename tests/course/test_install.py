@@ -240,11 +240,21 @@ def test_make_alone_lists_the_targets_and_installs_nothing(machine):
 # JupyterLab
 
 
-def test_lab_opens_the_first_notebook_and_hands_options_on(ready):
+def test_lab_makes_the_learners_copy_opens_its_first_notebook_and_hands_options_on(ready):
     ready.run("make", "lab", "LAB=--port 9000")
-    call = ready.calls[-1]
-    assert "default_url=/lab/tree/notebooks/00_start_here.ipynb" in call
+    *_, made, call = ready.calls
+    assert made == "tools/make_workbook.py"
+    assert "default_url=/lab/tree/workbook/00_start_here.ipynb" in call
     assert call.endswith("--port 9000")
+
+
+def test_lab_opens_the_chapters_as_they_are_stored_for_those_who_edit_them(ready):
+    (ready.folder / "notebooks").mkdir()
+    ready.run("make", "lab", "FOLDER=notebooks")
+    assert "default_url=/lab/tree/notebooks/00_start_here.ipynb" in ready.calls[-1]
+    assert "tools/make_workbook.py" not in ready.calls
+    run = ready.run("make", "lab", "FOLDER=notebook")
+    assert run.returncode != 0 and "There is no folder notebook here" in run.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks about the display of Linux")

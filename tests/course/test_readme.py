@@ -91,7 +91,7 @@ def test_every_environment_variable_named_is_read_somewhere():
     assert named and all(f'"{name}"' in source for name in named)
 
 
-@pytest.mark.parametrize("variable", ["LAB", "NB", "BENCH"])
+@pytest.mark.parametrize("variable", ["LAB", "FOLDER", "NB", "OFFSETS", "BENCH"])
 def test_every_variable_of_make_that_is_named_is_used(variable):
     assert f"{variable}=" in README
     assert f"$({variable})" in (ROOT / "Makefile").read_text(encoding="utf-8")

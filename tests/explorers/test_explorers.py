@@ -542,12 +542,19 @@ def test_the_picture_says_title_sliders_and_readouts():
         assert part in said
 
 
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (3, 3), (4, 2), (5, 3)])
+def test_four_panels_fill_two_rows_of_two(count, columns):
+    panels = [Panel(f"panel {i}", "x", "y", (DOTS,)) for i in range(count)]
+    axes = figure(pack("Title", (LR, MODE), panels, ())).axes
+    assert len({round(ax.get_position().x0, 6) for ax in axes}) == columns
+
+
 STARTS = {
     "activations": {"activation": "sigmoid", "std": 1.0},
     "chain_rule": {"edge": "x → a", "weight": 1.5, "x": 0.5, "activation": "linear"},
     "clinic": {"activation": "relu", "depth": 30, "scale": 3**-0.5, "wiring": "nothing"},
     "clipping": {"weight": 4.5, "distance": 0.0, "lr": 0.1, "max_norm": 1.0},
-    "eigenvalues": {"first": 0.9, "second": 0.8, "angle": 20.0},
+    "eigenvalues": {"first": 0.9, "second": 0.8, "angle": 3.0},
     "gradient_descent": {"landscape": "valley (κ = 30)", "lr": 1.8, "momentum": 0.0},
     "initialization": {"activation": "tanh", "weight_std": 1.0, "bias_std": 0.0, "depth": 30},
     "normalization": {"norm": "batch", "depth": 50, "batch": 64, "scale": 1.0},

@@ -86,3 +86,54 @@ def test_the_legend_of_the_slopes_stands_above_the_bars(ax):
     plots.slope_histogram({"relu": [0.0, 0.0, 1.0], "gelu": [-0.1, 0.5, 1.1]}, ax=ax)
     ax.figure.canvas.draw()
     assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1 - 1
+
+
+# ------------------------------------------------------------------------------- panels
+def test_each_activation_has_a_panel_with_its_function_its_slope_and_its_bound():
+    curves = {"tanh": (np.tanh(Z), 1 - np.tanh(Z) ** 2), "step": (Z * STEP, STEP), "x": (Z, Z)}
+    panels = plots.activation_panels(Z, curves, bounds={"tanh": (0, 1), "x": (9, 9)}, columns=2)
+    assert len(panels) == 3 and len(panels[0].figure.axes) == 3  # the fourth is taken out
+    for ax, (values, slopes) in zip(panels, curves.values(), strict=True):
+        np.testing.assert_array_equal(labelled(ax, "φ(z)")[0].get_ydata(), values)
+        drawn = labelled(ax, "φ′(z)")[0].get_ydata()
+        assert np.isnan(drawn).sum() == (ax is panels[1])  # the jump is a gap
+        np.testing.assert_array_equal(drawn[~np.isnan(drawn)], slopes[~np.isnan(drawn)])
+    dots = [line.get_xydata().tolist() for line in panels[0].lines if line.get_marker() == "o"]
+    assert dots == [[[0, 1]]] and panels[0].get_title() == "tanh: ≤ 1"
+    assert not [line for line in panels[2].lines if line.get_marker() == "o"]
+    assert panels[1].get_title() == "step"
+    plt.close(panels[0].figure)
+
+
+@pytest.mark.parametrize(
+    ("z", "curves", "said"),
+    [
+        (Z[::-1], {"x": (Z, Z)}, "increasing"),
+        (Z, {}, "empty"),
+        (Z, {"x": (Z, Z[1:])}, "φ′ has the shape"),
+    ],
+)
+def test_panels_that_cannot_be_drawn_are_refused(z, curves, said):
+    with pytest.raises(ValueError, match=said):
+        plots.activation_panels(z, curves)
+
+
+# ----------------------------------------------------------------------------- unit map
+def test_the_map_has_a_color_per_unit_and_none_where_it_is_zero(ax):
+    values = np.array([[1e-6, -1e-3, 0.0], [1.0, 0.5, -0.1]])
+    assert plots.unit_map(values, ax=ax, title="t", label="size") is ax
+    (image,) = ax.images
+    drawn = image.get_array()
+    np.testing.assert_array_equal(drawn.filled(0), np.abs(values))
+    assert drawn.mask.tolist() == [[False, False, True], [False] * 3]
+    assert (image.norm.vmin, image.norm.vmax) == (1e-6, 1.0) and image.origin == "lower"
+    assert image.get_extent() == [0.5, 3.5, 0.5, 2.5]
+    assert image.colorbar.ax.get_ylabel() == "size"
+    plots.unit_map(values, ax=ax, limits=(1e-9, 1e-2))
+    assert (ax.images[1].norm.vmin, ax.images[1].norm.vmax) == (1e-9, 1e-2)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((2, 3)), np.ones(3), [[np.nan]], np.ones((0, 3))])
+def test_a_map_without_sizes_is_refused(ax, wrong):
+    with pytest.raises(ValueError, match="values"):
+        plots.unit_map(wrong, ax=ax)

@@ -186,3 +186,23 @@ X = torch.randn(T, BATCH, FEATURES)
 def test_bad_arguments_are_named(arguments, error, message):
     with pytest.raises(error, match=message):
         cu.record_through_time(**{"rnn": build("rnn"), "x": X, "loss": last, **arguments})
+
+
+def test_a_diagonal_state_space_is_recorded_as_autograd_sees_its_states():
+    layer = cu.networks.DiagonalStateSpace(2, 4, generator=cu.seeded(0)).double()
+    x = torch.randn(3, T, 2, generator=cu.seeded(1), dtype=torch.float64)
+    record = cu.record_through_time(layer, x, lambda output: output[:, -1].square().sum())
+    h, states = torch.zeros(3, 4, dtype=torch.complex128), []
+    for t in range(T):
+        h = layer.eigenvalues() * h + layer.drive(x[:, t])
+        states.append(h)
+    last = layer(x)[0][:, -1]
+    assert torch.allclose(layer.read(states[-1]), last)
+    gradients = torch.autograd.grad(layer.read(states[-1]).square().sum(), states)
+    expected = [float((g.abs().square().mean() / 2).sqrt()) for g in gradients]
+    assert record.layers == tuple(f"h_{t}" for t in range(1, T + 1))
+    assert record.grad_rms[0].tolist() == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(ValueError, match="starts from zeros"):
+        cu.record_through_time(layer, x, lambda output: output.sum(), torch.zeros(1, 3, 4))
+    with pytest.raises(ValueError, match=r"\(batch, T, features\)"):
+        cu.record_through_time(layer, torch.zeros(3, T, 7), lambda output: output.sum())

@@ -734,3 +734,18 @@ def dropout_and_random_weights() -> Situation:
         kinds=QUIET,
         source="twin: broken at the first step",
     )
+
+
+def all_zero_under_tanh() -> Situation:
+    seed(90)
+    return Situation(
+        "every parameter zero, tanh",
+        constant(mlp(8, 16, 16, 3, act=nn.Tanh), 0.0),
+        blobs(32, 8, 3),
+        F.cross_entropy,
+        kinds=(KIND, {"zero_gradient"}, {"symmetric", "zero_gradient"}),
+        words=("one unit", "gradient"),
+        remedy=("reset_parameters|init",),
+        forbidden=("relu", "nan"),
+        source="invented: zeros",
+    )

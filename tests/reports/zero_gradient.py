@@ -957,3 +957,109 @@ def domain_weight_still_zero() -> Situation:
         kinds=QUIET,
         source="invented: annealed weight",
     )
+
+
+def group_norm_behind_global_pooling() -> Situation:
+    seed(80)
+    return Situation(
+        "GroupNorm with one channel per group on 1×1 maps",
+        nn.Sequential(
+            nn.Conv2d(1, 8, 3),
+            nn.AdaptiveAvgPool2d(1),
+            nn.GroupNorm(8, 8),
+            nn.Flatten(),
+            nn.Linear(8, 3),
+        ),
+        (torch.randn(32, 1, 8, 8), torch.arange(32) % 3),
+        F.cross_entropy,
+        kinds=ZERO,
+        words=("group norm", "single entry", "0.weight"),
+        remedy=("num_groups = 1",),
+        source="invented: norm over one value",
+    )
+
+
+def group_norm_of_all_channels_behind_pooling() -> Situation:
+    seed(80)
+    situation = group_norm_behind_global_pooling()
+    situation.model[2] = nn.GroupNorm(1, 8)
+    situation.kinds, situation.words, situation.remedy = QUIET, (), ()
+    return situation
+
+
+def unit_length_of_one_number() -> Situation:
+    seed(81)
+    return Situation(
+        "F.normalize of an embedding with one entry",
+        Parts(lambda m, x: m.b(F.normalize(m.a(x), dim=-1)), a=nn.Linear(12, 1), b=nn.Linear(1, 3)),
+        blobs(64, 12, 3),
+        F.cross_entropy,
+        kinds=ZERO,
+        words=("normalize", "single entry", "a.weight"),
+        source="invented: norm over one value",
+    )
+
+
+def triplets_all_met() -> Situation:
+    seed(82)
+    a = torch.randn(20, 8)
+    return Situation(
+        "every triplet keeps its margin",
+        nn.Linear(8, 16),
+        torch.cat([a, a + 1e-3 * torch.randn(20, 8), -3 * a]),
+        lambda o: F.triplet_margin_loss(*o.chunk(3), margin=0.3),
+        kinds={"healthy"},
+        words=("at its least",),
+        source="twin: nothing is left to learn",
+    )
+
+
+def second_derivative_of_relu() -> Situation:
+    seed(83)
+    x = torch.randn(64, 2).requires_grad_()
+
+    def laplace(u):
+        (g,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+        second = [
+            torch.autograd.grad(g[:, i].sum(), x, create_graph=True)[0][:, i] for i in range(2)
+        ]
+        return (sum(second) - 1).pow(2).mean()
+
+    return Situation(
+        "Poisson equation with ReLU",
+        nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1)),
+        x,
+        laplace,
+        kinds=({"zero_gradient"}, {"zero_gradient", "not_connected"}),
+        words=("0.weight", "2.weight", "second derivative", "relu"),
+        source="invented: PINN",
+    )
+
+
+def second_derivative_of_tanh() -> Situation:
+    situation = second_derivative_of_relu()
+    situation.model[1], situation.model[3] = nn.Tanh(), nn.Tanh()
+    situation.kinds, situation.words = QUIET, ()
+    return situation
+
+
+def steep_sigmoid_in_the_loss() -> Situation:
+    seed(84)
+    x, y = blobs(64, 12, 2)
+    return Situation(
+        "a steep sigmoid in place of a step, in the loss",
+        nn.Linear(12, 1),
+        (x, 1.0 - y[:, None]),
+        lambda o, y: F.mse_loss(torch.sigmoid(100 * o), y),
+        kinds=({"saturated"}, ZERO),
+        words=("sigmoid", "in the loss"),
+        remedy=("100",),
+        source="invented: surrogate of a step",
+    )
+
+
+def mild_sigmoid_in_the_loss() -> Situation:
+    situation = steep_sigmoid_in_the_loss()
+    situation.loss = lambda o, y: F.mse_loss(torch.sigmoid(o), y)
+    situation.kinds, situation.words, situation.remedy = QUIET, (), ()
+    return situation

@@ -832,3 +832,24 @@ def lora_with_both_zero() -> Situation:
         kinds={"zero_gradient"},
         source="it never moves",
     )
+
+
+def lora_in_a_sigmoid_net_after_adam() -> Situation:
+    seed(90)
+    model = nn.Sequential(Lora(16, 32, 4), nn.Sigmoid(), Lora(32, 32, 4), nn.Sigmoid())
+    situation = Situation(
+        "LoRA in three sigmoid layers, some steps on",
+        nn.Sequential(*model, Lora(32, 10, 4)),
+        blobs(64, 16, 10),
+        F.cross_entropy,
+        forbidden=("vanishing", "nan"),
+        source="two factors beside a layer are no depth",
+    )
+    optimizer = torch.optim.Adam([p for p in situation.model.parameters() if p.requires_grad])
+    x, y = situation.batch
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(situation.model(x), y).backward()
+        optimizer.step()
+    situation.model.zero_grad()
+    return situation

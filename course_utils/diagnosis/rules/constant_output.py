@@ -22,7 +22,7 @@ def constant_output(case: Case) -> Finding | None:
         return None
     if case.measured_pass.own_gradient and case.measured_pass.zero_factors:
         return None  # it starts at zero on purpose and moves
-    named = case.measured_pass.model.named_parameters()
+    named = case.measured_pass.parameters.items()
     alike = [n for n, p in named if p.dim() > 1 and bool((p == p.flatten()[0]).all())]
     return Finding(
         kind="constant_output",
@@ -30,8 +30,8 @@ def constant_output(case: Case) -> Finding | None:
         quantity="spread of the output over the batch, as a share of its RMS",
         measured=max(spreads),
         cause=(
-            f"{len(alike)} weight matrices hold one number everywhere: all units of a layer compute "
-            "the same, and stay equal while they train."
+            f"{len(alike)} weight matrices hold one number everywhere: all units of a layer "
+            "compute the same, and stay equal while they train."
             if alike
             else "Nothing of the input reaches the output: a layer on the way gives the same "
             "answer to everything."

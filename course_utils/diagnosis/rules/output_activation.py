@@ -65,10 +65,14 @@ def _undone(measured_pass: MeasuredPass, behind: Behind) -> str:
         "is p - y\n",
     }
     model = measured_pass.model
+    factor = float(behind.scale.abs().amax()) if not behind.inside else 1.0
+    scaled = f"# a factor below {factor:.3g} before {behind.name}\n" if factor > 1 else ""
     names = [call.name.split("#")[0] for call in behind.layers]
     free = [name for name in names if _trainable(model, name)]
     start = "\n".join(_restart(name, "xavier", 0.0) for name in free)
-    return (losses.get(behind.name, "") + start).rstrip() or "# smaller weights in the last layer"
+    return (
+        scaled + losses.get(behind.name, "") + start
+    ).rstrip() or "# smaller weights in the last layer"
 
 
 def _trainable(model: nn.Module, name: str) -> bool:

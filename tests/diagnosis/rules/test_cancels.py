@@ -45,6 +45,15 @@ def test_terms_that_cancel_in_the_loss(name, dtype, factor):
         assert "in the loss" in found.findings[0].cause
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", [*list(SICK)[:2], *list(HEALTHY)[:3]])
+def test_sixteen_bits_tell_what_cancels_exactly(name, dtype):
+    torch.manual_seed(0)
+    loss = (SICK | HEALTHY)[name]
+    found = cu.diagnose(net().to(dtype), torch.randn(64, 6, dtype=dtype), loss)
+    assert found.kinds == ({"zero_gradient"} if name in SICK else {"healthy"}), found
+
+
 @pytest.mark.parametrize("factor", SCALES)
 @pytest.mark.parametrize("name", HEALTHY)
 def test_healthy_twins(name, factor):

@@ -41,6 +41,15 @@ SICK = {
     "sigmoid": (behind(torch.sigmoid, gain=200), F.mse_loss),
     "sigmoid, absolute": (behind(torch.sigmoid, gain=200), F.l1_loss),
     "sigmoid in the loss": (layers(200), lambda z, y: F.mse_loss(z.sigmoid(), y)),
+    "sigmoid times 100 in the loss": (layers(2), lambda z, y: F.mse_loss((100 * z).sigmoid(), y)),
+    "sigmoid over 0.01 in the loss": (
+        layers(2),
+        lambda z, y: F.mse_loss((z / 0.01).sigmoid(), y),
+    ),
+    "tanh times 100 in the loss": (
+        layers(2),
+        lambda z, y: F.mse_loss((100 * z).tanh(), half(y)),
+    ),
     "tanh": (behind(torch.tanh, gain=200), lambda a, y: F.mse_loss(a, half(y))),
     "tanh × 2": (behind(lambda z: 2 * z.tanh(), gain=200), lambda a, y: F.mse_loss(a, half(y))),
     "hardsigmoid": (behind(F.hardsigmoid, gain=200), F.mse_loss),
@@ -81,6 +90,11 @@ WELL = {
         ),
         F.mse_loss,
     ),
+    "right and sure, times 100 in the loss": (
+        Written(lambda m, x: 3 * (x[:, :1] + x[:, 1:2]) + m.layers(x), layers=layers()),
+        lambda z, y: F.mse_loss((100 * z).sigmoid(), y),
+    ),
+    "a mild factor in the loss": (layers(), lambda z, y: F.mse_loss((2 * z).sigmoid(), y)),
     "right and sure, tanh": (
         Written(lambda m, x: (30 * (x[:, :1] + x[:, 1:2]) + m.layers(x)).tanh(), layers=layers()),
         lambda a, y: F.mse_loss(a, 2 * y - 1),

@@ -28,13 +28,13 @@ def running(batches, m, ddof=1, swap=False, start=1.0, last=False):
     return mean, var
 
 
-def axes_norm(x, kind, axes, ddof=0, contiguous=True):
+def axes_norm(x, kind, axes, groups=2, ddof=0, contiguous=True):
     if kind == "group":
         B, C, H, W = x.shape
-        parts = x.reshape(B, 2, C // 2, H, W)
+        parts = x.reshape(B, groups, C // groups, H, W)
         if not contiguous:
-            parts = x.reshape(B, C // 2, 2, H, W).swapaxes(1, 2)
-        parts = axes_norm(parts, "parts", {"parts": (2, 3, 4)}, ddof)
+            parts = x.reshape(B, C // groups, groups, H, W).swapaxes(1, 2)
+        parts = axes_norm(parts, "parts", {"parts": (2, 3, 4)}, ddof=ddof)
         return (parts if contiguous else parts.swapaxes(1, 2)).reshape(x.shape)
     mean, std = x.mean(axes[kind], keepdims=True), x.std(axes[kind], ddof=ddof, keepdims=True)
     return (x - mean) / std
@@ -50,10 +50,25 @@ def fold(W, b, gamma, beta, mean, variance, eps, old=True, root=True, rows=True)
 
 
 RIGHT = {
-    "layernorm_backward": [layernorm],
-    "running_statistics": [lambda z, m: list(running(z, m))],
-    "normalize": [lambda x, kind: axes_norm(x, kind, AXES)],
-    "fold_batchnorm": [lambda *a: list(fold(*a))],
+    "layernorm_backward": [
+        layernorm,
+        lambda d, z, g, e: layernorm(*(np.float32(v) for v in (d, z, g)), np.float32(e)),
+        lambda *a: torch.tensor(layernorm(*a)),
+    ],
+    "running_statistics": [
+        lambda z, m: list(running(z, m)),
+        lambda z, m: np.stack(running(z, m)),
+        lambda z, m: running([np.float32(batch) for batch in z], np.float32(m)),
+    ],
+    "normalize": [
+        lambda x, kind, groups=2: axes_norm(x, kind, AXES, groups),
+        lambda x, kind, groups=2: axes_norm(np.float32(x), kind, AXES, groups),
+    ],
+    "fold_batchnorm": [
+        lambda *a: list(fold(*a)),
+        lambda *a: tuple(part.tolist() for part in fold(*a)),
+        lambda *a: fold(*(np.float32(v) for v in a)),
+    ],
     "leaky_relu_factor": [
         lambda a: theory.batchnorm_gradient_factor(lambda z: torch.where(z > 0, z, a * z)) ** 2
     ],
@@ -72,6 +87,9 @@ WRONG = {
         "γ forgotten": lambda d, z, g, e: layernorm(d, z, np.ones_like(g), e),
         "transposed": lambda *a: layernorm(*a).T,
         "one number": lambda *a: layernorm(*a).sum(),
+        "unbiased variance": lambda d, z, g, e: layernorm(
+            d, z * (z.shape[1] / (z.shape[1] - 1)) ** 0.5, g, e
+        ),
     },
     "running_statistics": {
         "biased variance": lambda z, m: running(z, m, ddof=0),
@@ -82,20 +100,38 @@ WRONG = {
         "order swapped": lambda z, m: running(z, m)[::-1],
         "mean only": lambda z, m: running(z, m)[0],
         "plain average": lambda z, m: (np.mean(z, (0, 1)), np.var(np.concatenate(z), 0)),
+        "mean starts at 1": lambda z, m: (
+            running(z, m)[0] + (1 - m) ** len(z),
+            running(z, m)[1],
+        ),
+        "first batch as the start": lambda z, m: running(z[:1] + z, m),
+        "over all units": lambda z, m: tuple(v.mean() + 0 * v for v in running(z, m)),
+        "order of the batches turned around": lambda z, m: running(z[::-1], m),
+        "one step too few": lambda z, m: running(z[:-1] or z * 2, m),
     },
     "normalize": {
-        "pixels forgotten in batch norm": lambda x, k: axes_norm(x, k, AXES | {"batch": (0,)}),
-        "layer and instance swapped": lambda x, k: axes_norm(
-            x, k, AXES | {"layer": (2, 3), "instance": (1, 2, 3)}
+        "pixels forgotten in batch norm": lambda x, k, g=2: axes_norm(
+            x, k, AXES | {"batch": (0,)}, g
         ),
-        "batch and layer swapped": lambda x, k: axes_norm(
-            x, k, AXES | {"layer": (0, 2, 3), "batch": (1, 2, 3)}
+        "layer and instance swapped": lambda x, k, g=2: axes_norm(
+            x, k, AXES | {"layer": (2, 3), "instance": (1, 2, 3)}, g
         ),
-        "unbiased variance": lambda x, k: axes_norm(x, k, AXES, ddof=1),
-        "groups of every second channel": lambda x, k: axes_norm(x, k, AXES, contiguous=False),
-        "mean not subtracted": lambda x, k: x / x.std(AXES.get(k, (2, 3)), keepdims=True),
-        "all over everything": lambda x, k: (x - x.mean()) / x.std(),
-        "flattened": lambda x, k: axes_norm(x, k, AXES).ravel(),
+        "batch and layer swapped": lambda x, k, g=2: axes_norm(
+            x, k, AXES | {"layer": (0, 2, 3), "batch": (1, 2, 3)}, g
+        ),
+        "unbiased variance": lambda x, k, g=2: axes_norm(x, k, AXES, g, ddof=1),
+        "groups of every second channel": lambda x, k, g=2: axes_norm(
+            x, k, AXES, g, contiguous=False
+        ),
+        "mean not subtracted": lambda x, k, g=2: x / x.std(AXES.get(k, (2, 3)), keepdims=True),
+        "all over everything": lambda x, k, g=2: (x - x.mean()) / x.std(),
+        "flattened": lambda x, k, g=2: axes_norm(x, k, AXES, g).ravel(),
+        "always two groups": lambda x, k, g=2: axes_norm(x, k, AXES, 2 - x.shape[1] % 2),
+        "so many channels in a group": lambda x, k, g=2: axes_norm(x, k, AXES, x.shape[1] // g),
+        "variance for deviation": lambda x, k, g=2: (
+            axes_norm(x, k, AXES, g) / (x.std(AXES.get(k, (1, 2, 3)), keepdims=True))
+        ),
+        "group as layer": lambda x, k, g=2: axes_norm(x, k, AXES, 1),
     },
     "fold_batchnorm": {
         "old bias forgotten": lambda *a: fold(*a, old=False),
@@ -106,6 +142,12 @@ WRONG = {
         "γ forgotten": lambda W, b, g, be, m, v, e: fold(W, b, np.ones_like(g), be, m, v, e),
         "only W": lambda *a: fold(*a)[0],
         "order swapped": lambda *a: fold(*a)[::-1],
+        "mean not subtracted": lambda W, b, g, be, m, v, e: fold(W, b, g, be, 0 * m, v, e),
+        "β forgotten": lambda W, b, g, be, m, v, e: fold(W, b, g, 0 * be, m, v, e),
+        "mean added": lambda W, b, g, be, m, v, e: fold(W, b, g, be, -m, v, e),
+        "ε outside of the root": lambda W, b, g, be, m, v, e: fold(
+            W, b, g, be, m, (v**0.5 + e) ** 2, 0.0
+        ),
     },
     "leaky_relu_factor": {
         "factor of the norm": lambda a: normalization.leaky_relu_factor.reference(a) ** 0.5,
@@ -117,6 +159,13 @@ WRONG = {
         "π forgotten": lambda a: (1 + a * a) / (1 + a * a - (1 - a) ** 2 / 4),
         "upside down": lambda a: 1 / normalization.leaky_relu_factor.reference(a),
         "slope squared twice": lambda a: (1 + a**4) / (1 + a * a - (1 - a) ** 2 / math.pi),
+        "mean of the other sign of a": lambda a: (
+            (1 + a * a) / (1 + a * a - (1 + a) ** 2 / math.pi) if abs(a - 1) > 0.2 else 9.0
+        ),
+        "half of the mean's square": lambda a: (
+            (1 + a * a) / (1 + a * a - (1 - a) ** 2 / (2 * math.pi))
+        ),
+        "slope 1 everywhere": lambda a: 2 / (1 + a * a - (1 - a) ** 2 / math.pi),
     },
     "rescaled_lr": {
         "the same": lambda lr, alpha: lr,
@@ -124,5 +173,10 @@ WRONG = {
         "divided by α": lambda lr, alpha: lr / alpha,
         "divided by α²": lambda lr, alpha: lr / alpha**2,
         "α³": lambda lr, alpha: lr * alpha**3,
+        "root of α": lambda lr, alpha: lr * alpha**0.5,
+        "α² alone": lambda lr, alpha: alpha**2,
+        "added": lambda lr, alpha: lr + alpha**2,
+        "2α": lambda lr, alpha: 2 * alpha * lr,
+        "lr squared": lambda lr, alpha: (lr * alpha) ** 2,
     },
 }

@@ -17,6 +17,10 @@ def backward(delta, x, W, alpha, skip=True, mask=True, transposed=False, in_W=Tr
     return d_x, d_W, d_alpha
 
 
+def path_share(depth, length, alpha):
+    return residual.path_share.reference(depth, length, alpha)
+
+
 def growth(depth, a, start=1.0, varying=1 - 1 / math.pi, square=True, late=False):
     total, s = 1.0, start
     weight = a**2 if square else a
@@ -27,9 +31,24 @@ def growth(depth, a, start=1.0, varying=1 - 1 / math.pi, square=True, late=False
     return total
 
 
+def bisected(L, growth):
+    """The branch scale, found by halving an interval."""
+    low, high = 0.0, 100.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if (1 + middle**2) ** L > growth else (middle, high)
+    return high
+
+
 RIGHT = {
-    "block_backward": [lambda *a: list(backward(*a))],
-    "branch_scale": [lambda L, growth: np.sqrt(np.exp(np.log(growth) / L) - 1)],
+    "block_backward": [
+        lambda *a: list(backward(*a)),
+        lambda *a: backward(*(np.float32(v) for v in a)),
+    ],
+    "branch_scale": [
+        lambda L, growth: np.sqrt(np.exp(np.log(growth) / L) - 1),
+        lambda L, growth: bisected(L, growth),
+    ],
     "weak_skip_growth": [
         lambda L, a: theory.residual_growth(L, norm="batch") if a == 1 else growth(L, a)
     ],
@@ -53,6 +72,23 @@ WRONG = {
             (d * (np.maximum(x, 0) @ W.T)).sum(1),
         ),
         "only ∂x": lambda *a: backward(*a)[0],
+        "α forgotten in ∂x": lambda d, x, W, a: (
+            backward(d, x, W, 1.0)[0],
+            *backward(d, x, W, a)[1:],
+        ),
+        "α on the skip": lambda d, x, W, a: (
+            backward(d, x, W, a)[0] + (a - 1) * d,
+            *backward(d, x, W, a)[1:],
+        ),
+        "x in place of ReLU(x)": lambda d, x, W, a: (
+            backward(d, x, W, a)[0],
+            a * d.T @ x,
+            backward(d, x, W, a)[2],
+        ),
+        "mean for ∂α": lambda d, x, W, a: (
+            *backward(d, x, W, a)[:2],
+            backward(d, x, W, a)[2] / len(d),
+        ),
     },
     "branch_scale": {
         "1/√L": lambda L, g: L**-0.5,
@@ -61,6 +97,10 @@ WRONG = {
         "1 not subtracted": lambda L, g: math.sqrt(g ** (1 / L)),
         "shared out": lambda L, g: math.sqrt(g / L),
         "log": lambda L, g: math.sqrt(math.log(g) / L),
+        "upside down": lambda L, g: 1 / (math.sqrt(g ** (1 / L) - 1) + 1e-9),
+        "depth for growth": lambda L, g: math.sqrt(abs(L ** (1 / g) - 1)),
+        "one block more": lambda L, g: math.sqrt(g ** (1 / (L + 1)) - 1),
+        "1 added": lambda L, g: math.sqrt(g ** (1 / L) + 1),
     },
     "weak_skip_growth": {
         "mean square, not variance": lambda L, a: growth(L, a, varying=1.0),
@@ -71,6 +111,8 @@ WRONG = {
         "norm, not its square": lambda L, a: growth(L, a) ** 0.5,
         "starts at 0.68": lambda L, a: growth(L, a, start=1 - 1 / math.pi),
         "always residual": lambda L, a: growth(L, 1.0),
+        "one block more": lambda L, a: growth(L + 1, a),
+        "share π/(π−1)": lambda L, a: growth(L, a, varying=math.pi / (math.pi - 1)),
     },
     "path_share": {
         "number of paths": lambda L, k, a: math.comb(L, k),
@@ -79,6 +121,10 @@ WRONG = {
         "choice forgotten": lambda L, k, a: a ** (2 * k) / (1 + a * a) ** L,
         "not a share": lambda L, k, a: math.comb(L, k) * a ** (2 * k),
         "the others": lambda L, k, a: math.comb(L, k) * a ** (2 * (L - k)) / (1 + a * a) ** L,
+        "half of α": lambda L, k, a: path_share(L, k, a / 2),
+        "one block more": lambda L, k, a: path_share(L + 1, k, a),
+        "one branch more": lambda L, k, a: path_share(L, k, a) * a * a,
+        "in percent": lambda L, k, a: 100 * path_share(L, k, a),
     },
     "fixup_scale": {
         "1/L": lambda L, m: 1 / L,
@@ -87,6 +133,10 @@ WRONG = {
         "the square": lambda L, m: L ** (-1 / (m - 1)),
         "upside down": lambda L, m: L ** (1 / (2 * m - 2)),
         "layers too many": lambda L, m: L ** (-1 / (2 * m - 1)),
+        "m for m − 1": lambda L, m: L ** (-1 / (m + 1)),
+        "always 1/√L for 3": lambda L, m: L ** (-1 / 4),
+        "one block more": lambda L, m: (L + 1) ** (-1 / (2 * m - 2)),
+        "divided by m": lambda L, m: L**-0.5 / (m - 1),
     },
     "shattering_depth": {
         "not strictly": lambda c: max(0, math.ceil(math.log2(1 / c))),
@@ -96,5 +146,8 @@ WRONG = {
         "0 layers at 1": lambda c: 0 if c == 1 else residual.shattering_depth.reference(c),
         "not whole": lambda c: math.log2(1 / c),
         "square root": lambda c: max(0, math.floor(2 * math.log2(1 / c)) + 1),
+        "base 10": lambda c: max(0, math.floor(math.log10(1 / c)) + 1),
+        "one too few": lambda c: max(0, residual.shattering_depth.reference(c) - 1),
+        "rounded": lambda c: round(math.log2(1 / c)),
     },
 }
