@@ -20,7 +20,7 @@ ifneq ($(HOME_OF_VENV),$(CURDIR))
   SOURCES += again
 endif
 
-.PHONY: help lab test types test-browser notebooks minutes seeds bench again
+.PHONY: help lab test test-gpu types test-browser notebooks minutes seeds bench again
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make test          unit tests, docstring examples, every notebook, types, lint"
 	@echo "make types         the types of the package, by mypy"
 	@echo "make test-browser  every notebook in a real browser (needs Chromium)"
+	@echo "make test-gpu      the course and the recorder on a GPU, without a network"
 	@echo "make notebooks     run every notebook and store its outputs"
 	@echo "make minutes       count how long the chapters take, and write it where it is said"
 	@echo "make seeds         do the claims hold for other random numbers?"
@@ -51,6 +52,10 @@ types: .venv/.installed-test
 test-browser: export OMP_NUM_THREADS := 1
 test-browser: .venv/.installed-test
 	$(PY) -m pytest tests/browser
+
+# Without .venv: on a machine with a GPU the torch that is there is the one to test.
+test-gpu:
+	@PYTHON="$(PYTHON)" sh tools/test_gpu.sh
 
 notebooks: .venv/.installed-test
 	$(PY) tools/store_notebooks.py $(NB)

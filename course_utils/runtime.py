@@ -69,9 +69,8 @@ def seeded(seed: int) -> torch.Generator:
     >>> bool((a == b).all())
     True
     """
-    number = integer("seed", seed, -(2**63), 2**64 - 1, hint="64 bits hold no other: seeded(0).")
-    shifted = integer("seed + COURSE_SEED_OFFSET", number + _offset(), -(2**63), 2**64 - 1)
-    return fixed(shifted)
+    shifted = _seed(seed) + _offset()
+    return fixed(integer("seed + COURSE_SEED_OFFSET", shifted, -(2**63), 2**64 - 1))
 
 
 def fixed(seed: int) -> torch.Generator:
@@ -82,8 +81,16 @@ def fixed(seed: int) -> torch.Generator:
 
     Returns:
         A generator.
+
+    Raises:
+        TypeError: If `seed` is not an integer.
+        ValueError: If `seed` does not fit into 64 bits.
     """
-    return torch.Generator(device="cpu").manual_seed(seed)
+    return torch.Generator(device="cpu").manual_seed(_seed(seed))
+
+
+def _seed(value: int) -> int:
+    return integer("seed", value, -(2**63), 2**64 - 1, hint="64 bits hold no other: seeded(0).")
 
 
 def _offset() -> int:

@@ -64,7 +64,7 @@ def behind_the_last_layer(measured_pass: MeasuredPass) -> list[Behind]:
     roots = {t.grad_fn: place for place, t in enumerate(outputs) if t.grad_fn is not None}
     if measured_pass.loss is None or measured_pass.loss_value.grad_fn is None:
         return found
-    inside = set(measured_pass.output_nodes)
+    inside = measured_pass.output_nodes
     for node in walk(measured_pass.loss_value.grad_fn):
         name = _name(node)
         if node in inside or name is None:

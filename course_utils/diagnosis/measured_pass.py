@@ -4,7 +4,7 @@ import copy
 import inspect
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -156,10 +156,27 @@ class MeasuredPass:
         return [follow(tensor.grad_fn, self.ends) for tensor in self.outputs]
 
     @cached_property
-    def output_nodes(self) -> list[Node]:
+    def output_nodes(self) -> Collection[Node]:
         """Nodes of the graph below the output."""
         roots = {t.grad_fn for t in self.outputs if t.grad_fn is not None}
-        return list(walk(*roots))
+        return dict.fromkeys(walk(*roots)).keys()
+
+    @cached_property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Parameters of the model by name."""
+        return dict(self.model.named_parameters())
+
+    @property
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Those that are not frozen."""
+        return {name: p for name, p in self.parameters.items() if p.requires_grad}
+
+    def whereabouts(self, node: Node, start: Node | None = None) -> str:
+        """Where an operation stands: in the loss, or in forward and behind which layer."""
+        if node not in self.output_nodes:
+            return "in the loss"
+        parents = follow(start or node, self.ends).parents
+        return f"in forward, behind {parents[0].name}" if parents else "in forward"
 
     @cached_property
     def held(self) -> set[int] | None:
@@ -202,7 +219,7 @@ class MeasuredPass:
         double = copy.deepcopy(optimizer, _left_out(optimizer, flat))
         twins = [p for group in double.param_groups for p in group["params"]]
         twin = {id(p): q for p, q in zip(flat, twins, strict=True)}
-        named = dict(self.model.named_parameters())
+        named = self.parameters
         for parameter in twins:
             parameter.grad = None
         moved = []
@@ -292,7 +309,7 @@ class MeasuredPass:
     @cached_property
     def grads_by_id(self) -> dict[int, Tensor | None]:
         """Gradient over `scale` by id of the parameter."""
-        named = dict(self.model.named_parameters())
+        named = self.parameters
         return {id(named[name]): grad for name, grad in self.grads.items()}
 
     @cached_property
@@ -322,7 +339,7 @@ class MeasuredPass:
     def zero_factors(self) -> list[str]:
         """Names of parameters that are 0, multiply something, and move at the first step."""
         weights = {id(getattr(call.module, "weight", None)) for call in self.calls}
-        named = dict(self.model.named_parameters())
+        named = self.parameters
         return zero_factors(named, self.grads, weights, self.output_nodes)
 
     @cached_property

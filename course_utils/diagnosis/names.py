@@ -1,7 +1,7 @@
 """Names of layers as a report says them: with type and shape, and many of a kind as a range."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -99,3 +99,14 @@ def of_model(model: nn.Module, parts: dict[str, object]) -> Callable[[str], str]
         return "" if module is None else describe(module)
 
     return described
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first names of parameters, and how many there are."""
+    more = f", … ({len(names)} parameters)" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
+
+
+def owners(names: Iterable[str]) -> tuple[str, ...]:
+    """Modules that own parameters of these names, each once."""
+    return tuple(dict.fromkeys(name.rpartition(".")[0] or "(model)" for name in names))

@@ -110,6 +110,10 @@ class Origin:
     data: dict[str, Tensor] = field(default_factory=dict)
 
 
+class _Found(BaseException):
+    """Ends a forward pass of which no more has to be known; no error that a model would catch."""
+
+
 def trace_nonfinite(model: nn.Module, batch: Batch, loss: Loss) -> Origin | None:
     """The same for a borrowed model in training mode and a batch that has been split."""
     tracer = _Tracer(model)
@@ -117,9 +121,10 @@ def trace_nonfinite(model: nn.Module, batch: Batch, loss: Loss) -> Origin | None
         for path, tensor in tensors_in(values):
             tracer.comes_from(place, what + path, tensor)
     try:
-        with explained("the forward pass of", model, batch), tracer:
-            output = run(model, batch)
-        if tracer.origin is not None:
+        try:
+            with explained("the forward pass of", model, batch), tracer:
+                output = run(model, batch)
+        except _Found:
             return tracer.origin
         tracer.stack.append("(loss)")
         with explained("the loss of", model, batch), tracer:
@@ -248,6 +253,8 @@ class _Tracer(OperationWatcher):
             self.spans.append((starts.pop(), sequence_number(), name))
             if layer or len(self.stack) == 2:
                 self.check(output)
+                if self.origin is not None:
+                    raise _Found
             self.stack.pop()
 
         self._handles.append(module.register_forward_pre_hook(before))
@@ -256,16 +263,21 @@ class _Tracer(OperationWatcher):
     def check(self, output: object, *, last: bool = False) -> None:
         """See whether what a layer hands on is finite, and whose doing it is if not.
 
-        −Inf alone may be a mask, and is let through until the loss, which is `last`.
+        −Inf alone may be a mask, and is let through until the loss, which is `last`; not so where
+        a product of matrices has overflowed, on whichever side.
         """
-        if self.origin is not None:
+        if self.origin is not None or not (self._origins or last):
             return
         for _, tensor in tensors_in(output):
             plain = tensor.detach()
-            if finite(plain) or (_only_masks(plain) and not last):
+            if finite(plain):
+                continue
+            known = self._known(tensor)
+            overflow = known is not None and _multiplies(known.source.operation)
+            if _only_masks(plain) and not (last or overflow):
                 continue
             here = NonFiniteSource(self.stack[-1], "forward", "unknown", _value(plain))
-            self.origin = self._known(tensor) or Origin(here, out=plain)
+            self.origin = known or Origin(here, out=plain)
             return
 
     def __torch_dispatch__(

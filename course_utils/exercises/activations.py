@@ -22,6 +22,8 @@ from .base import Cases, exercise
         "s′ = s(1 − s), so the slope is s + z·s·(1 − s).",
         "For z < 0 write s as e/(1 + e) with e = exp(z); for z ≥ 0 as 1/(1 + e) with e = exp(−z).",
     ),
+    reason="The product rule gives s + z·s′ with s′ = s(1 − s); exp(−|z|) never exceeds 1, so "
+    "nothing overflows.",
 )
 def silu_slope(z):
     """Slope of z·sigmoid(z), for any z."""
@@ -30,7 +32,7 @@ def silu_slope(z):
     return s + z * s * (1 - s)
 
 
-@silu_slope.cases(rtol=1e-7, atol=1e-12)
+@silu_slope.cases("Product rule: sigmoid(z) + z·sigmoid′(z), for every entry of z.", atol=1e-7)
 def _() -> Cases:
     rule = "Product rule: sigmoid(z) + z·sigmoid′(z), and sigmoid′ = s(1 − s)."
     large = "exp(1000) is Inf, and Inf/Inf is NaN. Use exp(−|z|), which never overflows."
@@ -40,6 +42,12 @@ def _() -> Cases:
         (np.array([-1000.0, -800.0, 800.0, 1000.0]), "z = ±800 and ±1000", large),
     ):
         yield (z,), _slope(lambda leaf: leaf * torch.sigmoid(leaf), z), given, hint
+
+
+@silu_slope.inputs
+def _(rng: np.random.Generator) -> tuple[np.ndarray]:
+    shape = tuple(rng.integers(1, 6, size=int(rng.integers(1, 4))))
+    return (rng.choice([1.0, 4.0, 300.0]) * rng.normal(size=shape),)
 
 
 def _slope(function: Callable[[torch.Tensor], torch.Tensor], z: np.ndarray) -> np.ndarray:
@@ -57,6 +65,8 @@ def _slope(function: Callable[[torch.Tensor], torch.Tensor], z: np.ndarray) -> n
         "A unit is dead if all entries of its column are 0: np.all along one axis.",
         "np.mean of the booleans np.all(h == 0, axis=0).",
     ),
+    reason="One column is one unit, and it is dead if it is 0 for all samples; the mean of truth "
+    "values is the share that is true.",
 )
 def dead_share(h):
     """Share of the units that are silent on every sample of the batch."""
@@ -83,6 +93,14 @@ def _() -> Cases:
         yield (values,), dead / values.shape[1], given
 
 
+@dead_share.inputs
+def _(rng: np.random.Generator) -> tuple[np.ndarray]:
+    samples, units = rng.integers(2, 9), rng.integers(3, 30)
+    h = np.maximum(rng.normal(size=(samples, units)) - rng.uniform(-0.5, 1.0, units), 0)
+    h[:, : rng.integers(1, 3)] = 0
+    return (rng.permutation(h, axis=1),)
+
+
 @exercise(
     "The weight variance σ_w² at which a net of two-slope units keeps its gradient.",
     minutes=5,
@@ -92,6 +110,8 @@ def _() -> Cases:
         "φ′ takes two values, each on half of the units.",
         "E[φ′²] = (left² + right²)/2.",
     ),
+    reason="z is on either side with probability ½, so E[φ′²] = (left² + right²)/2, and χ = σ_w² "
+    "E[φ′²] is to be 1.",
 )
 def critical_weight_variance(left, right):
     """σ_w² at which neither signal nor gradient changes, slope `left` for z < 0, else `right`."""
@@ -99,7 +119,7 @@ def critical_weight_variance(left, right):
 
 
 @critical_weight_variance.cases(
-    "Half of the units are on each side: E[φ′²] is the mean of the squared slopes.", rtol=1e-9
+    "Half of the units are on each side: E[φ′²] is the mean of the squared slopes."
 )
 def _() -> Cases:
     for left, right in ((0.0, 1.0), (0.01, 1.0), (0.25, 1.0), (1.0, 1.0), (-1.0, 1.0), (0.5, 2.0)):
@@ -109,6 +129,11 @@ def _() -> Cases:
 
         expected = theory.critical_weight_variance(phi)  # looks for χ₁ = 1 by quadrature
         yield (left, right), expected, f"slope {left:g} on the left and {right:g} on the right"
+
+
+@critical_weight_variance.inputs
+def _(rng: np.random.Generator) -> tuple[float, float]:
+    return float(rng.uniform(-1.5, 1.5)), float(rng.uniform(0.2, 2))
 
 
 @exercise(
@@ -121,16 +146,17 @@ def _() -> Cases:
         "Make a mask of the shape of z that is 1 at the largest piece of each unit.",
         "delta has one axis less than z: delta[:, :, None] lets it multiply the mask.",
     ),
+    reason="h moves with its largest piece and with no other, so that piece has slope 1 and the "
+    "others 0. argmax names one winner, also where two pieces tie.",
 )
 def maxout_backward(delta, z):
     """∂𝓛/∂z of a maxout layer from ∂𝓛/∂h."""
-    winner = z == z.max(axis=2, keepdims=True)
+    winner = np.arange(z.shape[2]) == z.argmax(axis=2)[:, :, None]
     return delta[:, :, None] * winner
 
 
 @maxout_backward.cases(
-    "Only the largest piece of each unit moves h. It gets the whole of ∂𝓛/∂h, the others get 0.",
-    rtol=1e-9,
+    "Only the largest piece of each unit moves h. It gets the whole of ∂𝓛/∂h, the others get 0."
 )
 def _() -> Cases:
     delta, z = np.array([[2.0, -3.0]]), np.array([[[-1.0, -2.0], [-5.0, -4.0]]])
@@ -148,15 +174,23 @@ def _() -> Cases:
         yield (delta, z), grad.numpy(), f"batch {batch}, {n} units of {k} pieces"
 
 
+@maxout_backward.inputs
+def _(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    batch, n, k = rng.integers(1, 5, 3) + np.array([0, 0, 1])
+    return rng.normal(size=(batch, n)), rng.normal(size=(batch, n, k)) + rng.uniform(-2, 2)
+
+
 @exercise(
     "The shift b at which a given share of the ReLU units is silent on a data set.",
     minutes=10,
     difficulty=2,
     hints=(
         "The preactivation is N(−b, 1). With which probability is it below 0?",
-        "Φ(b)^M = share. Take the M-th root first.",
+        "Φ(b)^samples = share. Take that root of the share first.",
         "NormalDist().inv_cdf from the module statistics is Φ⁻¹.",
     ),
+    reason="Silent on one sample has the probability Φ(b), on all of them its power, and Φ⁻¹ of "
+    "the root undoes both.",
 )
 def fatal_bias(share, samples):
     """Shift b at which this share of the units is silent on all samples."""
@@ -164,12 +198,17 @@ def fatal_bias(share, samples):
 
 
 @fatal_bias.cases(
-    "One unit is silent on one sample with probability Φ(b), on M samples with Φ(b)^M. Solve for b."
+    "One unit is silent on one sample with probability Φ(b), on N samples with Φ(b)^N. Solve for b."
 )
 def _() -> Cases:
     for share, samples in ((0.5, 1), (0.1, 1), (0.5, 100), (0.9, 1000), (0.01, 60_000)):
         expected = NormalDist().inv_cdf(math.exp(math.log(share) / samples))
         yield (share, samples), expected, f"share {share:g} on {samples} samples"
+
+
+@fatal_bias.inputs
+def _(rng: np.random.Generator) -> tuple[float, int]:
+    return float(rng.uniform(0.01, 0.99)), int(10 ** rng.uniform(0, 5))
 
 
 @exercise(
@@ -182,6 +221,9 @@ def _() -> Cases:
         "At variance 400 the sigmoid's slope lives in |z| < 10, half a standard deviation, and the "
         "grid has to reach ±200: np.linspace(-10, 10, 200_001) times the standard deviation.",
     ),
+    reason="The sum of f(z)·weight over the sum of the weights is the mean of f. The grid reaches "
+    "ten standard deviations, where the density is 1e-22, and its step is far below 1, where φ′ "
+    "changes.",
 )
 def mean_square_slope(slope, variance):
     """E[φ′(z)²] for z ~ N(0, variance)."""
@@ -208,3 +250,13 @@ def _() -> Cases:
         slope = partial(_slope, getattr(nn.functional, name))
         expected = theory.mean_square_slope(name, variance)
         yield (slope, variance), expected, f"the slope of {name} at variance {variance:g}"
+
+
+@mean_square_slope.inputs
+def _(rng: np.random.Generator) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
+    height, width, left, right = rng.uniform(0.3, 1.5, 4)
+
+    def slope(z):
+        return height * np.exp(-((z / width) ** 2)) + np.where(z > 0, right, -left)
+
+    return slope, float(10 ** rng.uniform(-2, 2.6))

@@ -539,9 +539,14 @@ def _describe(value: Any) -> str:
         if len(value) > 8:
             return f"a list of {len(value)}"
         return "(" + ", ".join(map(_describe, value)) + ")"
-    if callable(value):
-        return f"a {type(value).__name__}"
+    if not isinstance(value, int | float | complex | str | dict | np.generic | np.ndarray):
+        return str(value.tolist()) if isinstance(value, torch.Tensor) else _named(value)
     return _show(value)
+
+
+def _named(value: object) -> str:
+    """What an object is, for one that has no short text of its own."""
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _show(value: Any, digits: int = 5) -> str:

@@ -26,6 +26,8 @@ M = TypeVar("M", bound=nn.Module)
         "rms is the root of the mean of the squares, over all samples and units.",
         "√(np.sum(W**2) / W.shape[1]) is the second one: fan_in is the number of columns.",
     ),
+    reason="A vector of independent entries e comes out of Wᵀ(φ′ ⊙ e) with the mean square "
+    "mean(φ′²)·‖W‖_F²/fan_in, and the factor of the RMS is the root of that.",
 )
 def layer_factor(W, slopes):
     """The product rms φ′ × ‖W‖_F/√fan_in."""
@@ -80,6 +82,8 @@ def _why_not(result: Any, right: float, W: np.ndarray, slopes: np.ndarray) -> st
         "Over the depth there are L − 1 steps. Compare the total with np.log(100).",
         "Sizes that fall toward layer 1 have a positive slope over l: that is vanishing.",
     ),
+    reason="A factor in front of the loss moves ln(size) of all layers by the same amount and "
+    "leaves the slope of the line as it is, so no unit is left in the verdict.",
 )
 def verdict(sizes):
     """vanishing, exploding or healthy, by the least-squares slope of ln(size) over the layers."""
@@ -89,6 +93,13 @@ def verdict(sizes):
     if abs(change) <= np.log(100):
         return "healthy"
     return "exploding" if change > 0 else "vanishing"
+
+
+@layer_factor.inputs
+def _(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    n_out, n_in, samples = rng.integers(1, 9, size=3)
+    W = rng.uniform(0.1, 3) * rng.normal(size=(n_out, n_in)) + rng.normal()
+    return W, rng.uniform(-0.2, 1.1, size=(samples, n_out))
 
 
 @verdict.judge
@@ -135,6 +146,12 @@ def _(answer: object) -> None:
             raise WrongAnswer(f"For {given} you returned {result!r}; expected {expected!r}. {hint}")
 
 
+@verdict.inputs
+def _(rng: np.random.Generator) -> tuple[np.ndarray]:
+    total = float(np.exp(rng.uniform(np.log(20), np.log(500))))
+    return (_around_a_line(rng, total)[int(rng.integers(2))][1],)
+
+
 def _around_a_line(rng: np.random.Generator, total: float) -> list[tuple[str, np.ndarray, str]]:
     """Two sets of sizes whose line changes by ×`total` from layer L to 1, and by its inverse."""
     depth = int(rng.integers(5, 41))
@@ -161,6 +178,8 @@ def _around_a_line(rng: np.random.Generator, total: float) -> list[tuple[str, np
         "Depth counts too: the factor to the power of the number of layers must exceed 10⁶. A "
         "wide network has less scatter.",
     ),
+    reason="Both factors are std·√(width/2) = 3 per layer: the gradient grows on its way back as "
+    "the signal does on its way forward, and their product, the weight gradient, is level.",
     value=(20, 200, 0.3),
 )
 def fool_the_gauge(answer: object) -> None:
@@ -214,6 +233,8 @@ _ILLNESSES = {"A": "not_connected", "B": "double_softmax", "C": "healthy", "D": 
         "diagnosis.kinds is the set of what was found; print(diagnosis) says why.",
         "A tiny loss is no illness.",
     ),
+    reason="A: .detach() cuts the branch off. B: the model ends with a sigmoid and the loss takes "
+    "another. C: only a small factor in front of the loss. D: biases of −30 silence a layer.",
     value=_ILLNESSES,
 )
 def unknown_patients(answer: object) -> None:
@@ -250,6 +271,8 @@ def unknown_patients(answer: object) -> None:
         "So σ_w² = 2 for ReLU and σ_w² = 1 for tanh, divided by fan_in. Biases at 0.",
         "nn.init.kaiming_normal_(layer.weight, nonlinearity='relu'), or 'linear' for tanh.",
     ),
+    reason="rms φ′ × σ_w is 1 in both: √½·√2 for ReLU, and nearly 1·1 for tanh, whose signals "
+    "stay small. Biases of 0 leave the signs of z, and with them the slopes, balanced.",
 )
 def treat_network(model):
     """Weights of variance 2/fan_in for ReLU and 1/fan_in for tanh, and no biases."""
@@ -414,6 +437,8 @@ def _dense(depth: int, activation: type[nn.Module], width: int = 32) -> nn.Seque
         "id(parameter), or use `is`.",
         "[name for name, p in model.named_parameters() if p.requires_grad and id(p) not in held]",
     ),
+    reason="A step moves the tensors that stand in param_groups and no others; a tensor with equal "
+    "numbers is another tensor, so identity decides.",
 )
 def left_behind(model, optimizer):
     """Trainable, and in no group: compared by identity, for an equal tensor is another one."""
@@ -437,6 +462,22 @@ def _(answer: object) -> None:
                 f"For {given} you returned {_brief(list(result))}; expected {_brief(expected)}. "
                 f"{hint}"
             )
+
+
+@left_behind.inputs
+def _(rng: np.random.Generator) -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = _named(int(rng.integers(1000)))
+    names = [name for name, _ in model.named_parameters()]
+    taken = list(rng.permutation(names)[: rng.integers(1, len(names) + 1)])
+    cut = int(rng.integers(0, len(taken)))
+    groups = [
+        {"params": [model.get_parameter(name) for name in group]}
+        for group in (taken[:cut], taken[cut:])
+        if group
+    ]
+    for parameter in model.parameters():
+        parameter.requires_grad_(bool(rng.random() < 0.7))
+    return model, torch.optim.SGD(groups, lr=0.1)
 
 
 def _brief(result: object) -> str:

@@ -18,6 +18,9 @@ from .base import Cases, WrongAnswer, exercise, finite_array, parts
         "determinant, and it is also |λ|².",
         "Real: |trace|/2 + √(trace²/4 − determinant). Complex: √determinant.",
     ),
+    reason="The eigenvalues are trace/2 ± √(trace²/4 − determinant). If real, the larger in size "
+    "is the one whose two terms have the same sign; if complex, both have the size "
+    "√(x² + y²), and x² + y² is their product, the determinant.",
 )
 def spectral_radius_2x2(a, b, c, d):
     """Spectral radius of [[a, b], [c, d]] from its trace and its determinant."""
@@ -28,7 +31,10 @@ def spectral_radius_2x2(a, b, c, d):
     return abs(trace) / 2 + discriminant**0.5
 
 
-@spectral_radius_2x2.cases(rtol=1e-7, atol=1e-7)
+@spectral_radius_2x2.cases(
+    "Is trace²/4 − determinant negative here, or the trace? Then the formula is another one.",
+    atol=2e-4,  # a double eigenvalue is known to the root of the machine epsilon only
+)
 def _() -> Cases:
     for (a, b, c, d), hint in (
         ((2.0, 3.0, 4.0, 5.0), "Add the trace's half and the root of trace²/4 − determinant."),
@@ -41,6 +47,11 @@ def _() -> Cases:
     ):
         expected = _spectral_radius(np.array([[a, b], [c, d]]))
         yield (a, b, c, d), expected, f"[[{a:g}, {b:g}], [{c:g}, {d:g}]]", hint
+
+
+@spectral_radius_2x2.inputs
+def _(rng: np.random.Generator) -> tuple[float, ...]:
+    return tuple(rng.uniform(-5, 5, 4).tolist())
 
 
 _ROUNDING = 1e-6  # a double eigenvalue is known to the root of the machine epsilon only
@@ -56,6 +67,8 @@ _ROUNDING = 1e-6  # a double eigenvalue is known to the root of the machine epsi
         "W = [[0.5, 30], [0, 0.5]]. Which vector meets the 30?",
     ),
     value=([[0.5, 30.0], [0.0, 0.5]], [0.0, 1.0]),
+    reason="A triangular matrix has its diagonal entries as eigenvalues, whatever the entry beside "
+    "them; that entry is what the second axis meets.",
 )
 def small_eigenvalues_grow(answer: object) -> None:
     """The eigenvalues of W, and how much longer it makes v."""
@@ -106,6 +119,8 @@ def _vector(name: str, value: object) -> np.ndarray:
         "A = [[0, 0], [2, 0]] turns (1, 0) into (0, 2). Find the B that turns (0, 1) into (2, 0).",
     ),
     value=([[0.0, 0.0], [2.0, 0.0]], [[0.0, 2.0], [0.0, 0.0]]),
+    reason="A alone sends its own output to 0, and so does B. In turn, A carries the first axis to "
+    "the second and B carries it back: BA multiplies the first axis by 4.",
 )
 def small_layers_explode(answer: object) -> None:
     """The eigenvalues of A and of B, and the spectral radius of BA."""
@@ -135,6 +150,8 @@ def small_layers_explode(answer: object) -> None:
         "a = 2 needs d = −2 for the trace 0, and bc = −4 for the determinant 0, with c < 0.",
     ),
     value=([[2.0, 2.0], [-2.0, -2.0]], [1.0, 0.0]),
+    reason="Trace and determinant are 0, so both eigenvalues are 0. From (1, 0) on only the first "
+    "unit is active, and the row that is left, (2, 2), doubles the state at every step.",
 )
 def relu_explodes(answer: object) -> None:
     """The eigenvalues of W, and the Jacobian of 30 steps of ReLU from h0."""
@@ -174,6 +191,8 @@ def relu_explodes(answer: object) -> None:
         "After each matrix, note the length of v and bring it back to 1.",
         "total += np.log(np.linalg.norm(v)); v = v / np.linalg.norm(v). Begin with v of length 1.",
     ),
+    reason="The logarithm of a product of lengths is the sum of their logarithms, so v can be "
+    "brought back to length 1 after each matrix, and no number grows too large or too small.",
 )
 def growth_rate(matrices, v):
     """Mean growth of the logarithm of the norm per matrix."""
@@ -185,7 +204,10 @@ def growth_rate(matrices, v):
     return total / len(matrices)
 
 
-@growth_rate.cases(rtol=1e-9)
+@growth_rate.cases(
+    "Add up the natural log of the growth of your v in each step, from v of length 1. The first "
+    "matrix of the list acts first, and the result is the mean over the matrices."
+)
 def _() -> Cases:
     rng = np.random.default_rng(0)
     few = (
@@ -208,3 +230,9 @@ def _() -> Cases:
         expected = squares / 2 / len(integers) + math.log(scale)
         matrices = list(scale * integers.astype(np.float64))
         yield (matrices, np.array(start, dtype=np.float64)), expected, given, hint
+
+
+@growth_rate.inputs
+def _(rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
+    depth, n = int(rng.integers(3, 30)), int(rng.integers(2, 6))
+    return list(rng.uniform(0.2, 3) * rng.normal(size=(depth, n, n))), rng.normal(size=n)

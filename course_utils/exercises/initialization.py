@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..arguments import real
 from .base import Cases, WrongAnswer, call, exercise, several
 
 
@@ -20,6 +19,8 @@ from .base import Cases, WrongAnswer, call, exercise, several
         "Leaky ReLU keeps ½ of E[z²] from the positive side and a²/2 from the negative one.",
         "√(2 / ((1 + a²) · fan_in)).",
     ),
+    reason="A unit adds up fan_in numbers, and a leaky ReLU of slope a keeps (1 + a²)/2 of the "
+    "mean square: the variance of a weight makes up for both.",
 )
 def he_std(shape, negative_slope):
     """Standard deviation of He's weights in front of a leaky ReLU."""
@@ -47,6 +48,12 @@ def _() -> Cases:
         yield (shape, slope), expected, f"shape {shape}, slope {slope:.4g}", hint
 
 
+@he_std.inputs
+def _(rng: np.random.Generator) -> tuple:
+    shape = tuple(int(size) for size in rng.integers(2, 40, size=rng.integers(2, 5)))
+    return shape, float(rng.uniform(0, 2))
+
+
 @exercise(
     "The σ_w that keeps preactivations at variance 1, for any activation.",
     minutes=10,
@@ -57,6 +64,8 @@ def _() -> Cases:
         "divided by their sum.",
         "(bell.sum() / (bell * phi(z)**2).sum()) ** 0.5",
     ),
+    reason="Without biases equation 1 at q = 1 reads 1 = σ_w² E[φ(z)²] with z ~ N(0, 1), so σ_w "
+    "is one over the root of that mean.",
 )
 def gain(phi):
     """The σ_w that keeps preactivations at variance 1, as a sum over a fine grid."""
@@ -83,6 +92,12 @@ def _() -> Cases:
         yield (phi,), expected, given, hint
 
 
+@gain.inputs
+def _(rng: np.random.Generator) -> tuple:
+    shift, stretch, lift = rng.normal(), np.exp(rng.normal()), rng.normal()
+    return (lambda z: lift + np.tanh(stretch * z + shift),)
+
+
 @cache
 def _gauss_legendre() -> tuple[np.ndarray, np.ndarray]:
     """Nodes of Gauss-Legendre quadrature on ±12, and weights that contain the normal density."""
@@ -105,17 +120,19 @@ def _sigmoid(z: np.ndarray) -> np.ndarray:
     difficulty=2,
     hints=(
         "Walk through the layers with h, which is x at first.",
-        "z = h @ W is linear in W: dividing W by z.std() divides z by it.",
-        "Only then go on: h = phi(h @ W) with the new W.",
+        "z = h @ W.T is linear in W: dividing W by z.std() divides z by it.",
+        "Only then go on: h = phi(h @ W.T) with the new W.",
     ),
+    reason="z is linear in W, so dividing W by the standard deviation of z makes the variance 1; "
+    "the next layer has to see what the new weights make of the batch.",
 )
 def lsuv(weights, x, phi):
     """Each layer's weights divided by the standard deviation of its preactivations."""
     scaled, h = [], x
     for W in weights:
-        W = W / (h @ W).std()
+        W = W / (h @ W.T).std()
         scaled.append(W)
-        h = phi(h @ W)
+        h = phi(h @ W.T)
     return scaled
 
 
@@ -131,7 +148,7 @@ def _(answer: object) -> None:
     ]
     for name, widths, phi, scale, mean in cases:
         x = mean + rng.normal(size=(200, widths[0]))
-        weights = [scale * rng.normal(size=(a, b)) for a, b in pairwise(widths)]
+        weights = [scale * rng.normal(size=(b, a)) for a, b in pairwise(widths)]
         asked = f"For {name}: return a list of {len(weights)} matrices, one a layer."
         result = several(call(answer, weights, x, phi), len(weights), asked)
         h = x
@@ -142,19 +159,26 @@ def _(answer: object) -> None:
                     f"For {name}: W_{layer} should be a finite array of shape {before.shape}."
                 )
             factor = np.vdot(W, before) / np.vdot(before, before)
-            if factor <= 0 or not np.allclose(W, factor * before, rtol=1e-6):
+            if factor <= 0 or not np.allclose(W, factor * before, rtol=1e-5):
                 raise WrongAnswer(
                     f"For {name}: W_{layer} is not a positive multiple of the matrix it came from. "
                     "Divide the whole matrix by one number."
                 )
-            z = h @ W
-            if not math.isclose(float(z.var()), 1, rel_tol=1e-6):
+            z = h @ W.T
+            if not math.isclose(float(z.var()), 1, rel_tol=1e-5):
                 raise WrongAnswer(
                     f"For {name}: the preactivations of layer {layer} have the variance "
-                    f"{z.var():.5g}. Divide by the standard deviation of z = h @ W, and send on "
+                    f"{z.var():.5g}. Divide by the standard deviation of z = h @ W.T, and send on "
                     "what the *new* weights make of it."
                 )
             h = phi(z)
+
+
+@lsuv.inputs
+def _(rng: np.random.Generator) -> tuple:
+    widths = rng.integers(3, 12, size=rng.integers(2, 6))
+    weights = [rng.normal(size=(b, a)) for a, b in pairwise(widths)]
+    return weights, rng.normal(size=(30, widths[0])) + rng.normal(), np.tanh
 
 
 @exercise(
@@ -166,6 +190,7 @@ def _(answer: object) -> None:
         "σ_w² = 1/E[(1 − tanh²(z))²] with z ~ N(0, q), that is z = √q · x with x ~ N(0, 1).",
         "σ_b² = q − σ_w² E[tanh²(z)].",
     ),
+    reason="χ₁ = 1 fixes σ_w² = 1/E[φ′²] at the given q, and V(q) = q then fixes σ_b².",
 )
 def edge_point(q):
     """The network on tanh's edge of chaos whose signal settles at q."""
@@ -177,25 +202,21 @@ def edge_point(q):
     return weight_variance, q - weight_variance * (bell * outputs**2).sum()
 
 
-@edge_point.judge
-def _(answer: object) -> None:
+@edge_point.cases(
+    rtol=1e-4,
+    results={
+        "σ_w²": "χ₁ = σ_w² E[φ′²] has to be 1. The slope of tanh is 1 − tanh², and z = √q · x.",
+        "σ_b²": "V(q) = σ_w² E[φ²] + σ_b² has to be q, so that q is a fixed point.",
+    },
+)
+def _() -> Cases:
     z, density = _gauss_legendre()
-    for q in (0.5, 1.0, 0.05, 4.0):
-        slopes = float((density / np.cosh(math.sqrt(q) * z) ** 4).sum())
-        squares = float((density * np.tanh(math.sqrt(q) * z) ** 2).sum())
-        result = call(answer, q)
-        if not isinstance(result, tuple | list | np.ndarray) or len(result) != 2:
-            raise WrongAnswer(f"For q = {q} return two numbers, (σ_w², σ_b²); you gave {result!r}.")
-        weight, bias = (real(part) for part in result)
-        if weight is None or bias is None:
-            raise WrongAnswer(f"For q = {q} you returned {result!r}: two real numbers, please.")
-        if not math.isclose(weight * slopes, 1, rel_tol=1e-4):
-            raise WrongAnswer(
-                f"For q = {q} you returned σ_w² = {weight:.6g}. Then χ₁ = σ_w² E[φ′²] is "
-                f"{weight * slopes:.5g}, not 1. The slope of tanh is 1 − tanh², and z = √q · x."
-            )
-        if not abs(weight * squares + bias - q) <= 1e-4 * q:
-            raise WrongAnswer(
-                f"For q = {q} you returned σ_b² = {bias:.6g}. Then V(q) = σ_w² E[φ²] + σ_b² is "
-                f"{weight * squares + bias:.5g}, so q is no fixed point."
-            )
+    for q in (0.5, 1.0, 0.1, 4.0):
+        weight = 1 / float((density / np.cosh(math.sqrt(q) * z) ** 4).sum())
+        kept = float((density * np.tanh(math.sqrt(q) * z) ** 2).sum())
+        yield (q,), (weight, q - weight * kept), f"q = {q}"
+
+
+@edge_point.inputs
+def _(rng: np.random.Generator) -> tuple:
+    return (float(rng.uniform(0.2, 5)),)

@@ -6,10 +6,12 @@ from .layers import ROOT, WHOLE, has_weight, is_layer
 from .nests import tensors_in
 from .reductions import OutputNumbers, rms_of, rms_on_device, trusted
 from .slope import line_slope
+from .together import SMALL, is_small, outputs_together, rms_together
 
 __all__ = [
     "GATES",
     "ROOT",
+    "SMALL",
     "WHOLE",
     "DiagonalCell",
     "OutputNumbers",
@@ -19,9 +21,12 @@ __all__ = [
     "has_weight",
     "initial_states",
     "is_layer",
+    "is_small",
     "line_slope",
+    "outputs_together",
     "rms_of",
     "rms_on_device",
+    "rms_together",
     "tensors_in",
     "to_json",
     "trusted",

@@ -26,6 +26,8 @@ def is_layer(name: str, module: nn.Module) -> bool:
 def has_weight(module: nn.Module) -> bool:
     """Whether the module owns a weight of two or more dimensions, also when parametrized."""
     own = list(module.parameters(recurse=False))
-    own += [p for n, p in module.named_parameters() if "parametrizations" in n.split(".")]
-    own += list(module.parameters()) if isinstance(module, WHOLE) else []
+    if isinstance(module, WHOLE):
+        own = list(module.parameters())
+    elif next(module.children(), None) is not None:
+        own += [p for n, p in module.named_parameters() if "parametrizations" in n.split(".")]
     return any(isinstance(p, nn.UninitializedParameter) or p.dim() >= 2 for p in own)

@@ -41,12 +41,12 @@ def careful(values: Tensor, count: int) -> tuple[float, float, float, float]:
     Returns:
         Four floats. RMS is NaN with a NaN in it, else Inf with an Inf in it.
     """
-    nan, inf = float(values.isnan().sum()), float(values.isinf().sum())
-    if nan or inf:
-        return math.nan if nan else math.inf, float(values.double().mean()), nan, inf
     largest = float(values.abs().amax())
     if largest == 0.0:
         return 0.0, 0.0, 0.0, 0.0
+    if not math.isfinite(largest):
+        nan, inf = float(values.isnan().sum()), float(values.isinf().sum())
+        return math.nan if nan else math.inf, float(values.double().mean()), nan, inf
     scaled = values.double() / largest
     mean_square = float(torch.dot(scaled, scaled)) / count
     return largest * math.sqrt(mean_square), largest * float(scaled.sum()) / count, 0.0, 0.0

@@ -4,7 +4,7 @@
 """
 
 from .activations import activation_panels, function_and_slope, slope_histogram, unit_map
-from .backprop import graph_diagram, layer_factors
+from .backprop import graph_diagram, layer_factors, running_product
 from .clipping import cliff_map, cliff_surface, clipped_vectors
 from .course_map import course_map
 from .curves import curves
@@ -43,6 +43,7 @@ __all__ = [
     "phase_diagram",
     "remedy_map",
     "residual_block",
+    "running_product",
     "shared_statistics",
     "slope_histogram",
     "tangent_part",

@@ -16,6 +16,7 @@ def graph_diagram(
     ax: Axes | None = None,
     labels: Mapping[str, str] | None = None,
     highlight: Iterable[tuple[str, str]] = (),
+    label_at: float = 0.5,
 ) -> Axes:
     """Draw a computation graph: nodes as circles, edges as arrows with a label on each.
 
@@ -25,6 +26,8 @@ def graph_diagram(
         ax: Axes to draw on; the current ones when None. They are switched off.
         labels: Name → text inside the circle; the name where it is left out.
         highlight: Edges to draw thick and in color.
+        label_at: Where on its arrow a label stands, from 0 (tail) to 1 (head). Labels of arrows
+            that cross in their middle are apart at 0.3.
 
     Returns:
         The Axes.
@@ -61,7 +64,7 @@ def graph_diagram(
         )
         ax.annotate(
             text,
-            ((x + x_head) / 2, (y + y_head) / 2),
+            (x + label_at * (x_head - x), y + label_at * (y_head - y)),
             color=COLORS[1] if on else COLORS[6],
             ha="center",
             va="center",
@@ -120,4 +123,51 @@ def layer_factors(
     ax.axhline(1, color=COLORS[6], linewidth=0.8)
     ax.set(xlabel="layer l", ylabel="factor of RMS δ, one layer back", title=title, xticks=layers)
     ax.legend(fontsize="small")
+    return ax
+
+
+def running_product(
+    factors: Mapping[str, float], ax: Axes | None = None, title: str = "", log: bool = True
+) -> Axes:
+    """Draw a product factor by factor, as a chain of bars.
+
+    Each bar reaches from the product so far to the product with its factor: down for a factor
+    below 1, plain, and up for one above 1, hatched. A step line joins the bars.
+
+    Args:
+        factors: What is written under the bar → the factor, above 0, in the order in which they
+            are multiplied.
+        ax: Axes to draw on; the current ones when None.
+        title: Title of the Axes.
+        log: Whether the vertical axis is logarithmic: equal factors are then equal steps.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        ValueError: If there is no factor, or one that is not positive and finite.
+
+    >>> ax = running_product({"first": 0.5, "second": 0.25})
+    >>> ax.lines[0].get_ydata().tolist()
+    [1.0, 0.5, 0.125]
+    >>> plt.close(ax.figure)
+    """
+    values = np.asarray(list(factors.values()), dtype=np.float64)
+    if not values.size or not (np.isfinite(values) & (values > 0)).all():
+        raise ValueError(f"factors={dict(factors)} must hold positive finite numbers.")
+    ax = ax or plt.gca()
+    if log:
+        ax.set_yscale("log")
+    product = np.concatenate([[1.0], np.cumprod(values)])
+    places = np.arange(1, product.size)
+    for rising, color, hatch in ((False, COLORS[5], ""), (True, COLORS[1], "//")):
+        of = (values > 1) == rising
+        bars = ax.bar(places[of], np.diff(product)[of], 0.7, product[:-1][of], color=color)
+        plt.setp(bars, edgecolor=COLORS[6], hatch=hatch)
+        for bar in bars:
+            bar.sticky_edges.y.clear()  # else the axis may end where a bar begins
+    ax.step(np.arange(product.size), product, where="post", color=COLORS[6], linewidth=0.8)
+    ax.axhline(1, color=GREY, linewidth=0.8)
+    ax.set_xticks(places, list(factors))
+    ax.set(ylabel="product so far", title=title)
     return ax

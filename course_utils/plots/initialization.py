@@ -80,7 +80,8 @@ def phase_diagram(
         edges: Name → points (σ_w², σ_b²) along the line χ₁ = 1, shape (k, 2). The sides of the
             first one are named.
         ax: Axes to draw on; the current ones when None.
-        points: Name → (σ_w², σ_b²) of a network.
+        points: Name → (σ_w², σ_b²) of a network; the i-th has the color and the marker of the
+            i-th curve of `curves`, so that both panels of a figure tell the same networks apart.
         xlim: Range of σ_w².
         ylim: Range of σ_b².
 
@@ -90,7 +91,7 @@ def phase_diagram(
     ax = ax or plt.gca()
     for i, (name, line) in enumerate(edges.items()):
         line = np.asarray(line, dtype=np.float64)
-        style = line_style(i)
+        style = line_style(i) | {"color": "black"}
         ax.plot(*line.T, linewidth=2, label=f"edge of chaos, {name}", **style)
         if i == 0:
             ax.fill_betweenx(
@@ -103,7 +104,7 @@ def phase_diagram(
     ):
         ax.text(x, 0.5, text, transform=ax.transAxes, ha=side, va="center", bbox=box)
     for i, (name, point) in enumerate((points or {}).items()):
-        look = series(i + len(edges)) | {"linestyle": "none", "label": name}
+        look = series(i) | {"linestyle": "none", "label": name}
         ax.plot(*point, **look, markersize=9, clip_on=False, zorder=5)
     ax.set(xlabel="weight variance σ_w² (times fan_in)", ylabel="bias variance σ_b²")
     ax.set(xlim=xlim, ylim=ylim)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..measuring import rms_on_device, tensors_in
+from ..measuring import is_small, rms_on_device, tensors_in
 from ..measuring.torch_internals import (
     current_backward,
     hang,
@@ -26,6 +26,7 @@ from .selection import can_die, saturation_of
 from .whole import dense, is_odd
 
 _NO_GRADIENT = (math.nan, 0.0, 0.0, math.nan, 0, 0)
+_WAITS = (math.nan,) * 7
 _graph_is_built = torch.is_grad_enabled
 
 
@@ -209,13 +210,19 @@ class ForwardTap(Traceless):
             return
         odd = type(tensor) is not Tensor or tensor.is_nested
         value = dense(tensor) if odd else tensor
-        if value.is_cpu:
-            numbers = self._reducer.on_cpu(value, self._saturation, self._dead)
-        else:
+        if not value.is_cpu:
             row.on_device = True
             numbers = self._reducer.on_device(value, self._saturation, self._dead)
-        numbers += _NO_GRADIENT
-        numbers[COUNT] = value.numel()
+            numbers += _NO_GRADIENT
+            numbers[COUNT] = value.numel()
+        elif is_small(value):
+            numbers = [*_WAITS, *_NO_GRADIENT]
+            numbers[COUNT] = value.numel()
+            row.hold(value, numbers, self._saturation, self._dead)
+        else:
+            numbers = self._reducer.on_cpu(value, self._saturation, self._dead)
+            numbers += _NO_GRADIENT
+            numbers[COUNT] = value.numel()
         outputs.append((path, numbers))
         if builds_graph and tensor.requires_grad:
             hook = _gradient_hook(row, numbers)

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 from torch.autograd.graph import Node
 
-from ..measuring import OutputNumbers, rms_of
+from ..measuring import OutputNumbers, is_small, outputs_together, rms_of, rms_together
 from ..measuring.torch_internals import moment_of
+from .parameters import TOGETHER
 
 GRAD_RMS, GRAD_NAN, GRAD_INF, GRAD_ORDER, COUNT, GRAD_MODE = 7, 8, 9, 10, 11, 12
 """Places in the list of numbers of one output, after the seven of the output itself."""
@@ -24,7 +25,10 @@ QUANTITIES = 12
 """Kept per output: seven of it, three of its gradient, order of arrival, number of entries."""
 
 PENDING = 1 << 18
-"""Entries of gradients that wait to be measured together: 1 MB, still in the cache."""
+"""Entries of gradients, or of copies of outputs, that wait to be measured together.
+
+1 MB, still in the cache.
+"""
 
 MEASURED, ACCUMULATED = 1, 2
 """A gradient asked for by `torch.autograd.grad`, and one that also went into `.grad`."""
@@ -86,6 +90,8 @@ class OpenStep:
         self.leaf_hooks: list[tuple[dict, object]] = []
         self.gradients: list[tuple[torch.Tensor, list]] = []
         self.pending = 0
+        self._copies: dict[tuple, list[tuple[torch.Tensor, list]]] = {}
+        self._copied = 0
         self.parameter_rms: list | None = None
         self.parameter_grad_rms: list | None = None
         self.scale: torch.Tensor | float = 1.0
@@ -180,14 +186,51 @@ class OpenStep:
             hooks.pop(key, None)
         self.hooks, self.leaf_hooks = [], []
 
+    def hold(
+        self,
+        output: torch.Tensor,
+        numbers: list,
+        saturation: tuple[float, float] | None,
+        dead: bool,
+    ) -> None:
+        """Copy a small output, to be measured with others: what follows may overwrite it."""
+        kind = output.shape, saturation, dead
+        held = self._copies.get(kind)
+        if held is None:
+            held = self._copies[kind] = []
+        held.append((output.clone(), numbers))
+        self._copied += numbers[COUNT]
+        if self._copied > PENDING:
+            self.measure_outputs()
+
+    def measure_outputs(self) -> None:
+        """Write the numbers of the small outputs that wait."""
+        copies, self._copies, self._copied = self._copies, {}, 0
+        for (_, saturation, dead), held in copies.items():
+            measured = outputs_together([output for output, _ in held], saturation, dead)
+            for (_, numbers), seven in zip(held, measured, strict=True):
+                numbers[:7] = seven
+
     def measure_gradients(self) -> None:
-        """Write the sizes of the gradients that wait.
+        """Write the sizes of the gradients that wait, and the numbers of the outputs that do.
 
         Several in a row take half the time of one after the other between other work.
         """
+        self.measure_outputs()
         gradients, self.gradients, self.pending = self.gradients, [], 0
+        small: dict[torch.Size, list[tuple[torch.Tensor, list]]] = {}
         for grad, numbers in gradients:
-            numbers[GRAD_RMS : GRAD_RMS + 3] = rms_of(grad)
+            if is_small(grad):
+                small.setdefault(grad.shape, []).append((grad, numbers))
+            else:
+                numbers[GRAD_RMS : GRAD_RMS + 3] = rms_of(grad)
+        for held in small.values():
+            if len(held) < TOGETHER:
+                sizes = [rms_of(grad) for grad, _ in held]
+            else:
+                sizes = rms_together([grad for grad, _ in held])
+            for (_, numbers), size in zip(held, sizes, strict=True):
+                numbers[GRAD_RMS : GRAD_RMS + 3] = size
 
     def close(self) -> tuple[tuple[Key, ...], "Packed"]:
         """Pack the numbers of the outputs.

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..measuring import rms_of, rms_on_device, trusted
+from ..measuring import SMALL, rms_of, rms_on_device, rms_together, trusted
 from ..measuring.torch_internals import (
     foreach_copy_,
     foreach_norm,
@@ -16,6 +16,8 @@ from ..measuring.torch_internals import (
 )
 from .whole import Shards, is_shard, local_part
 
+TOGETHER = 4
+"""Small tensors of one shape from which on they are measured in one go."""
 SHORT = 1 << 12
 """Entries up to which a vector is joined with others."""
 
@@ -35,8 +37,8 @@ class Sizes:
 
     It knows the parameters beforehand: where all of them are plain float32 CPU tensors, as they
     usually are, one fused norm reads the large ones, and what it cannot be trusted with
-    is measured again. Short vectors (biases) are joined and squared in float64, since a norm of
-    each would cost more than reading it.
+    is measured again. Short vectors (biases) are joined and squared in float64, and small ones of
+    one shape are measured together, since a norm of each would cost more than reading it.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
@@ -51,6 +53,7 @@ class Sizes:
         )
         self._counts = [p.numel() if self._plain else 0 for p in parameters]
         self._short = [self._plain and p.dim() == 1 and p.numel() <= SHORT for p in parameters]
+        self._shapes = [tuple(p.shape) if self._plain else () for p in parameters]
         self._plans: dict[int, _Plan] = {}
 
     def measure(self, *groups: list) -> list:
@@ -69,7 +72,8 @@ class Sizes:
             return rms_of_all(tensors)
         plan = self._plans.get(len(groups))
         if plan is None:
-            plan = _Plan(self._counts * len(groups), self._short * len(groups))
+            n = len(groups)
+            plan = _Plan(self._counts * n, self._short * n, self._shapes * n)
             self._plans[len(groups)] = plan
         grad_mode = torch.is_grad_enabled()
         set_grad_enabled(False)
@@ -100,9 +104,15 @@ class Sizes:
 class _Plan:
     """Which tensors of a list are joined and which are read one by one, worked out once."""
 
-    def __init__(self, counts: list[int], short: list[bool]) -> None:
+    def __init__(self, counts: list[int], short: list[bool], shapes: list[tuple]) -> None:
         self._short = [i for i, joined in enumerate(short) if joined]
-        self._long = [i for i, joined in enumerate(short) if not joined]
+        alike: dict[tuple, list[int]] = {}
+        for i, shape in enumerate(shapes):
+            if not short[i] and counts[i] <= SMALL:
+                alike.setdefault(shape, []).append(i)
+        self._alike = [places for places in alike.values() if len(places) >= TOGETHER]
+        apart = {*self._short, *(i for places in self._alike for i in places)}
+        self._long = [i for i in range(len(counts)) if i not in apart]
         self._counts = counts
         ends = np.cumsum([0, *(counts[i] for i in self._short)])
         self._starts, self._end = ends[:-1], int(ends[-1])
@@ -122,6 +132,10 @@ class _Plan:
             squares = np.multiply(joined, joined, dtype=np.float64)
             roots = np.sqrt(np.add.reduceat(squares, self._starts) / self._sizes)
             for i, rms in zip(self._short, roots.tolist(), strict=True):
+                result[i] = rms
+        for places in self._alike:
+            sizes = rms_together([tensors[i] for i in places])
+            for i, (rms, _, _) in zip(places, sizes, strict=True):
                 result[i] = rms
         if self._long:
             norms = torch.stack(foreach_norm([tensors[i] for i in self._long])).tolist()

@@ -128,7 +128,8 @@ def checkpoint_states(layers: int, segments: int) -> int:
     >>> checkpoint_states(64, 8)
     16
     """
-    return segments + _last_segment(layers, segments)
+    _, segments, last = _cut(layers, segments)
+    return segments + last
 
 
 def checkpoint_evaluations(layers: int, segments: int) -> int:
@@ -153,10 +154,12 @@ def checkpoint_evaluations(layers: int, segments: int) -> int:
     >>> checkpoint_evaluations(64, 8)
     120
     """
-    return 2 * layers - _last_segment(layers, segments)
+    layers, _, last = _cut(layers, segments)
+    return 2 * layers - last
 
 
-def _last_segment(layers: int, segments: int) -> int:
+def _cut(layers: int, segments: int) -> tuple[int, int, int]:
+    """L, k, and the layers of the last segment."""
     layers = integer("layers", layers, 1)
     segments = integer("segments", segments, 1, layers)
-    return layers - (segments - 1) * (layers // segments)
+    return layers, segments, layers - (segments - 1) * (layers // segments)

@@ -110,8 +110,20 @@ def print_is_not_compared(cell):
     return prints and not calls(cell.source, "check") and not {TAG, DIFFERS} & set(tags(cell))
 
 
-def more_than_25_lines(cell):
-    return len(cell.source.splitlines()) > 25
+def more_than_15_lines(cell):
+    return len(cell.source.splitlines()) > 15
+
+
+def draws_from_elsewhere(cell):
+    """Only `cu.seeded` is shifted by an offset (`make seeds`)."""
+    own = r"manual_seed\((?!cu\.seeded)|default_rng\(|np\.random\.|torch\.Generator\("
+    draws = r"torch\.(rand|randn|randint|randperm|normal|bernoulli)"
+    return re.search(own, cell.source) or any(
+        isinstance(node, ast.Call)
+        and re.fullmatch(draws, ast.unparse(node.func))
+        and not {"generator", None} & {keyword.arg for keyword in node.keywords}
+        for node in ast.walk(ast.parse(cell.source))
+    )
 
 
 def star_import_or_sys_path(cell):
@@ -129,16 +141,21 @@ def figure_left_open(cell):
 FAULTS = (
     claim_is_not_compared,
     print_is_not_compared,
-    more_than_25_lines,
+    more_than_15_lines,
+    draws_from_elsewhere,
     star_import_or_sys_path,
     figure_left_open,
 )
+TO_BE_MENDED = ("02", "05", "06", "08")  # issue 15: take one out when its chapter is merged
 
 
 @each(NOTEBOOKS)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_no_code_cell_has_a_fault(path, fault):
-    assert [cell.source for cell in code_cells(read(path)) if fault(cell)] == []
+    faulty = [cell.source for cell in code_cells(read(path)) if fault(cell)]
+    if path.name[:2] in TO_BE_MENDED and fault in (more_than_15_lines, draws_from_elsewhere):
+        pytest.skip(f"{len(faulty)} cells to be mended")
+    assert faulty == []
 
 
 def test_few_cells_are_left_out_of_the_comparison():

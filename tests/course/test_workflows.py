@@ -1,5 +1,6 @@
 """The workflows and forms of the repository, by linters that need no network."""
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -62,3 +63,28 @@ def test_the_container_of_an_editor_is_described_in_plain_json():
     folder = ROOT / ".devcontainer"
     described = json.loads((folder / "devcontainer.json").read_text(encoding="utf-8"))
     assert (folder / described["build"]["dockerfile"]).is_file()
+
+
+def test_the_job_for_the_stacks_fails_where_the_resolver_would_bring_cuda(monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("stacks", ROOT / "tools" / "install_stacks.py")
+    stacks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(stacks)
+    ran = []
+
+    def run(names):
+        def answer(command, **_):
+            ran.append(command)
+            report = {"install": [{"metadata": {"name": name}} for name in names]}
+            return subprocess.CompletedProcess(command, 0, json.dumps(report))
+
+        return answer
+
+    monkeypatch.setattr(stacks.subprocess, "run", run(["lightning", "torchmetrics", "nvidia-nccl"]))
+    assert stacks.main() == 1 and len(ran) == 1 and "--dry-run" in ran[0]
+    assert "would install nvidia-nccl:" in capsys.readouterr().out
+    monkeypatch.setattr(stacks.subprocess, "run", run(["lightning", "torch"]))
+    assert stacks.main() == 1 and "would install torch:" in capsys.readouterr().out
+    monkeypatch.setattr(stacks.subprocess, "run", run(["lightning", "torchmetrics"]))
+    ran.clear()
+    assert stacks.main() == 0 and len(ran) == 2 and "--dry-run" not in ran[1]
+    assert any(word.startswith("lightning") for word in ran[1])

@@ -3,6 +3,7 @@
 import math
 from importlib import import_module
 
+import numpy as np
 import pytest
 import torch
 
@@ -132,3 +133,28 @@ def test_every_exercise_has_five_wrong_answers_besides_its_spoiled_reference():
     }
     assert set(counts) == {(one.chapter, one.name) for one in EXERCISES}
     assert len(counts) == len(EXERCISES) and min(counts.values()) >= 5
+
+
+def single(value):
+    """The same in float32, also inside of lists."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(single, value))
+    if isinstance(value, np.ndarray | np.generic) and value.dtype == np.float64:
+        return value.astype(np.float32)
+    if isinstance(value, torch.Tensor) and value.dtype == torch.float64:
+        return value.float()
+    return np.float32(value) if isinstance(value, float) else value
+
+
+@each_exercise
+def test_the_reference_in_float32_is_right_or_told_that_float64_is_asked_for(exercise):
+    right = exercise.reference
+    if not callable(right) or exercise.name == "central_difference":  # is about float64
+        return
+
+    def answer(*inputs):  # a model keeps its numbers, and what goes into it
+        model = any(isinstance(value, torch.nn.Module) for value in inputs)
+        return single(right(*(inputs if model else map(single, inputs))))
+
+    verdict = exercise.check(answer)
+    assert verdict or "float32" in str(verdict) or "float64" in str(verdict), str(verdict)

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 from matplotlib.colors import to_hex
 
 from course_utils import plots
@@ -70,3 +71,27 @@ def test_without_axes_the_current_ones_are_drawn_on(ax):
     plt.sca(ax)
     assert plots.graph_diagram(NODES, EDGES) is ax
     assert plots.layer_factors([0.5], [1.0]) is ax
+
+
+def test_a_label_stands_where_it_is_asked_to(ax):
+    plots.graph_diagram(NODES, EDGES, ax, label_at=0.25)
+    place = {text.get_text(): text.xy for text in ax.texts if text.get_text() in EDGES.values()}
+    assert place == {"6": (0.25, 0.25), "15": (1.25, 0.75), "2": (0.5, 0.0)}
+
+
+def test_each_bar_of_a_running_product_reaches_from_one_product_to_the_next(ax):
+    factors = {"a": 0.5, "b": 4.0, "c": 0.1}
+    assert plots.running_product(factors, ax, title="t") is ax
+    bars = sorted((p.get_x(), p.get_y(), p.get_height()) for box in ax.containers for p in box)
+    np.testing.assert_allclose([y for _, y, _ in bars], [1, 0.5, 2])
+    np.testing.assert_allclose([y + height for _, y, height in bars], [0.5, 2, 0.2])
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [1, 0.5, 2, 0.2])
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == list(factors)
+    hatches = [p.get_hatch() for box in ax.containers for p in box]
+    assert hatches.count("//") == 1 and ax.get_yscale() == "log"
+
+
+@pytest.mark.parametrize("factors", [{}, {"a": 0.0}, {"a": np.inf}, {"a": -1.0}])
+def test_a_running_product_of_what_no_log_axis_shows_is_refused(factors):
+    with pytest.raises(ValueError, match="factors"):
+        plots.running_product(factors)

@@ -716,7 +716,7 @@ print(json.dumps([said, str(recorder.folder), source]))
 
 
 def test_each_process_names_its_rank_and_keeps_its_own_step(tmp_path):
-    said = run(STOPS, tmp_path, 60)
+    said = run(STOPS, tmp_path, 90)
     for rank, (message, folder, source) in enumerate(said):
         assert f"(step 2, rank {rank})" in message
         assert folder == str(tmp_path / "crash" / f"rank{rank}")

@@ -97,7 +97,8 @@ def _above_the_start(found: Course) -> int | None:
         rise = math.log(max(last, 1e-6 * low) / low)
         late = found.values[-max(4, len(found.values) // 4) :]
         clear = np.quantile(late, 0.25) > 2 * UP * found.values[0]  # however it scatters
-        if not (clear or rise > max(math.log(UP), 2.5 * scatter)):
+        sure = 2.5 if low == first else 3.5  # a single value may be low by chance
+        if not (clear or rise > max(math.log(UP), sure * scatter)):
             return None
         limit = low * math.sqrt(UP)
     elif not last - low > max((UP - 1) * abs(low), 5 * found.scatter):

@@ -5,9 +5,10 @@ from torch import nn
 from ...measuring.torch_internals import Node
 from .. import remedies
 from ..cancelled import cancelled, is_invariant
-from ..graph import follow, stem, walk
+from ..graph import stem, walk
 from ..layer_calls import rms
 from ..measured_pass import MeasuredPass
+from ..names import owners, some_of
 from ..report import Finding
 from ..taken import nodes_above
 from .rule import Case, rule
@@ -24,7 +25,7 @@ def cancels(case: Case) -> Finding | None:
     kinds = {finding.kind for finding in case.findings}
     if value.grad_fn is None or kinds & {"zero_gradient", "dead", "saturated", "symmetric"}:
         return None
-    parameters = {n: p for n, p in measured_pass.model.named_parameters() if p.requires_grad}
+    parameters = measured_pass.trainable
     nodes = _in_the_loss(measured_pass) or _inside(measured_pass, parameters)
     if not nodes:
         return None
@@ -81,12 +82,7 @@ def _inside(measured_pass: MeasuredPass, parameters: dict[str, nn.Parameter]) ->
 
 def _finding(measured_pass: MeasuredPass, lost: list[str], nodes: set[Node], total: int) -> Finding:
     node = next(iter(n for n in nodes if is_invariant(n)), None) or next(iter(nodes))
-    inside = set(measured_pass.output_nodes)
-    parents = follow(node, measured_pass.ends).parents
-    where = "in the loss" if node not in inside else "in forward"
-    where += f", behind {parents[0].name}" if parents and node in inside else ""
-    modules = tuple(dict.fromkeys(name.rpartition(".")[0] or "(model)" for name in lost))
-    what = ", ".join(lost[:4]) + (f", … ({len(lost)} parameters)" if len(lost) > 4 else "")
+    where = measured_pass.whereabouts(node)
     if is_invariant(node):
         said = (
             f"{stem(node).lower()} ({where}) gives numbers that add up to the same for every "
@@ -99,11 +95,11 @@ def _finding(measured_pass: MeasuredPass, lost: list[str], nodes: set[Node], tot
         )
     return Finding(
         kind="zero_gradient",
-        layers=modules,
+        layers=owners(lost),
         quantity="share of the parameters whose gradient is rounding alone",
         measured=len(lost) / total,
         predicted=0.0,
-        cause=f"The gradient of {what} is 0 but for rounding: {said}",
+        cause=f"The gradient of {some_of(lost)} is 0 but for rounding: {said}",
         remedy="# what is computed there does not depend on these parameters: take the term out, "
         "or\n# use the numbers themselves in place of their sum, ratio or difference",
         notebook=remedies.CHAPTERS[2],

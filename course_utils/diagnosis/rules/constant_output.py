@@ -22,7 +22,7 @@ def constant_output(case: Case) -> Finding | None:
         return None
     if case.measured_pass.own_gradient and case.measured_pass.zero_factors:
         return None  # it starts at zero on purpose and moves
-    named = case.measured_pass.model.named_parameters()
+    named = case.measured_pass.parameters.items()
     alike = [n for n, p in named if p.dim() > 1 and bool((p == p.flatten()[0]).all())]
     return Finding(
         kind="constant_output",

@@ -5,8 +5,9 @@ from torch import nn
 from ...measuring.torch_internals import Node
 from .. import remedies
 from ..cancelled import norms_one_entry
-from ..graph import follow, norm_kind, walk
+from ..graph import norm_kind, walk
 from ..measured_pass import MeasuredPass
+from ..names import owners, some_of
 from ..report import Finding
 from .rule import Case, rule
 
@@ -23,26 +24,22 @@ def norm_of_one(case: Case) -> Finding | None:
         return None
     ends = {getattr(n, "variable", None) for n in walk(root, ends=nodes)}
     seen = {id(leaf) for leaf in ends if leaf is not None}
-    named = {n: p for n, p in measured_pass.model.named_parameters() if p.requires_grad}
+    named = measured_pass.trainable
     has_grad = [name for name in named if measured_pass.grads[name] is not None]
     lost = [name for name in has_grad if id(named[name]) not in seen | _affine(nodes)]
     if not lost:
         return None
     node = next(iter(nodes))
-    inside = node in set(measured_pass.output_nodes)
-    parents = follow(node.next_functions[0][0], measured_pass.ends).parents if inside else []
-    where = "in the loss" if not inside else "in forward"
-    where += f", behind {parents[0].name}" if parents else ""
-    what = ", ".join(lost[:4]) + (f", … ({len(lost)} parameters)" if len(lost) > 4 else "")
+    where = measured_pass.whereabouts(node, node.next_functions[0][0])
     return Finding(
         kind="zero_gradient",
-        layers=tuple(dict.fromkeys(name.rpartition(".")[0] or "(model)" for name in lost)),
+        layers=owners(lost),
         quantity="share of the parameters that a norm over one entry cuts off",
         measured=len(lost) / len(named),
         predicted=0.0,
-        cause=f"The gradient of {what} is 0 but for rounding: {_called(node)} ({where}) runs over "
-        "a single entry, and what is divided by its own size, or less its own mean, is the same "
-        "number whatever the weights are.",
+        cause=f"The gradient of {some_of(lost)} is 0 but for rounding: {_called(node)} ({where}) "
+        "runs over a single entry, and what is divided by its own size, or less its own mean, is "
+        "the same number whatever the weights are.",
         remedy=_remedy(measured_pass, nodes),
         notebook=remedies.CHAPTERS[7],
     )

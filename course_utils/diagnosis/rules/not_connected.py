@@ -48,7 +48,7 @@ def loss_cut_off(case: Case) -> Finding | None:
 def not_connected(case: Case) -> Finding | None:
     """Some parameters without a gradient, which no other batch would give one."""
     measured_pass = case.measured_pass
-    parameters = dict(measured_pass.model.named_parameters())
+    parameters = measured_pass.parameters
     trainable = [name for name, parameter in parameters.items() if parameter.requires_grad]
     empty = [name for name in trainable if measured_pass.grads[name] is None]
     if measured_pass.held is not None:  # neither connected nor trained: left out on purpose
@@ -120,7 +120,7 @@ def _left_open(measured_pass: MeasuredPass) -> bool:
 def _waiting(measured_pass: MeasuredPass, empty: set[str]) -> dict[str, list[str]]:
     """Members of a list or dict of equal parts that got nothing while others got a gradient."""
     waiting: dict[str, list[str]] = {}
-    named = {id(p): name for name, p in measured_pass.model.named_parameters()}
+    named = {id(p): name for name, p in measured_pass.parameters.items()}
     cut = {id(call.module.weight) for call in measured_pass.calls if _without_graph(call)}
     for place, module in measured_pass.model.named_modules():
         if not isinstance(module, _CHOICES):

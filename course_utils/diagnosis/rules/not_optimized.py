@@ -18,7 +18,7 @@ def not_optimized(case: Case) -> Finding | None:
     held, optimizer = measured_pass.held, measured_pass.optimizer
     if held is None or optimizer is None:
         return None
-    named = dict(measured_pass.model.named_parameters())
+    named = measured_pass.parameters
     moved = [name for name, grad in measured_pass.grads.items() if grad is not None]
     missing = [name for name in moved if id(named[name]) not in held]
     if not missing:

@@ -51,12 +51,14 @@ class Twins(NamedTuple):
         units: How many units there are.
         reader: The layer that reads them, where its columns are equal too.
         noise: Whether dropout alone tells them apart.
+        still: Whether no gradient arrives at any weight of the network.
     """
 
     distinct: int
     units: int
     reader: LayerCall | None
     noise: bool = False
+    still: bool = False
 
 
 @rule(silences=("constant_output", "unbalanced_update"))
@@ -86,7 +88,7 @@ def symmetric(case: Case) -> Finding | None:
         if twins.noise
         else "Every weight matrix holds one number, and the gradient of all of them is 0: nothing "
         "moves them and nothing tells the units apart."
-        if _one_number_each(measured_pass)
+        if twins.still
         else "Their weights are equal, and so are the gradients of their weights: every step "
         f"moves them alike and they stay equal. That makes it {twins.distinct} "
         f"unit{'' if one else 's'} wide, however wide it looks."
@@ -115,7 +117,7 @@ def _symmetric_layers(measured_pass: MeasuredPass) -> Iterator[tuple[LayerCall, 
     roots = [output.grad_fn for output in measured_pass.outputs]
     answers = {c.module for r in roots for c in follow(r, measured_pass.ends).parents}
     hidden = [units for units in alike if units.call.module not in answers]
-    sure = False
+    sure, drops = False, _drops(measured_pass.model)
     silent: list[tuple[LayerCall, Twins]] = []
     for units in hidden:
         labels = _groups(units.weights, _rounding(units.weights))
@@ -125,7 +127,7 @@ def _symmetric_layers(measured_pass: MeasuredPass) -> Iterator[tuple[LayerCall, 
             both = _groups(columns.weights, _rounding(columns.weights), labels)
             wide = _twins(both, columns)
             twins = twins._replace(reader=wide.reader) if twins and wide else twins or wide
-            dropped = twins is None and _drops(measured_pass.model) and columns.grads is not None
+            dropped = twins is None and drops and columns.grads is not None
             by_weights = Twins(len(set(both)), len(both), columns.call, noise=bool(dropped))
             if twins is None and 2 * by_weights.distinct <= by_weights.units:
                 if dropped:
@@ -136,14 +138,16 @@ def _symmetric_layers(measured_pass: MeasuredPass) -> Iterator[tuple[LayerCall, 
             sure = True
             reader = None if twins.reader is units.call else twins.reader
             yield units.call, twins._replace(reader=reader)
-    if sure or _one_number_each(measured_pass):
+    if sure:
         yield from silent
+    elif silent and _one_number_each(measured_pass):
+        yield from ((call, twins._replace(still=True)) for call, twins in silent)
 
 
 def _one_number_each(measured_pass: MeasuredPass) -> bool:
     """Whether no weight matrix differs from unit to unit, and none gets a gradient that does."""
     grads = measured_pass.grads
-    matrices = [(n, p) for n, p in measured_pass.model.named_parameters() if p.dim() > 1]
+    matrices = [(n, p) for n, p in measured_pass.parameters.items() if p.dim() > 1]
     return all(
         (grad is None or not bool(grad.any())) and bool((p == p.flatten()[0]).all())
         for name, p in matrices
@@ -222,7 +226,7 @@ def _copies(measured_pass: MeasuredPass) -> Iterator[list[str]]:
         id(p): place for call, place in measured_pass.places.items() for p in _parameters(call)
     }
     alike: dict[tuple, list[tuple[str, Tensor, Tensor]]] = {}
-    for name, parameter in measured_pass.model.named_parameters():
+    for name, parameter in measured_pass.parameters.items():
         grad = measured_pass.grads.get(name)
         plain = parameter.layout is torch.strided and not parameter.is_meta
         if grad is None or parameter.dim() < 2 or grad.layout is not torch.strided or not plain:

@@ -46,7 +46,7 @@ def unbalanced_update(case: Case) -> Finding | None:
         return None
     measured_pass = case.measured_pass
     ratios = {n: r for n, r in update_ratios(measured_pass).items() if 0 < r < math.inf}
-    named, sizes = dict(measured_pass.model.named_parameters()), measured_pass.parameter_sizes
+    named, sizes = measured_pass.parameters, measured_pass.parameter_sizes
     groups: dict[tuple, list[str]] = {}
     for name in ratios:
         groups.setdefault(tuple(named[name].shape), []).append(name)

@@ -138,7 +138,7 @@ def _too_long(measured_pass: MeasuredPass) -> Finding | None:
     """A step that is longer than the weights it moves."""
     kinds = (nn.Linear, *CONVOLUTIONS)
     ratios: dict[str, float] = {}
-    named = {id(p): name for name, p in measured_pass.model.named_parameters()}
+    named = {id(p): name for name, p in measured_pass.parameters.items()}
     for module in measured_pass.model.modules():
         if not isinstance(module, kinds) or named.get(id(module.weight)) is None:
             continue
@@ -191,7 +191,7 @@ def _first(measured_pass: MeasuredPass) -> float:
 def _groups(measured_pass: MeasuredPass) -> dict[str, dict]:
     """The group of each parameter that the optimizer holds."""
     assert measured_pass.optimizer is not None
-    named = {id(p): name for name, p in measured_pass.model.named_parameters()}
+    named = {id(p): name for name, p in measured_pass.parameters.items()}
     return {
         named[id(p)]: group
         for group in measured_pass.optimizer.param_groups

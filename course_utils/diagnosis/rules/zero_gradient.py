@@ -15,6 +15,7 @@ from ..cancelled import norms_one_entry
 from ..graph import LARGEST_SLOPE, activation_name, follow, stem, walk
 from ..layer_calls import rms
 from ..measured_pass import SMALLEST, MeasuredPass
+from ..names import owners, some_of
 from ..report import Finding
 from ..taken import Taker, is_zero, takers
 from .rule import Case, rule
@@ -42,7 +43,7 @@ def zero_gradient(case: Case) -> list[Finding] | None:
         grad is not None and is_zero(grad) for grad in grads.values()
     ):
         return None
-    parameters = {n: p for n, p in measured_pass.model.named_parameters() if p.requires_grad}
+    parameters = measured_pass.trainable
     seed = 1 / measured_pass.scale if measured_pass.own_gradient else 1.0
     own, found = takers(value, seed, list(parameters.values()))
     found = [taker for taker in found if not norms_one_entry(taker.node)]  # a rule of its own
@@ -50,17 +51,20 @@ def zero_gradient(case: Case) -> list[Finding] | None:
     weights = [n for n, p in parameters.items() if p.dim() > 1] or list(parameters)
     nothing = all(is_zero(real[name]) for name in weights)
     done = nothing and not measured_pass.own_gradient and _at_its_least(measured_pass)
+    if all(is_zero(p) for p in measured_pass.parameters.values() if p.dim() > 1):
+        found = [taker for taker in found if taker.why != "stuck"]  # a symmetry
+    verdicts = {taker: _sick(case, taker, nothing, done) for taker in found}
     waiting: dict[Taker, list[str]] = {}
     waits_for_good = False
-    in_loss, output = True, set(measured_pass.output_nodes)
+    in_loss = True
     groups: dict[tuple[str, str], tuple[list[str], list[Taker]]] = {}
     for name, parameter in parameters.items():
         ways = [taker for taker in found if id(parameter) in taker.parameters]
         ways.sort(key=lambda taker: not taker.whole)
         if real[name] is None or not ways or not is_zero(real[name]):
             continue
-        in_loss &= not any(taker.node in output for taker in ways)
-        sick = [_sick(case, taker, nothing, done) for taker in ways]
+        in_loss &= not any(taker.node in measured_pass.output_nodes for taker in ways)
+        sick = [verdicts[taker] for taker in ways]
         if not any(sick) and not done and ways[0].why in _PERHAPS:
             if ways[0].why == "product" and _opens_never(case, ways[0], name, parameter):
                 waits_for_good = True
@@ -97,7 +101,7 @@ def _note(measured_pass: MeasuredPass, taker: Taker, names: list[str]) -> str:
     what = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
     return (
         f"exactly 0 arrives at {what} on this batch: {taker.operation} "
-        f"({_where(measured_pass, taker)}) hands on nothing toward "
+        f"({measured_pass.whereabouts(taker.node)}) hands on nothing toward "
         f"{'it' if len(names) == 1 else 'them'}. If that is not meant, measure on another batch."
     )
 
@@ -105,13 +109,11 @@ def _note(measured_pass: MeasuredPass, taker: Taker, names: list[str]) -> str:
 def _sick(case: Case, taker: Taker, nothing: bool, done: bool) -> bool:
     """Whether what takes the gradient here does so for good."""
     measured_pass = case.measured_pass
-    inside = taker.node in set(measured_pass.output_nodes)
-    if taker.why == "step":
+    inside = taker.node in measured_pass.output_nodes
+    if taker.why in ("step", "stuck"):
         return True
     if taker.why == "single":
         return nothing or not inside
-    if taker.why == "stuck":
-        return not _all_zero(measured_pass.model)
     if taker.why == "clamp":
         if _said_by_saturated(measured_pass, taker):
             return False
@@ -157,11 +159,6 @@ def _opens_never(case: Case, taker: Taker, name: str, parameter: Tensor) -> bool
     if not any(one.split()[:3] == said.split()[:3] for one in case.undecided):
         case.undecided.append(said)
     return True
-
-
-def _all_zero(model: nn.Module) -> bool:
-    """Whether no weight matrix has a number in it: the rule on constant outputs says that."""
-    return not any(bool(p.any()) for p in model.parameters() if p.dim() > 1)
 
 
 def _on_a_parameter(taker: Taker) -> bool:
@@ -259,18 +256,16 @@ def _finding(
     measured_pass: MeasuredPass, names: list[str], nodes: list[Taker], total: int
 ) -> Finding:
     taker = nodes[0]
-    modules = tuple(dict.fromkeys(name.rpartition(".")[0] or "(model)" for name in names))
-    what = ", ".join(names[:4]) + (f", … ({len(names)} parameters)" if len(names) > 4 else "")
     one = len(names) == 1
     others = dict.fromkeys(node.operation for node in nodes if node.operation != taker.operation)
     rest = f" The other ways end at {' and '.join(others)}." if others else ""
     return Finding(
         kind="zero_gradient",
-        layers=modules,
+        layers=owners(names),
         quantity="share of the parameters whose gradient is exactly 0",
         measured=len(names) / total,
         predicted=0.0,
-        cause=f"The gradient of {what} is exactly 0 everywhere on this batch, though "
+        cause=f"The gradient of {some_of(names)} is exactly 0 everywhere on this batch, though "
         f"{'it is' if one else 'they are'} connected to the loss: "
         f"{_said(measured_pass, taker)}{rest}",
         remedy=_remedy(measured_pass, names, taker),
@@ -285,19 +280,9 @@ def _held(measured_pass: MeasuredPass, taker: Taker) -> str | None:
     return _named(measured_pass.model, frozen=True).get(taker.fixed)
 
 
-def _where(measured_pass: MeasuredPass, taker: Taker) -> str:
-    """Where in the network an operation stands."""
-    if taker.node not in set(measured_pass.output_nodes):
-        return "in the loss"
-    parents = follow(taker.node, measured_pass.ends).parents
-    if not parents:
-        return "in forward"
-    return f"in forward, behind {parents[0].name}"
-
-
 def _said(measured_pass: MeasuredPass, taker: Taker) -> str:
     """What takes the gradient, with its figures."""
-    where, name = _where(measured_pass, taker), taker.operation
+    where, name = measured_pass.whereabouts(taker.node), taker.operation
     if taker.why == "step":
         return (
             f"{name} ({where}) is flat between its steps, so its slope is 0 for every input, and "
@@ -377,7 +362,7 @@ def _remedy(measured_pass: MeasuredPass, names: list[str], taker: Taker) -> str:
     name = taker.operation
     if taker.why == "step":
         function = "torch.floor" if name == "div" else f"torch.{name}"
-        where = _where(measured_pass, taker).replace("in forward", "in model.forward")
+        where = measured_pass.whereabouts(taker.node).replace("in forward", "in model.forward")
         return (
             f"# {where}: straight_through({function}, z) in place of {function}(z)\n"
             "def straight_through(function, z):  # its values forward, slope 1 backward\n"
@@ -427,7 +412,7 @@ def _into_reach(measured_pass: MeasuredPass, names: list[str], taker: Taker) -> 
             "# log((weight * exp(a)).sum(dim).clamp_min(eps)):\n"
             "# torch.logsumexp(log_weight + a, dim)"
         )
-    if taker.node not in set(measured_pass.output_nodes):
+    if taker.node not in measured_pass.output_nodes:
         return (
             f"# no sample is within reach of {taker.operation}: choose its bound within the range "
             "of the outputs, or,\n"
@@ -471,7 +456,7 @@ def _two_classes(measured_pass: MeasuredPass) -> str:
 
 def _random_first(measured_pass: MeasuredPass, names: list[str]) -> str:
     """Random numbers for the first of the matrices that hold nothing but 0."""
-    named = dict(measured_pass.model.named_parameters())
+    named = measured_pass.parameters
     zero = [n for n in names if named[n].dim() > 1 and not bool(named[n].any())]
     if not zero:
         return "# start one of the two from random numbers"

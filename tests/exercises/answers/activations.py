@@ -44,7 +44,10 @@ RIGHT = {
     "critical_weight_variance": [lambda left, right: 1 / np.mean([left**2, right**2])],
     "maxout_backward": [lambda d, z: d[:, :, None] * np.eye(z.shape[2])[z.argmax(2)]],
     "mean_square_slope": [lambda slope, variance: on_grid(slope, variance, 8.0, 500_000)],
-    "silu_slope": [one_by_one],
+    "silu_slope": [one_by_one, lambda z: activations.silu_slope.reference(z.astype(np.float32))],
+    "fatal_bias": [
+        lambda share, samples: np.float32(quantile(math.exp(math.log(share) / samples)))
+    ],
 }
 
 WRONG = {
@@ -56,6 +59,10 @@ WRONG = {
         "overflows at −1000": lambda z: sigmoid(z) + z * np.exp(-z) / (1 + np.exp(-z)) ** 2,
         "flattened": lambda z: activations.silu_slope.reference(z.ravel()),
         "sum over the batch": lambda z: activations.silu_slope.reference(z).sum(),
+        "GELU's gate": lambda z: sigmoid(1.702 * z) * (1 + z * 1.702 * (1 - sigmoid(1.702 * z))),
+        "a minus": lambda z: sigmoid(z) - z * sigmoid(z) * (1 - sigmoid(z)),
+        "clipped at ±20": lambda z: activations.silu_slope.reference(np.clip(z, -2, 2)),
+        "s′ = 1 − s": lambda z: sigmoid(z) + z * (1 - sigmoid(z)),
     },
     "dead_share": {
         "share of zeros": lambda h: np.mean(h == 0),
@@ -65,6 +72,9 @@ WRONG = {
         "which instead of how many": lambda h: np.all(h == 0, axis=0),
         "alive instead of dead": lambda h: np.mean(np.any(h > 0, axis=0)),
         "rounded to zero": lambda h: np.mean(np.all(h < 1e-6, axis=0)),
+        "of all entries and units": lambda h: np.sum(np.all(h == 0, axis=0)) / h.size,
+        "per sample count": lambda h: np.sum(np.all(h == 0, axis=0)) / h.shape[0],
+        "first sample": lambda h: np.mean(h[0] == 0),
         "mean output": lambda h: float(np.mean(np.isclose(h.mean(axis=0), 0.0))),
     },
     "critical_weight_variance": {
@@ -77,6 +87,12 @@ WRONG = {
         "its inverse": lambda left, right: (left**2 + right**2) / 2,
         "standard deviation": lambda left, right: math.sqrt(2 / (left**2 + right**2)),
         "right slope taken as 1": lambda left, right: 2 / (1 + left**2),
+        "right slope only": lambda left, right: 2 / right**2,
+        "larger slope": lambda left, right: 1 / max(left**2, right**2),
+        "difference": lambda left, right: (
+            2 / (right**2 - left**2) if right**2 != left**2 else math.inf
+        ),
+        "product": lambda left, right: 2 / (left**2 + right**2 + 2 * left * right + 1e-12),
     },
     "maxout_backward": {
         "to every piece": lambda d, z: d[:, :, None] * np.ones_like(z),
@@ -96,6 +112,11 @@ WRONG = {
         "alive instead of dead": lambda share, samples: quantile((1 - share) ** (1 / samples)),
         "sign": lambda share, samples: -quantile(share ** (1 / samples)),
         "no inverse": lambda share, samples: NormalDist().cdf(share) ** samples,
+        "power instead of root": lambda share, samples: quantile(max(share**samples, 1e-300)),
+        "one sample too few": lambda share, samples: quantile(share ** (1 / max(samples - 1, 1))),
+        "one sample too many": lambda share, samples: quantile(share ** (1 / (samples + 1))),
+        "square root": lambda share, samples: quantile(share ** (1 / samples**0.5)),
+        "twice as far": lambda share, samples: 2 * quantile(share ** (1 / samples)),
         "on some sample": lambda share, samples: quantile(1 - (1 - share) ** (1 / samples)),
     },
     "mean_square_slope": {
@@ -108,6 +129,13 @@ WRONG = {
         "a thousand samples": sampled,
         "too short a range": lambda slope, variance: on_grid(slope, variance, reach=1.0),
         "no density": lambda slope, variance: on_grid(slope, variance, density=False),
+        "coarse grid": lambda slope, variance: on_grid(slope, variance, points=41),
+        "right half only": lambda slope, variance: on_grid(
+            lambda z: slope(np.abs(z)), variance, 10.0
+        ),
+        "density of the standard Gaussian": lambda slope, variance: on_grid(
+            lambda z: slope(z / math.sqrt(variance)), variance
+        ),
     },
 }
 

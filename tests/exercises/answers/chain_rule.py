@@ -90,10 +90,73 @@ def looks_twice(net, chunks):
     return backward_over(net, chunks, weight=share)
 
 
+def sweep_in_float32(J):
+    delta = np.ones(1, dtype=np.float32)
+    for local in J[::-1]:
+        delta = delta @ local.astype(np.float32)
+    return delta
+
+
+def backward_in_torch(delta, W, h, z):
+    delta, W, h, z = (torch.tensor(a, dtype=torch.float32) for a in (delta, W, h, z))
+    return [delta.T @ h, delta.sum(0), (delta @ W) * (1 - torch.tanh(z) ** 2)]
+
+
+def from_autograd(z, labels):
+    leaf = torch.tensor(z, requires_grad=True)
+    F.cross_entropy(leaf, torch.tensor(labels)).backward()
+    return leaf.grad
+
+
+def flat_difference(f, x, s=6e-6):
+    """Over the entries one after the other, as lists."""
+    found = []
+    for i in range(x.size):
+        e = np.zeros(x.size)
+        e[i] = s
+        e = e.reshape(x.shape)
+        found.append((f(x + e) - f(x - e)) / (2 * s))
+    return np.reshape(found, x.shape).tolist()
+
+
+def through_forward(net, chunks, together):
+    """Calls net.forward, past the hooks of the net."""
+    net.zero_grad()
+    total = sum(len(x) for x, _ in chunks)
+    if together:
+        chunks = [tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))]
+    for x, y in chunks:
+        (F.cross_entropy(net.forward(x), y) * len(x) / total).backward()
+    return [p.grad for p in net.parameters()]
+
+
 RIGHT = {
-    "reverse_sweep": [every_path, lambda J: np.linalg.multi_dot(J[::-1])[0]],
-    "central_difference": [partial(difference, s=s) for s in (1e-6, 6e-6, 5e-5)],
-    "accumulated_gradient": [by_hand, looks_twice],
+    "reverse_sweep": [
+        every_path,
+        lambda J: np.linalg.multi_dot(J[::-1])[0],
+        sweep_in_float32,
+        lambda J: sweep_in_float32(J).tolist(),
+    ],
+    "layer_backward": [
+        backward_in_torch,
+        lambda d, W, h, z: (np.einsum("ai,aj->ij", d, h), d.sum(0), back(d, W, z)),
+        lambda d, W, h, z: (d.T @ h, np.ones(len(d)) @ d, (d @ W) / np.cosh(z) ** 2),
+    ],
+    "cross_entropy_gradient": [
+        from_autograd,
+        lambda z, t: ((softmax(z) - one_hot(z, t)) / len(z)).astype(np.float32),
+        lambda z, t: ((softmax(z) - one_hot(z, t)) / len(z)).tolist(),
+    ],
+    "central_difference": [
+        *(partial(difference, s=s) for s in (1e-6, 6e-6, 5e-5)),
+        flat_difference,
+    ],
+    "accumulated_gradient": [
+        by_hand,
+        looks_twice,
+        lambda n, c: through_forward(n, c, together=False),
+        lambda n, c: tuple(backward_over(n, c, weight=share)),
+    ],
 }
 
 WRONG = {
@@ -105,6 +168,10 @@ WRONG = {
         "last layer forgotten": lambda J: chain_rule.reverse_sweep.reference(
             [*J[:-1], np.ones((1, J[-1].shape[1]))]
         ),
+        "one layer too few": lambda J: np.ones(J[0].shape[0]) @ J[0],
+        "last row only": lambda J: J[-1][0] if len(J[-1][0]) == J[0].shape[1] else J[0].sum(0),
+        "wrong sign": lambda J: -np.linalg.multi_dot(J[::-1])[0],
+        "averaged": lambda J: np.linalg.multi_dot(J[::-1])[0] / len(J),
         "sum of the whole matrix": lambda J: float(np.sum(np.linalg.multi_dot(J[::-1]))),
     },
     "layer_backward": {
@@ -118,6 +185,9 @@ WRONG = {
         "z in place of h": lambda d, W, h, z: (d.T @ z, d.sum(0), back(d, W, z)),
         "bias summed over units": lambda d, W, h, z: (d.T @ h, d.sum(1), back(d, W, z)),
         "bias two-dimensional": lambda d, W, h, z: (d.T @ h, d.sum(0)[None], back(d, W, z)),
+        "slope added": lambda d, W, h, z: (d.T @ h, d.sum(0), d @ W + 1 - np.tanh(z) ** 2),
+        "slope not squared": lambda d, W, h, z: (d.T @ h, d.sum(0), (d @ W) * (1 - np.tanh(z))),
+        "slope of a sigmoid": lambda d, W, h, z: (d.T @ h, d.sum(0), (d @ W) * h * (1 - h)),
         "only two results": lambda d, W, h, z: (d.T @ h, d.sum(0)),
     },
     "cross_entropy_gradient": {
@@ -130,6 +200,16 @@ WRONG = {
         "clipped logits": lambda z, t: (softmax(np.clip(z, -3, 3)) - one_hot(z, t)) / len(z),
         "divided by classes": lambda z, t: (softmax(z) - one_hot(z, t)) / z.size,
         "softmax twice": lambda z, t: (softmax(softmax(z)) - one_hot(z, t)) / len(z),
+        "the global maximum": lambda z, t: (
+            (np.exp(z - z.max()) / np.exp(z - z.max()).sum(1, keepdims=True) - one_hot(z, t))
+            / len(z)
+        ),
+        "clipped at 500": lambda z, t: (softmax(np.clip(z, -500, 500)) - one_hot(z, t)) / len(z),
+        "nan_to_num": lambda z, t: (
+            (np.nan_to_num(np.exp(z) / np.exp(z).sum(1, keepdims=True)) - one_hot(z, t)) / len(z)
+        ),
+        "the largest class": lambda z, t: (softmax(z) - one_hot(z, z.argmax(1))) / len(z),
+        "one-hot not subtracted": lambda z, t: softmax(z) / len(z),
         "only the true class": lambda z, t: one_hot(z, t) * (softmax(z) - 1) / len(z),
     },
     "central_difference": {
@@ -139,6 +219,10 @@ WRONG = {
         "divided by s": lambda f, x: difference(f, x, 6e-6, factor=6e-6),
         "step never taken back": leaking_difference,
         "all entries at once": lambda f, x: np.full_like(x, (f(x + 6e-6) - f(x - 6e-6)) / 1.2e-5),
+        "wrong sign": lambda f, x: -difference(f, x, 6e-6),
+        "backward difference": lambda f, x: difference(f, x, -1.5e-8, central=False),
+        "divided by 4s": lambda f, x: difference(f, x, 6e-6, factor=2.4e-5),
+        "summed": lambda f, x: float(difference(f, x, 6e-6).sum()),
         "flattened": lambda f, x: difference(f, x, 6e-6).ravel().tolist(),
     },
     "accumulated_gradient": {
@@ -152,6 +236,7 @@ WRONG = {
         "not averaged": lambda n, c: backward_over(n, c),
         "sum over samples": lambda n, c: backward_over(n, c, weight=lambda x, t: len(x)),
         "no backward": lambda n, c: n.zero_grad() or [p.grad for p in n.parameters()],
+        "the whole batch, past the hooks": lambda n, c: through_forward(n, c, together=True),
         "first parameter only": lambda n, c: backward_over(n, c, weight=share)[:1],
         "parameters returned": lambda n, c: (
             backward_over(n, c, weight=share) and list(n.parameters())

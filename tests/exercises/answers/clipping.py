@@ -7,11 +7,22 @@ import torch
 
 
 def by_torch(gradients, max_norm):
-    parameters = [torch.zeros(g.shape, dtype=torch.float64) for g in gradients]
+    parameters = [torch.zeros(g.shape, dtype=torch.from_numpy(g).dtype) for g in gradients]
     for p, g in zip(parameters, gradients, strict=True):
         p.grad = torch.from_numpy(g.copy())
     torch.nn.utils.clip_grad_norm_(parameters, max_norm)
     return [p.grad.numpy() for p in parameters]
+
+
+def in_single(gradients, max_norm):
+    return by_torch([g.astype(np.float32) for g in gradients], max_norm)
+
+
+def overwriting(gradients, max_norm):
+    factor = min(1, max_norm / max(total(gradients), 1e-300))
+    for g in gradients:
+        g *= factor
+    return gradients
 
 
 def total(gradients):
@@ -23,7 +34,7 @@ def finite(norms):
 
 
 def above(norms, share):
-    return math.floor(share * len(finite(norms)) + 1e-9)
+    return min(math.floor(share * len(finite(norms)) + 1e-9), len(finite(norms)) - 1)
 
 
 def two_wheres(x):
@@ -32,7 +43,7 @@ def two_wheres(x):
 
 
 RIGHT = {
-    "clip_by_norm": [by_torch, lambda g, c: tuple(x / max(1, total(g) / c) for x in g)],
+    "clip_by_norm": [by_torch, in_single, lambda g, c: tuple(x / max(1, total(g) / c) for x in g)],
     "turned_by_80": [
         ([1e9] + [-3.0] * 50, 2.0),
         (np.append(np.full(999, 1e-3), 1.0), 1e-3),
@@ -57,6 +68,12 @@ WRONG = {
         "NaN for zeros": lambda g, c: [x / total(g) * min(c, total(g)) for x in g],
         "one long vector": lambda g, c: np.concatenate([x.ravel() for x in by_torch(g, c)]),
         "first array only": lambda g, c: by_torch(g, c)[:1],
+        "overwrites its input": overwriting,
+        "first two arrays": lambda g, c: [x * min(1, c / max(total(g[:2]), 1e-300)) for x in g],
+        "signs lost": lambda g, c: [np.abs(x) for x in by_torch(g, c)],
+        "largest entry": lambda g, c: [
+            x * min(1, c / max(max(np.abs(y).max() for y in g), 1e-300)) for x in g
+        ],
     },
     "turned_by_80": {
         "two entries": ([100.0, 1.0], 1.0),
@@ -82,6 +99,8 @@ WRONG = {
         "rounded up": lambda n, s: finite(n)[-1 - math.ceil(s * len(finite(n)))],
         "the largest": lambda n, s: finite(n)[-1],
         "not sorted": lambda n, s: n[np.isfinite(n)][-1 - math.floor(s * len(finite(n)))],
+        "median": lambda n, s: np.median(finite(n)),
+        "the smallest": lambda n, s: finite(n)[0],
         "all clipped ones": lambda n, s: finite(n)[-max(1, above(n, s)) :],
     },
     "row_norms": {

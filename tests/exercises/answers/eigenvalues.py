@@ -60,6 +60,9 @@ RIGHT = {
     "growth_rate": [
         lambda matrices, v: np.float64(step_by_step(matrices, v)),
         lambda matrices, v: torch.tensor(step_by_step(matrices, v)),
+        lambda matrices, v: step_by_step(
+            [W.astype(np.float32) for W in matrices], v.astype(np.float32)
+        ),
     ],
 }
 
@@ -73,6 +76,14 @@ WRONG = {
         "forgotten root": lambda a, b, c, d: abs(a + d) / 2,
         "both of them": lambda *abcd: np.abs(roots(*abcd)),
         "diagonal": lambda a, b, c, d: max(abs(a), abs(d)),
+        "sign of the trace kept": lambda a, b, c, d: (
+            (a + d) / 2 + abs((a + d) ** 2 / 4 - (a * d - b * c)) ** 0.5
+        ),
+        "determinant with a plus": lambda a, b, c, d: np.abs(roots(a, b, -c, d)).max(),
+        "smaller one": lambda *abcd: np.abs(roots(*abcd)).min(),
+        "discriminant forgotten to divide": lambda a, b, c, d: (
+            abs(a + d) / 2 + abs((a + d) ** 2 - (a * d - b * c)) ** 0.5
+        ),
     },
     "small_eigenvalues_grow": {
         "the eigenvector does not grow": (SAFE, [1.0, 0.0]),
@@ -101,6 +112,9 @@ WRONG = {
         "vectors": ([1.0, 0.0], [0.0, 1.0]),
         "one matrix": UP,
         "NaN": (UP, [[0.0, math.nan], [0.0, 0.0]]),
+        "eigenvalue a little too large": ([[0.51, 0.0], [9.0, 0.5]], UP),
+        "symmetric": ([[0.5, 0.0], [0.0, 0.5]], [[0.5, 0.0], [0.0, 0.5]]),
+        "three matrices": (DOWN, UP, DOWN),
     },
     "relu_explodes": {
         "the notebook's W": ([[2.0, 4.0], [-1.0, -2.0]], [1.0, 0.0]),
@@ -129,6 +143,15 @@ WRONG = {
             np.log(np.abs(np.linalg.eigvals(m)).max(1) + 1e-12)
         ),
         "the factor, not its logarithm": lambda m, v: np.exp(step_by_step(m, v)),
+        "one matrix too many": lambda m, v: step_by_step(m, v) * len(m) / (len(m) + 1),
+        "without the first matrix": lambda m, v: (
+            step_by_step(m[1:], m[0] @ v) if len(m) > 1 else 0.0
+        ),
+        "transposed": lambda m, v: step_by_step([W.T for W in m], v),
+        "largest entry for the length": lambda m, v: (
+            np.log(np.abs(np.linalg.multi_dot([*m[::-1], v]) if len(m) > 1 else m[0] @ v).max())
+            / len(m)
+        ),
         "one per step": lambda m, v: np.full(len(m), step_by_step(m, v)),
     },
 }

@@ -47,32 +47,39 @@ def edge(q, slope=lambda h: 1 - h**2, root=True, square=True, bias=True, minus=T
 def lsuv(weights, x, phi, *, carry="new", divide="std", where="z", whole=True):
     scaled, h = [], x
     for W in weights:
-        z = h @ W if where == "z" else phi(h @ W)
+        z = h @ W.T if where == "z" else phi(h @ W.T)
         size = {
             "std": z.std(),
             "variance": z.var(),
             "rms": np.sqrt((z**2).mean()),
-            "columns": z.std(0),
+            "columns": z.std(0)[:, None],
+            "samples": z.std(1).mean(),
+            "sum": z.std() * len(z),
+            "largest": np.abs(z).max(),
         }[divide]
         new = W / size
         scaled.append(new)
-        h = phi(h @ (new if carry == "new" else W))
+        h = phi(h @ (new if carry == "new" else W).T)
     return scaled if whole else scaled[-1]
 
 
 def divided_in_place(weights, x, phi):
     h = x
     for W in weights:
-        W /= (h @ W).std()
-        h = phi(h @ W)
+        W /= (h @ W.T).std()
+        h = phi(h @ W.T)
     return weights
 
 
+def in_single(weights, x, phi):
+    return lsuv([W.astype(np.float32) for W in weights], x.astype(np.float32), phi)
+
+
 RIGHT = {
-    "he_std": [by_torch],
-    "gain": [gain_by_scipy],
+    "he_std": [by_torch, lambda s, a: np.float32(by_torch(s, a))],
+    "gain": [gain_by_scipy, lambda phi: torch.tensor(gain_by_scipy(phi))],
     "edge_point": [edge_by_scipy, lambda q: torch.tensor(edge_by_scipy(q)).tolist()],
-    "lsuv": [lambda w, x, phi: tuple(lsuv(w, x, phi)), divided_in_place],
+    "lsuv": [lambda w, x, phi: tuple(lsuv(w, x, phi)), divided_in_place, in_single],
 }
 
 WRONG = {
@@ -83,6 +90,11 @@ WRONG = {
         "slope not squared": lambda s, a: (2 / ((1 + a) * math.prod(s[1:]))) ** 0.5,
         "variance": lambda s, a: 2 / ((1 + a**2) * math.prod(s[1:])),
         "Xavier": lambda s, a: (2 / (s[0] + s[1])) ** 0.5,
+        "the gain alone": lambda s, a: (2 / (1 + a**2)) ** 0.5,
+        "minus": lambda s, a: abs(2 / ((1 - a**2 + 1e-9) * math.prod(s[1:]))) ** 0.5,
+        "all sizes": lambda s, a: (2 / ((1 + a**2) * math.prod(s))) ** 0.5,
+        "sum of sizes": lambda s, a: (2 / ((1 + a**2) * sum(s[1:]))) ** 0.5,
+        "bound of the uniform": lambda s, a: (6 / ((1 + a**2) * math.prod(s[1:]))) ** 0.5,
     },
     "gain": {
         "standard deviation": lambda phi: 1 / np.sqrt((BELL * (phi(Z) - BELL @ phi(Z)) ** 2).sum()),
@@ -92,6 +104,9 @@ WRONG = {
         "a sample": sampled_gain,
         "He for all": lambda phi: 2**0.5,
         "bell not normalized": lambda phi: (np.exp(-(Z**2) / 2) * phi(Z) ** 2).sum() ** -0.5,
+        "variance 1 of φ(z), without 0": lambda phi: 1 / phi(Z).std(),
+        "fourth power": lambda phi: (BELL * phi(Z) ** 4).sum() ** -0.25,
+        "half of the grid": lambda phi: (2 * BELL[2000:] * phi(Z[2000:]) ** 2).sum() ** -0.5,
         "array": lambda phi: np.full(3, (BELL * phi(Z) ** 2).sum() ** -0.5),
     },
     "edge_point": {
@@ -104,6 +119,8 @@ WRONG = {
         "standard deviations": lambda q: tuple(math.sqrt(v) for v in edge(q)),
         "σ_b² is NaN": lambda q: (edge(q)[0], math.nan),
         "one number": lambda q: edge(q)[0],
+        "bias added": lambda q: (edge(q)[0], 2 * q - edge(q)[1]),
+        "Xavier": lambda q: (1.0, 0.0),
     },
     "lsuv": {
         "old weights carried on": lambda w, x, phi: lsuv(w, x, phi, carry="old"),
@@ -114,5 +131,9 @@ WRONG = {
         "the last one only": lambda w, x, phi: lsuv(w, x, phi, whole=False),
         "unchanged": lambda w, x, phi: w,
         "zero": lambda w, x, phi: [0 * W for W in w],
+        "negative": lambda w, x, phi: [-W for W in lsuv(w, x, phi)],
+        "by the samples": lambda w, x, phi: lsuv(w, x, phi, divide="samples"),
+        "by the sum": lambda w, x, phi: lsuv(w, x, phi, divide="sum"),
+        "by the largest": lambda w, x, phi: lsuv(w, x, phi, divide="largest"),
     },
 }
