@@ -30,6 +30,10 @@ CEILINGS = {
     "MLP": {"recorder": 1.12, "recorder, update ratio": 1.20, "recorder, every=10": 1.04},
     "CNN": {"recorder": 1.10, "recorder, update ratio": 1.20, "recorder, every=10": 1.04},
 }
+NARROW = 2.0
+"""Every step of a network of 32 units and 60 modules, where calls cost more than bytes."""
+LATEST = 200.0
+"""Microseconds of `recorder.latest()` at 100 layers."""
 EVERY = 10
 
 
@@ -68,6 +72,12 @@ def mlp() -> tuple[nn.Module, torch.Tensor]:
     """20 layers of 256 units with ReLU, batch 128."""
     layers = [part for _ in range(19) for part in (nn.Linear(256, 256), nn.ReLU())]
     return nn.Sequential(*layers, nn.Linear(256, 10)), torch.randn(128, 256)
+
+
+def narrow() -> tuple[nn.Module, torch.Tensor]:
+    """30 layers of 32 units with ReLU, 60 modules, batch 64."""
+    layers = [part for _ in range(30) for part in (nn.Linear(32, 32), nn.ReLU())]
+    return nn.Sequential(*layers), torch.randn(64, 32)
 
 
 Arm = Callable[[Work], contextlib.AbstractContextManager[Callable[[], None]]]
@@ -265,6 +275,42 @@ def recorded_now_and_then(arm: Arm, work: Work) -> float:
         return timed(step, EVERY)
 
 
+def narrow_rows(rounds: int) -> Iterator[Row]:
+    """The recorder beside a control on many small modules."""
+    torch.manual_seed(0)
+    model, x = narrow()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    work = Work(model, optimizer, x, torch.randint(0, 10, (len(x),)))
+    work.step()
+    arms = {
+        "bare again (control)": bare,
+        "recorder": ours(),
+        "recorder, every=10": ours(every=EVERY),
+    }
+    ratios: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(rounds):
+        usual = timed(work.step, EVERY)
+        for name, arm in arms.items():
+            with arm(work) as step:
+                ratios[name].append(timed(step, EVERY) / usual)
+    for name, found in ratios.items():
+        ceiling = NARROW if name == "recorder" else None
+        yield Row(f"narrow: {name}", statistics.median(found), at_most=ceiling)
+
+
+def latest_row(rounds: int) -> Row:
+    """What the newest row costs as flat floats, for 100 layers."""
+    model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(100)])
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    work = Work(model, optimizer, torch.randn(4, 8), torch.randint(0, 8, (4,)))
+    with cu.record(model, optimizer=optimizer) as recorder:
+        for _ in range(3):
+            work.step()
+        recorder.latest()
+        taken = [timed(recorder.latest, 20) for _ in range(rounds)]
+    return Row("latest() at 100 layers", 1e6 * statistics.median(taken), "µs", at_most=LATEST)
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep what tools print and warn out of the table."""
@@ -299,6 +345,8 @@ def rows(quick: bool = False) -> Iterator[Row]:
                 note = f"quartiles {low:.3f} to {high:.3f}"
             ceiling = CEILINGS.get(workload, {}).get(name)
             yield Row(f"{workload}: {name}", middle, at_most=ceiling, note=note)
+    yield from narrow_rows(5 if quick else 30)
+    yield latest_row(5 if quick else 30)
     names = [name for name, *_ in WORKLOADS]
     print(f"\n  {'tool':36}" + "".join(f"{name:>8}" for name in names))
     for name, cells in table.items():

@@ -263,16 +263,21 @@ class _Tracer(OperationWatcher):
     def check(self, output: object, *, last: bool = False) -> None:
         """See whether what a layer hands on is finite, and whose doing it is if not.
 
-        −Inf alone may be a mask, and is let through until the loss, which is `last`.
+        −Inf alone may be a mask, and is let through until the loss, which is `last`; not so where
+        a product of matrices has overflowed, on whichever side.
         """
         if self.origin is not None or not (self._origins or last):
             return
         for _, tensor in tensors_in(output):
             plain = tensor.detach()
-            if finite(plain) or (_only_masks(plain) and not last):
+            if finite(plain):
+                continue
+            known = self._known(tensor)
+            overflow = known is not None and _multiplies(known.source.operation)
+            if _only_masks(plain) and not (last or overflow):
                 continue
             here = NonFiniteSource(self.stack[-1], "forward", "unknown", _value(plain))
-            self.origin = self._known(tensor) or Origin(here, out=plain)
+            self.origin = known or Origin(here, out=plain)
             return
 
     def __torch_dispatch__(

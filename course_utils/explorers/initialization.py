@@ -24,7 +24,7 @@ WIDTH = 100
 SAMPLES = 12
 
 _EDGES = np.linspace(-4, 4, 34)
-_RANGE = 1e-5, 1e5  # wider, and the slow fading of tanh would look level
+_RANGE = 1e-6, 1e6  # wider, and the slow fading of tanh would look level
 
 
 def initialization_explorer() -> GridExplorer:
@@ -49,7 +49,8 @@ def initialization_explorer() -> GridExplorer:
     depths = np.array(DEPTHS)
     ends = np.stack([np.ones(depths.size), depths], axis=-1)[None, None, None]
     at_depth, edges = ends[..., [1, 1]], np.array(_RANGE)
-    straight = shown(roots[..., None, None] ** (ends[..., ::-1] - 1), _RANGE)
+    back = (depths[:, None] - layers).astype(float)  # layers from the output
+    straight = shown(roots[..., None, None] ** np.where(back < 0, np.nan, back), _RANGE)
     chi = roots**2
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = np.where(np.abs(chi - 1) < 1e-3, np.inf, -1 / np.log(chi))
@@ -92,7 +93,7 @@ def initialization_explorer() -> GridExplorer:
                 ylabel="g in layer l / g in layer L",
                 marks=(
                     Line(layers, shown(gradients, _RANGE), "measured", color=0),
-                    Line(ends, straight, "√χ₁ per layer", color=6, width=1.5, dash="dotted"),
+                    Line(layers, straight, "√χ₁ per layer", color=6, width=1.5, dash="dotted"),
                 ),
                 yscale="log",
                 ylim=_RANGE,

@@ -51,7 +51,7 @@ CHAPTERS = (
         (2, 1),
         ("03", "04"),
     ),
-    Chapter("06", "Clip the\nexplosion", "what if it is\ntoo long?", (2, 2), ("03",)),
+    Chapter("06", "Clip the\nexplosion", "what if it is\ntoo long?", (2, 2), ("05",)),
     Chapter("07", "Normalize\nthe batch", "does batch norm\ntame it?", (3, 1), ("05",)),
     Chapter("08", "Skip ahead", "why does adding x\nhelp at depth?", (4, 1), ("07",)),
     Chapter("09", "Gate the\nmemory", "how does a gradient\nlive 1000 steps?", (2, 3), ("03",)),

@@ -521,7 +521,8 @@ class GradientRecord:
             of: "layers" or "parameters".
 
         Returns:
-            A DataFrame with the columns step, layer (or parameter), and one per quantity.
+            A DataFrame with the columns step, layer, type and depth (or step and parameter), loss
+            and lr, and one per quantity.
 
         Raises:
             ImportError: If pandas is not installed.
@@ -538,10 +539,16 @@ class GradientRecord:
         own = of == "parameters"
         names = self.parameters if own else self.layers
         quantities: Sequence[str] = PER_PARAMETER if own else PER_LAYER
+        count = len(self.steps)
         columns: dict[str, list] = {
             "step": [step for step in self.steps for _ in names],
-            of[:-1]: list(names) * len(self.steps),
+            of[:-1]: list(names) * count,
         }
+        if not own:
+            columns["type"] = list(self.layer_types) * count
+            columns["depth"] = list(self.depths) * count
+        for per_step, name in (("loss", "losses"), ("lr", "lr")):
+            columns[per_step] = getattr(self, name).repeat_interleave(len(names)).tolist()
         for quantity in quantities:
             columns[quantity] = getattr(self, quantity).reshape(-1).tolist()
         return pandas.DataFrame(columns)

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -59,6 +60,7 @@ def record(
     *,
     scaler: torch.amp.GradScaler | None = None,
     evaluation: bool = False,
+    parameters: str | re.Pattern | Iterable[str] | Callable[[str], bool] | None = None,
     keep: int | None = None,
     on_nonfinite: str | None = None,
     save: str | os.PathLike | None = None,
@@ -141,6 +143,9 @@ def record(
         scaler: The torch.amp.GradScaler in use: its factor is divided out of every gradient.
             Without it the gradients are those that backward computes, with the factor in.
         evaluation: Also record forward passes in eval mode or without gradients.
+        parameters: Which parameters have columns; `total_grad_norm` is that of these. None: all.
+            Or a pattern with wildcards ("*.weight"), a compiled regular expression that is
+            searched for in the name, a list of names and patterns, or a function of the name.
         keep: How many rows stay: the last ones, so that memory does not grow. None keeps all.
         on_nonfinite: "raise" stops at the first NaN or Inf; None only records it.
         save: Folder for the step that fails; needs `on_nonfinite="raise"`.
@@ -150,8 +155,8 @@ def record(
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If a layer is unknown, `every` or `keep` is below 1, the optimizer holds none
-            of the model's parameters, or `save` is given without `on_nonfinite="raise"`.
+        ValueError: If a layer or parameter is unknown, `every` or `keep` is below 1, the optimizer
+            holds none of the model's parameters, or `save` is given without `on_nonfinite="raise"`.
 
     >>> model = nn.Linear(2, 1)
     >>> with record(model) as recorder:
@@ -166,6 +171,7 @@ def record(
         optimizer,
         scaler=scaler,
         evaluation=evaluation,
+        parameters=parameters,
         keep=keep,
         on_nonfinite=on_nonfinite,
         save=save,
@@ -182,6 +188,7 @@ class Recorder:
         optimizer: As there.
         scaler: As there.
         evaluation: As there.
+        parameters: As there.
         keep: As there.
         on_nonfinite: As there.
         save: As there.
@@ -197,6 +204,7 @@ class Recorder:
         *,
         scaler: torch.amp.GradScaler | None = None,
         evaluation: bool = False,
+        parameters: str | re.Pattern | Iterable[str] | Callable[[str], bool] | None = None,
         keep: int | None = None,
         on_nonfinite: str | None = None,
         save: str | os.PathLike | None = None,
@@ -208,7 +216,7 @@ class Recorder:
         self._watch = Watch(model, bool(evaluation))
         self._compiled = is_compiled(model)
         self._target: nn.Module | None = (target := uncompiled(model))
-        self._structure = Structure(target, layers, strip)
+        self._structure = Structure(target, layers, strip, parameters)
         self._every = integer("every", every, 1, hint="1 records each step, 10 each tenth.")
         self._optimizers = _optimizers(optimizer, list(target.parameters()))
         self._scaler = scaler
@@ -513,7 +521,7 @@ class Recorder:
             row.parameter_rms = row.parameter_grad_rms = None
         if not self._optimizers or row.before or not row.accumulated:
             return
-        trainable = [p for p in self._parameters if p.requires_grad]
+        trainable = [p for p in self._structure.everything if p.requires_grad]
         if torch.is_grad_enabled() and trainable and all(p.grad is None for p in trainable):
             self._close_step()
 
@@ -649,7 +657,7 @@ class Recorder:
         try:
             if self._first_leaf is not None and will_execute(self._first_leaf):
                 return True
-            trainable = [p for p in self._parameters if p.requires_grad and readable(p)]
+            trainable = [p for p in self._structure.everything if p.requires_grad and readable(p)]
             for parameter in trainable:
                 node = get_gradient_edge(parameter).node
                 if will_execute(node):

@@ -1,5 +1,7 @@
 """Which modules get a row, and what the row is called."""
 
+import fnmatch
+import re
 from collections.abc import Callable, Iterable
 
 from torch import nn
@@ -71,6 +73,53 @@ def _listed(modules: dict[str, nn.Module], wanted: list) -> dict[str, nn.Module]
         else:
             raise ValueError(unknown("layers", item, modules))
     return {name: module for name, module in modules.items() if name in asked}
+
+
+def chosen_parameters(
+    names: Iterable[str],
+    parameters: "str | re.Pattern | Iterable[str] | Callable[[str], bool] | None",
+) -> set[str]:
+    """Names of the parameters that get columns.
+
+    Args:
+        names: Of all parameters.
+        parameters: None for all, a pattern with wildcards, a compiled regular expression that is
+            searched for, names or patterns, or a predicate of the name.
+
+    Raises:
+        ValueError: If a name or pattern fits none of them, or nothing is left.
+        TypeError: If `parameters` is none of these.
+    """
+    names = list(names)
+    if parameters is None:
+        return set(names)
+    if isinstance(parameters, str):
+        parameters = [parameters]
+    if isinstance(parameters, re.Pattern):
+        found = {name for name in names if parameters.search(name)}
+    elif callable(parameters):
+        found = {name for name in names if parameters(name)}
+    elif isinstance(parameters, Iterable):
+        found = set()
+        for item in parameters:
+            if not isinstance(item, str):
+                raise TypeError(
+                    f"parameters holds {item!r}: names or patterns such as '*.weight' are expected."
+                )
+            fits = {item} & set(names) or set(fnmatch.filter(names, item))
+            if not fits:
+                raise ValueError(unknown("parameters", item, names))
+            found |= fits
+    else:
+        raise TypeError(
+            f"parameters={parameters!r} must be None, a pattern such as '*.weight', a compiled "
+            "regular expression, a list of names, or a function of the name."
+        )
+    if not found:
+        raise ValueError(
+            f"parameters={parameters!r} leaves none to record: the model has {', '.join(names)}."
+        )
+    return found
 
 
 def saturation_of(module: nn.Module) -> tuple[float, float] | None:

@@ -1,5 +1,7 @@
 """The layers and parameters of a watched model, also when they change while it is watched."""
 
+import fnmatch
+import re
 import warnings
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -12,7 +14,7 @@ from ..measuring import ROOT, WHOLE, has_weight
 from ..measuring.torch_internals import child_modules, own_parameters
 from .naming import named_parameters, plain_names
 from .parameters import count_of, readable
-from .selection import named_layers
+from .selection import chosen_parameters, named_layers
 from .whole import can_be_read, shards_modules
 
 
@@ -25,6 +27,7 @@ class Structure:
         weighted: Names of the modules with a weight of two or more dimensions.
         parameter_names: One per column. Columns stay where they are, new ones come behind.
         parameters: The parameter of each column; an empty one where the model has it no more.
+        everything: All parameters of the model, also those without a column.
         whole: Modules that are computed in one piece, without calling those inside.
         sharded: Whether FSDP runs the model with other parameters than those that it lists.
     """
@@ -34,6 +37,7 @@ class Structure:
         model: nn.Module,
         layers: str | Iterable[str | nn.Module] | Callable[[str, nn.Module], bool] | None,
         strip: bool,
+        parameters: str | re.Pattern | Iterable[str] | Callable[[str], bool] | None = None,
     ) -> None:
         self._model = model
         self._strip = strip
@@ -43,9 +47,15 @@ class Structure:
         self.layers: list[tuple[str, nn.Module]] = []
         self.parameter_names: tuple[str, ...] = ()
         self.parameters: list[nn.Parameter] = []
+        self.everything: list[nn.Parameter] = []
         self._counts: dict[str, int] = {}
         self.sharded = shards_modules(model)
+        self._chosen: str | re.Pattern | Iterable[str] | Callable[[str], bool] | None = parameters
         self._survey(layers)
+        if parameters is not None and not isinstance(parameters, re.Pattern):
+            if not callable(parameters):  # of a layer that comes later those that fit too
+                patterns = [parameters] if isinstance(parameters, str) else list(parameters)
+                self._chosen = lambda name: any(fnmatch.fnmatchcase(name, p) for p in patterns)
         self._wanted = layers
         if layers is not None and not isinstance(layers, str) and not callable(layers):
             names = {name for name, _ in self.layers}
@@ -88,7 +98,7 @@ class Structure:
         """Forget the model; names and counts stay."""
         self._count()
         self._model = nn.Module()
-        self.layers, self.parameters = [], []
+        self.layers, self.parameters, self.everything = [], [], []
         self._watch()
 
     def _survey(
@@ -100,6 +110,14 @@ class Structure:
         self.types = {**{n: type(m).__name__ for n, m in self.layers}, **self._gone()}
         self.weighted |= {name for name, module in self.layers if has_weight(module)}
         named = named_parameters(model, names)
+        self.everything = list(named.values())
+        try:
+            chosen = chosen_parameters(named, self._chosen)
+        except ValueError:
+            if not self.parameter_names:
+                raise
+            chosen = set()  # those that were chosen are gone
+        named = {name: parameter for name, parameter in named.items() if name in chosen}
         added = tuple(name for name in named if name not in self.parameter_names)
         self.parameter_names += added
         self._name_unreadable({n: p for n, p in named.items() if not can_be_read(p)})

@@ -18,7 +18,9 @@ from exercises.test_all import ANSWERS, EXERCISES
 ROOT = Path(__file__).resolve().parents[2]
 MOST = 30  # mutants of an exercise
 INPUTS = 200
-FEWER = {"mean_square_slope": 20}  # of a reference that sums over millions of points
+# Mutants and inputs where a call takes long: a sum over millions of points, a search in the check.
+FEWER = {"mean_square_slope": (10, 10), "critical_weight_variance": (10, INPUTS)}
+DONE = False  # set to True once every chapter of issue 15 is merged: then nothing may be missing
 WITH_INPUTS = [one for one in EXERCISES if callable(one.reference) and one.has_inputs]
 MANY = {"clinic.treat_network", "gates.open_forget_gate"}  # many right answers, unlike each other
 WITHOUT = [f"{one.chapter}.{one.name}" for one in EXERCISES if callable(one.reference)]
@@ -35,7 +37,7 @@ def expected(exercise):
     with np.errstate(all="ignore"):
         return [
             exercise.reference(*exercise.draw(number))
-            for number in range(FEWER.get(exercise.name, INPUTS))
+            for number in range(FEWER.get(exercise.name, (MOST, INPUTS))[1])
         ]
 
 
@@ -63,7 +65,9 @@ def tried(exercise):
     """How many mutants differ, and those of them that the check accepts."""
     different = [
         (said, mutant)
-        for said, mutant in mutants.mutants(exercise.reference, MOST)
+        for said, mutant in mutants.mutants(
+            exercise.reference, FEWER.get(exercise.name, (MOST, INPUTS))[0]
+        )
         if differs(exercise, mutant)
     ]
     return len(different), [said for said, mutant in different if accepts(exercise, mutant)]
@@ -86,9 +90,16 @@ def test_95_percent_of_all_changes_are_refused():
     assert len(survivors) <= 0.05 * total
 
 
+def nothing_of(missing, said):
+    """Nothing is missing, once all chapters are done."""
+    said = f"{len(missing)} {said}: {', '.join(missing)}"
+    if missing and not DONE:
+        pytest.skip(said)
+    assert not missing, said
+
+
 def test_every_exercise_that_asks_for_a_function_has_random_inputs():
-    if WITHOUT:
-        pytest.skip(f"{len(WITHOUT)} without inputs: {', '.join(WITHOUT)}")
+    nothing_of(WITHOUT, "without inputs")
 
 
 def test_every_exercise_has_ten_wrong_answers():
@@ -98,14 +109,12 @@ def test_every_exercise_has_ten_wrong_answers():
         for name, wrong in answers.WRONG.items()
         if len(wrong) < 10
     ]
-    if few:
-        pytest.skip(f"{len(few)} exercises have fewer than ten: {', '.join(few)}")
+    nothing_of(few, "exercises with fewer than ten")
 
 
 def test_every_exercise_gives_its_reason():
     silent = [ids(one) for one in EXERCISES if len(one.reason) < 20]
-    if silent:
-        pytest.skip(f"{len(silent)} give no reason: {', '.join(silent)}")
+    nothing_of(silent, "give no reason")
 
 
 # Solutions, where they are pasted
@@ -141,7 +150,7 @@ def test_a_solution_pasted_into_its_notebook_runs_and_is_right(exercise):
         verdict = exercise.check(names[exercise.name])
     else:
         verdict = exercise.check(eval(solution, names))
-    if "NameError" in str(verdict):
+    if "NameError" in str(verdict) and not DONE:
         pytest.skip(f"{notebook}: {verdict.message.splitlines()[0]}")
     assert verdict, str(verdict)
 

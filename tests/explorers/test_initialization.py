@@ -80,9 +80,11 @@ def test_what_theory_says_agrees_with_the_theory_room(explorer, activation, weig
     start = variances[0] + variances[1]  # inputs of mean square 1
     expected = cu.theory.preactivation_variances(activation, *variances, depth=50, start=start)
     np.testing.assert_allclose(q, expected, rtol=2e-2)
-    (first, last), line = mark(explorer, 2, "√χ₁ per layer")
-    assert (first, last) == (1, 30) and line[1] == pytest.approx(1)
-    assert line[0] == pytest.approx(root**29, rel=1e-3)
+    layers, line = mark(explorer, 2, "√χ₁ per layer")
+    assert layers[29] == 30 and line[29] == pytest.approx(1) and np.isnan(line[30:]).all()
+    np.testing.assert_allclose(
+        line[:30], np.maximum(root ** np.arange(29.0, -1, -1), 1e-8), rtol=1e-3
+    )
 
 
 def test_a_signal_that_dies_and_one_that_diverges_are_said(explorer):

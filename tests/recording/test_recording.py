@@ -6,6 +6,7 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -323,6 +324,8 @@ def test_to_frame_is_tidy_and_says_what_is_missing(monkeypatch):
     assert isinstance(frame, pandas.DataFrame) and len(frame) == 15
     row = frame[(frame.step == 1) & (frame.layer == "2")].iloc[0]
     assert row.grad_rms == float(record.grad_rms[1, 2])
+    assert (row.type, row.depth) == (record.layer_types[2], 3)
+    assert np.array_equal(row.loss, record.losses[1].item(), equal_nan=True)
     parameters = record.to_frame("parameters")
     assert len(parameters) == 18
     assert parameters.update_ratio.tolist() == record.update_ratio.reshape(-1).tolist()

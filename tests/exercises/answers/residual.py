@@ -33,7 +33,7 @@ def growth(depth, a, start=1.0, varying=1 - 1 / math.pi, square=True, late=False
 
 def bisected(L, growth):
     """The branch scale, found by halving an interval."""
-    low, high = 0.0, 100.0
+    low, high = 0.0, 10.0
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (low, middle) if (1 + middle**2) ** L > growth else (middle, high)
