@@ -85,7 +85,7 @@ def gate_memory(
     mean = np.exp(np.log(runs).mean(0))
     look = {"color": COLORS[1], "linestyle": "none", "zorder": 3}
     ax.plot(lag[every], mean[every], "o", markersize=5, label="measured", **look)
-    reach = np.stack([mean - runs.min(0), runs.max(0) - mean])[:, every]
+    reach = np.stack([mean - runs.min(0), runs.max(0) - mean])[:, every].clip(0)
     ax.errorbar(lag[every], mean[every], yerr=reach, fmt="none", ecolor=COLORS[1], capsize=3)
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     ax.set(xlabel="steps back k", ylabel="g over g at the end")
