@@ -11,6 +11,7 @@ from .overview import Progress, progress
 
 if TYPE_CHECKING:
     from . import activations as activations
+    from . import bits as bits
     from . import chain_rule as chain_rule
     from . import clinic as clinic
     from . import clipping as clipping
@@ -31,6 +32,7 @@ CHAPTERS = (
     "clipping",
     "normalization",
     "residual",
+    "bits",
     "clinic",
 )
 

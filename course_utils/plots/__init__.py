@@ -13,6 +13,7 @@ from .diagnosis import image_strip
 from .initialization import layer_histograms, phase_diagram
 from .matrices import growth_factors, matrix_ellipse, turned_vectors, unit_square_image
 from .normalization import shared_statistics, tangent_part
+from .number_formats import format_histogram, format_numbers
 from .records import gradient_history, gradient_profile, output_profile, update_ratios
 from .residual import remedy_map, residual_block
 from .style import COLORS, MARKERS
@@ -28,6 +29,8 @@ __all__ = [
     "contour_path",
     "course_map",
     "curves",
+    "format_histogram",
+    "format_numbers",
     "function_and_slope",
     "gradient_history",
     "gradient_profile",
