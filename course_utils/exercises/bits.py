@@ -198,9 +198,9 @@ def _grad_scaler(log2_largest: list[float], start: float, interval: int) -> list
         "With the rest x/step − ⌊x/step⌋ as probability. u < rest is true that often.",
         "np.floor(x / step + u) * step rounds up exactly where u ≥ 1 − rest: as often.",
     ),
-    reason="Adding a u that is uniform on [0, 1) before the floor lifts the value to the next whole "
-    "number with the probability of its rest, so the mean is the value. The floor goes down for "
-    "negative numbers too.",
+    reason="Adding a u that is uniform on [0, 1) before the floor lifts the value to the next "
+    "whole number with the probability of its rest, so the mean is the value. The floor goes down "
+    "for negative numbers too.",
 )
 def stochastic_round(x, step, u):
     """Multiples of step beside x, the upper one where x/step + u reaches it."""
@@ -211,7 +211,8 @@ def stochastic_round(x, step, u):
 def _(answer: object) -> None:
     rng = np.random.default_rng(1)
     u = np.sort(rng.permutation(4000) + 0.5) / 4000  # evenly spread, so that means are exact
-    for value, step in ((0.3, 1.0), (-0.3, 1.0), (2.75, 0.5), (-1.1, 0.25), (3.0, 1.0), (-2.0, 0.5)):
+    pairs = ((0.3, 1.0), (-0.3, 1.0), (2.75, 0.5), (-1.1, 0.25), (3.0, 1.0), (-2.0, 0.5))
+    for value, step in pairs:
         given = f"x = {value} in every entry, step {step}, and u spread evenly over [0, 1)"
         result = call(answer, np.full(4000, value), step, u)
         rounded = finite_array("the result", result, (4000,))
@@ -243,8 +244,8 @@ def _(answer: object) -> None:
     difficulty=3,
     hints=(
         "Each addition loses what does not fit. How can you find out what was lost?",
-        "Kahan: after t = s + y the lost part is (t − s) − y, computed in bfloat16 too. Subtract it "
-        "from the next number.",
+        "Kahan: after t = s + y the lost part is (t − s) − y, computed in bfloat16 too. Subtract "
+        "it from the next number.",
         "y = v - c; t = s + y; c = (t - s) - y; s = t. Begin with s = c = 0 · x[0].",
     ),
     reason="t − s is what was really added, and it is exact; minus y it is the rounding error of "
@@ -264,7 +265,7 @@ def bfloat16_sum(x):
 class _OnlyBfloat16(TorchDispatchMode):
     """Refuses what computes in another format, or sums inside of torch."""
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
         if name in ("sum", "mean", "cumsum", "dot", "mv", "mm", "bmm", "addmm", "logcumsumexp"):
             raise WrongAnswer(
@@ -307,13 +308,13 @@ def _cases_of_a_sum() -> Cases:
 
 @bfloat16_sum.judge
 def _(answer: object) -> None:
+    call(answer, torch.ones(1).bfloat16())  # says what is not a function, or still empty
+
     def watched(x: torch.Tensor) -> object:
         with _OnlyBfloat16():
-            return answer(x)
+            return answer(x)  # type: ignore[operator]
 
     for (x,), expected, given in _cases_of_a_sum():
-        if not callable(answer) or x.numel() == 1:
-            call(answer, x)  # says what is not a function, or still empty
         result = call(watched, x)
         if not (isinstance(result, torch.Tensor) and result.dtype == torch.bfloat16):
             raise WrongAnswer(

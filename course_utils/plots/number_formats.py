@@ -1,6 +1,7 @@
 """Pictures of number formats: where their numbers lie, and which gradients they hold."""
 
 import math
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -85,16 +86,17 @@ def format_histogram(
     right = math.floor(max([high + 4, *octaves])) + 1
     octaves = np.append(octaves, np.full(np.count_nonzero(values == 0), left + 0.5))
     edges = np.arange(left, right + 1)
-    zones = (
+    zones: tuple[tuple[str, float, float, dict[str, str]], ...] = (
         ("rounded to 0", left, low, {"facecolor": "#b8b8b8"}),
         ("subnormal: fewer digits", low, middle, {"facecolor": "white", "hatch": "//"}),
         ("overflow", high, right, {"facecolor": "white", "hatch": "xx"}),
     )
     for name, start, stop, look in zones:
-        ax.axvspan(start, stop, edgecolor=GREY, linewidth=0.5, label=name, zorder=0, **look)
+        edge: dict[str, Any] = {"edgecolor": GREY, "linewidth": 0.5, "zorder": 0}
+        ax.axvspan(start, stop, label=name, **edge, **look)
     weights = np.full(octaves.size, 1 / octaves.size)
-    look = {"color": COLORS[0], "edgecolor": "black", "linewidth": 0.5, "label": "sizes"}
-    ax.hist(octaves, bins=edges, weights=weights, zorder=2, **look)
+    look: dict[str, Any] = {"color": COLORS[0], "edgecolor": "black", "linewidth": 0.5}
+    ax.hist(octaves, bins=edges, weights=weights, zorder=2, label="sizes", **look)
     ax.set(xlabel="log₂ of the size", ylabel="share", title=title, xlim=(left, right))
     legend_beside(ax)
     return ax

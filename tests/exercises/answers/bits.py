@@ -123,7 +123,7 @@ RIGHT = {
 WRONG = {
     "format_facts": {
         "largest without its mantissa": changed(0, lambda e, m, _: 2.0 ** (2 ** (e - 1) - 1)),
-        "largest is the next power of two": changed(0, lambda e, m, _: 2.0 ** 2 ** (e - 1)),
+        "largest is the next power of two": changed(0, lambda e, m, _: 2.0**2 ** (e - 1)),
         "exponent one too high": changed(0, lambda e, m, x: 2 * x),
         "exponent one too low": changed(0, lambda e, m, x: x / 2),
         "subnormal is the normal one": changed(2, lambda e, m, x: x * 2**m),
@@ -146,7 +146,9 @@ WRONG = {
         "clipped to ±700": lambda z: np.log(np.exp(np.clip(z, -700, 700)).sum()),
         "the maximum": np.max,
         "first entry subtracted": lambda z: shifted(z, lambda z: z[0]),
-        "−∞ left out": lambda z: shifted(z[np.isfinite(z)], np.max) if np.isfinite(z).any() else 0.0,
+        "−∞ left out": lambda z: (
+            shifted(z[np.isfinite(z)], np.max) if np.isfinite(z).any() else 0.0
+        ),
         "0 where all are −∞": lambda z: 0.0 if z.max() == -np.inf else shifted(z, np.max),
         "log of 1 plus": lambda z: (
             z.max() if z.max() == -np.inf else z.max() + np.log1p(np.exp(z - z.max()).sum())
