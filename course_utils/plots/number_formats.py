@@ -91,9 +91,9 @@ def format_histogram(
         ("subnormal: fewer digits", low, middle, {"facecolor": "white", "hatch": "//"}),
         ("overflow", high, right, {"facecolor": "white", "hatch": "xx"}),
     )
-    for name, start, stop, look in zones:
+    for name, start, stop, filling in zones:
         edge: dict[str, Any] = {"edgecolor": GREY, "linewidth": 0.5, "zorder": 0}
-        ax.axvspan(start, stop, label=name, **edge, **look)
+        ax.axvspan(start, stop, label=name, **edge, **filling)
     weights = np.full(octaves.size, 1 / octaves.size)
     look: dict[str, Any] = {"color": COLORS[0], "edgecolor": "black", "linewidth": 0.5}
     ax.hist(octaves, bins=edges, weights=weights, zorder=2, label="sizes", **look)
