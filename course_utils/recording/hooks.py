@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..measuring import is_small, rms_on_device, tensors_in
+from ..measuring import Alike, is_small, rms_on_device, tensors_in
 from ..measuring.torch_internals import (
     current_backward,
     hang,
@@ -27,6 +27,7 @@ from .whole import dense, is_odd
 
 _NO_GRADIENT = (math.nan, 0.0, 0.0, math.nan, 0, 0)
 _WAITS = (math.nan,) * 7
+_STRIDED = torch.strided
 _graph_is_built = torch.is_grad_enabled
 
 
@@ -124,6 +125,9 @@ class ForwardTap(Traceless):
         self._reducer = watch.reducer
         self._saturation = saturation_of(module)
         self._dead = can_die(module)
+        self._small = watch.small
+        self._usual: Alike | None = None
+        self._template: list = []
         self._row: OpenStep | None = None
         self._calls = 0
 
@@ -206,6 +210,23 @@ class ForwardTap(Traceless):
                 "has no values of its own that a recorder could read. Record a plain forward and "
                 "backward pass, one model at a time."
             )
+        if (
+            (usual := self._usual) is not None
+            and type(tensor) is Tensor
+            and tensor.dtype is torch.float32
+            and tensor.layout is _STRIDED
+            and tensor.is_cpu
+            and not tensor.is_nested
+            and tensor.shape == usual.shape
+            and tensor.is_contiguous()
+        ):  # small, as before
+            numbers = self._template.copy()
+            usual.add(tensor, numbers)
+            outputs.append((path, numbers))
+            if builds_graph and tensor.requires_grad:
+                hung = hang(tensor, _gradient_hook(row, numbers))
+                (row.leaf_hooks if tensor.is_leaf else row.hooks).append(hung)
+            return
         if tensor.is_meta:
             return
         odd = type(tensor) is not Tensor or tensor.is_nested
@@ -216,9 +237,11 @@ class ForwardTap(Traceless):
             numbers += _NO_GRADIENT
             numbers[COUNT] = value.numel()
         elif is_small(value):
+            self._usual = self._small.alike(value.shape, self._saturation, self._dead)
             numbers = [*_WAITS, *_NO_GRADIENT]
             numbers[COUNT] = value.numel()
-            row.hold(value, numbers, self._saturation, self._dead)
+            self._template = numbers.copy()
+            self._usual.add(value, numbers)
         else:
             numbers = self._reducer.on_cpu(value, self._saturation, self._dead)
             numbers += _NO_GRADIENT
@@ -243,7 +266,7 @@ def _gradient_hook(row: OpenStep, numbers: list) -> Callable[[Tensor | None], No
         numbers[GRAD_ORDER], numbers[GRAD_MODE] = arrivals, row.mode
         if grad.is_cpu:
             row.gradients.append((grad, numbers))
-            row.pending += grad.numel()
+            row.pending += numbers[COUNT]
             if row.pending > PENDING:
                 row.measure_gradients()
         else:

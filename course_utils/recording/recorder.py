@@ -17,7 +17,7 @@ from torch.autograd.graph import get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
 from ..arguments import integer, one_of
-from ..measuring import OutputNumbers
+from ..measuring import OutputNumbers, SmallOutputs
 from ..measuring.torch_internals import (
     Node,
     after_accumulation,
@@ -299,7 +299,8 @@ class Recorder:
             if self._flight is not None:
                 self._flight.let_go()
             self._watch.model = self._target = None
-            self._watch.reducer, self._watch.pass_begins = OutputNumbers(), lambda: None
+            self._watch.reducer, self._watch.small = OutputNumbers(), SmallOutputs()
+            self._watch.pass_begins = lambda: None
         if kind is None and not self._rows:
             self._warn_empty("The record is empty")
 
@@ -531,6 +532,7 @@ class Recorder:
         if self._index % self._every == 0:
             self._watch.row = OpenStep(
                 self._index,
+                self._watch.small,
                 self._new_backward_pass,
                 self._warned,
                 self._later,
