@@ -133,10 +133,30 @@ class ForwardTap(Traceless):
 
     def __call__(self, module: nn.Module, args: tuple, output: object) -> None:
         """Measure one output; called by torch after the module's forward pass."""
-        row = self._watch.row
+        watch, usual = self._watch, self._usual
+        row = watch.row
         if row is None:
             return
         builds_graph = _graph_is_built()
+        if (
+            usual is not None
+            and type(output) is Tensor
+            and watch.inside
+            and builds_graph
+            and self._model.training
+            and output.dtype is torch.float32
+            and output.layout is _STRIDED
+            and output.is_cpu
+            and not output.is_nested
+            and output.shape == usual.shape
+            and output.is_contiguous()
+            and output.requires_grad
+            and not output.is_leaf
+            and current_backward() == -1
+            and not is_functorch_wrapped(output)
+        ):
+            self._measure_small(output, row, usual)
+            return
         if builds_graph and self._model.training and current_backward() == -1:
             if not self._watch.inside:
                 row = self._outside(row, output)
@@ -160,6 +180,20 @@ class ForwardTap(Traceless):
                     self._measure(path, tensor, row, builds_graph, outputs)
         finally:
             set_grad_enabled(builds_graph)
+
+    def _measure_small(self, output: Tensor, row: OpenStep, usual: Alike) -> None:
+        """Measure an output of the shape that the last one had: what follows in fewest calls."""
+        if self._row is not row:
+            self._row, self._calls = row, 0
+        self._calls += 1
+        numbers = self._template.copy()
+        row.first_call((self.name, self._calls)).append(("", numbers))
+        set_grad_enabled(False)
+        try:
+            usual.add(output, numbers)
+        finally:
+            set_grad_enabled(True)
+        row.hooks.append(hang(output, _gradient_hook(row, numbers)))
 
     def _unusual(self, row: OpenStep, output: object, builds_graph: bool) -> list | None:
         """A place for the outputs of a call that is not a plain training pass, or None."""
@@ -210,23 +244,6 @@ class ForwardTap(Traceless):
                 "has no values of its own that a recorder could read. Record a plain forward and "
                 "backward pass, one model at a time."
             )
-        if (
-            (usual := self._usual) is not None
-            and type(tensor) is Tensor
-            and tensor.dtype is torch.float32
-            and tensor.layout is _STRIDED
-            and tensor.is_cpu
-            and not tensor.is_nested
-            and tensor.shape == usual.shape
-            and tensor.is_contiguous()
-        ):  # small, as before
-            numbers = self._template.copy()
-            usual.add(tensor, numbers)
-            outputs.append((path, numbers))
-            if builds_graph and tensor.requires_grad:
-                hung = hang(tensor, _gradient_hook(row, numbers))
-                (row.leaf_hooks if tensor.is_leaf else row.hooks).append(hung)
-            return
         if tensor.is_meta:
             return
         odd = type(tensor) is not Tensor or tensor.is_nested
