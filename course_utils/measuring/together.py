@@ -60,14 +60,15 @@ def outputs_together(
     result = np.full((n, 7), math.nan)
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         result[:, 1] = rows @ np.full(count, 1.0 / count, np.float32)
-    result[:, 2] = [1.0 - np.count_nonzero(row) / count for row in rows != 0]
+    there = rows != 0
+    result[:, 2] = 0.0 if there.all() else [1 - np.count_nonzero(row) / count for row in there]
     if saturation is not None:
         center, distance = saturation
         signs = np.sign(np.abs(rows - np.float32(center)) - np.float32(distance))
         result[:, 3] = 0.5 + 0.5 * signs.mean(1, dtype=np.float64)
     if dead and values[0].dim() > 1:
         largest = torch.from_numpy(rows).view(n, len(values[0]), -1).amax(1).numpy()
-        result[:, 4] = 1.0 - (largest != 0).mean(1)
+        result[:, 4] = [1 - np.count_nonzero(row) / len(row) for row in largest]
     result[:, 5:] = 0.0
     numbers = result.tolist()
     for i, size in enumerate(_sizes(rows)):
@@ -147,6 +148,7 @@ class SmallOutputs:
 
     def __init__(self) -> None:
         self._kinds: dict[tuple, Alike] = {}
+        self._shapes: dict[torch.Size, torch.Size] = {}  # one object each: cheap to compare
         self._begun: list[Alike] = []
 
     def alike(
@@ -158,6 +160,8 @@ class SmallOutputs:
         if found is None:
             if len(self._kinds) >= self.KINDS:
                 self._kinds.clear()
+                self._shapes.clear()
+            shape = self._shapes.setdefault(shape, shape)
             found = self._kinds[kind] = Alike(shape, saturation, dead, self._begun)
         return found
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.autograd.graph import Node
 
-from ..measuring import SMALL, OutputNumbers, SmallOutputs, rms_of, rms_together
+from ..measuring import OutputNumbers, SmallOutputs, rms_of, rms_together
 from ..measuring.torch_internals import moment_of
 from .parameters import TOGETHER
 
@@ -91,7 +91,7 @@ class OpenStep:
         self.arrivals = 0.0
         self.hooks: list[tuple[dict, object]] = []
         self.leaf_hooks: list[tuple[dict, object]] = []
-        self.gradients: list[tuple[torch.Tensor, list]] = []
+        self.gradients: list[tuple[torch.Tensor, list, torch.Size | None]] = []
         self.pending = 0
         self.parameter_rms: list | None = None
         self.parameter_grad_rms: list | None = None
@@ -195,27 +195,22 @@ class OpenStep:
         """
         self._small.measure()
         gradients, self.gradients, self.pending = self.gradients, [], 0
-        small: dict[torch.Size, list[tuple[torch.Tensor, list]]] = {}
-        for held in gradients:
-            grad, numbers = held
-            if (
-                0 < numbers[COUNT] <= SMALL
-                and grad.dtype is torch.float32
-                and grad.layout is torch.strided
-            ):
-                shape = grad.shape
-                if shape in small:
-                    small[shape].append(held)
-                else:
-                    small[shape] = [held]
-            else:
+        small: dict[int, tuple[list[torch.Tensor], list[list]]] = {}
+        for grad, numbers, shape in gradients:
+            if shape is None:
                 numbers[GRAD_RMS : GRAD_RMS + 3] = rms_of(grad)
-        for alike in small.values():
-            if len(alike) < TOGETHER:
-                sizes = [rms_of(grad) for grad, _ in alike]
-            else:
-                sizes = rms_together([grad for grad, _ in alike])
-            for (_, numbers), size in zip(alike, sizes, strict=True):
+                continue
+            held = small.get(id(shape))
+            if held is None:
+                held = small[id(shape)] = [], []
+            held[0].append(grad)
+            held[1].append(numbers)
+        for grads, places in small.values():
+            try:
+                sizes = rms_together(grads) if len(grads) >= TOGETHER else map(rms_of, grads)
+            except RuntimeError:  # a sparse one among them
+                sizes = map(rms_of, grads)
+            for numbers, size in zip(places, sizes, strict=True):
                 numbers[GRAD_RMS : GRAD_RMS + 3] = size
 
     def close(self) -> tuple[tuple[Key, ...], "Packed"]:
