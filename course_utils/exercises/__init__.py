@@ -11,6 +11,7 @@ from .overview import Progress, progress
 
 if TYPE_CHECKING:
     from . import activations as activations
+    from . import bits as bits
     from . import chain_rule as chain_rule
     from . import clinic as clinic
     from . import clipping as clipping
@@ -33,6 +34,7 @@ CHAPTERS = (
     "normalization",
     "residual",
     "gates",
+    "bits",
     "clinic",
 )
 

@@ -10,6 +10,7 @@ from .gradient_descent import gradient_descent_explorer
 from .grid import GridExplorer
 from .initialization import initialization_explorer
 from .normalization import normalization_explorer
+from .precision import precision_explorer
 from .record import record_explorer
 from .residual import residual_explorer
 from .spec import Bars, Line, Panel, Points, Readout, Slider, Text
@@ -32,6 +33,7 @@ __all__ = [
     "gradient_descent_explorer",
     "initialization_explorer",
     "normalization_explorer",
+    "precision_explorer",
     "record_explorer",
     "residual_explorer",
 ]

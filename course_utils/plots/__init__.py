@@ -14,6 +14,7 @@ from .gates import gate_memory, step_eigenvalues
 from .initialization import layer_histograms, phase_diagram
 from .matrices import growth_factors, matrix_ellipse, turned_vectors, unit_square_image
 from .normalization import shared_statistics, tangent_part
+from .number_formats import format_histogram, format_numbers
 from .records import gradient_history, gradient_profile, output_profile, update_ratios
 from .residual import remedy_map, residual_block
 from .style import COLORS, MARKERS
@@ -29,6 +30,8 @@ __all__ = [
     "contour_path",
     "course_map",
     "curves",
+    "format_histogram",
+    "format_numbers",
     "function_and_slope",
     "gate_memory",
     "gradient_history",

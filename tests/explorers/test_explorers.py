@@ -559,6 +559,7 @@ STARTS = {
     "gradient_descent": {"landscape": "valley (κ = 30)", "lr": 1.8, "momentum": 0.0},
     "initialization": {"activation": "tanh", "weight_std": 1.0, "bias_std": 0.0, "depth": 30},
     "normalization": {"norm": "batch", "depth": 50, "batch": 64, "scale": 1.0},
+    "precision": {"format": "float16", "center": -26, "spread": 3.0, "log2_scale": 0},
     "residual": {"norm": "batch", "strength": 1.0, "depth": 50},
 }
 
