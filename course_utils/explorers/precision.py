@@ -224,9 +224,9 @@ def _histogram(sizes: np.ndarray) -> np.ndarray:
     place = np.floor((np.log2(sizes, where=there, out=np.zeros_like(sizes)) - _EDGES[0]) / 2)
     there &= (place >= 0) & (place < len(_EDGES) - 1)
     bins[there] = place[there].astype(int)
-    rows = bins.reshape(-1, bins.shape[-1])
-    counts = [np.bincount(row, minlength=len(_EDGES))[:-1] for row in rows]
-    return np.array(counts).reshape(*sizes.shape[:-1], -1) / sizes.shape[-1]
+    rows = bins.reshape(-1, sizes.shape[-1])
+    counts = np.array([np.bincount(row, minlength=len(_EDGES))[:-1] for row in rows])
+    return counts.reshape(*sizes.shape[:-1], -1) / sizes.shape[-1]
 
 
 def _border(end: Callable[[Format], float]) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Pictures of gates: eigenvalues of one step of a recurrent net, and what many steps leave."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -83,7 +85,7 @@ def gate_memory(
     ax.plot(lag, lines[1], color=COLORS[6], linewidth=1, ls="--", label="product of forget gates")
     every = slice(None, None, max(1, lag.size // 12))
     mean = np.exp(np.log(runs).mean(0))
-    look = {"color": COLORS[1], "linestyle": "none", "zorder": 3}
+    look: dict[str, Any] = {"color": COLORS[1], "linestyle": "none", "zorder": 3}
     ax.plot(lag[every], mean[every], "o", markersize=5, label="measured", **look)
     reach = np.stack([mean - runs.min(0), runs.max(0) - mean])[:, every].clip(0)
     ax.errorbar(lag[every], mean[every], yerr=reach, fmt="none", ecolor=COLORS[1], capsize=3)

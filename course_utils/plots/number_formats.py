@@ -92,11 +92,11 @@ def format_histogram(
         ("overflow", high, right, {"facecolor": "white", "hatch": "xx"}),
     )
     for name, start, stop, filling in zones:
-        edge: dict[str, Any] = {"edgecolor": GREY, "linewidth": 0.5, "zorder": 0}
-        ax.axvspan(start, stop, label=name, **edge, **filling)
+        edge: dict[str, Any] = {"edgecolor": GREY, "linewidth": 0.5, "zorder": 0} | filling
+        ax.axvspan(start, stop, label=name, **edge)
     weights = np.full(octaves.size, 1 / octaves.size)
     look: dict[str, Any] = {"color": COLORS[0], "edgecolor": "black", "linewidth": 0.5}
-    ax.hist(octaves, bins=edges, weights=weights, zorder=2, label="sizes", **look)
+    ax.hist(octaves, bins=edges.tolist(), weights=weights, zorder=2, label="sizes", **look)
     ax.set(xlabel="log₂ of the size", ylabel="share", title=title, xlim=(left, right))
     legend_beside(ax)
     return ax
