@@ -26,7 +26,7 @@ from ..measuring.torch_internals import (
     uncompiled,
     will_execute,
 )
-from .assemble import assemble
+from .assemble import Assembly
 from .flight import Flight, Found, first_bad
 from .gradient_record import GradientRecord
 from .hooks import AccumulatedTap, ForwardTap, PassBegins, PassBeginsWith, PassEnds
@@ -243,6 +243,7 @@ class Recorder:
         self._called_itself = False
         self._state = "new"
         self._built: GradientRecord | None = None
+        self._assembly = Assembly()
 
     @property
     def model(self) -> nn.Module | None:
@@ -295,7 +296,7 @@ class Recorder:
             self._parameters, self._optimizers, self._updates = [], [], []
             self._first_leaf = self._scaler = None
             self._structure.let_go()
-            self._built = None
+            self._built, self._assembly = None, Assembly()  # without room for more
             if self._flight is not None:
                 self._flight.let_go()
             self._watch.model = self._target = None
@@ -308,14 +309,17 @@ class Recorder:
     def record(self) -> GradientRecord:
         """What has been recorded, as a frozen record; inside the block, the steps closed so far.
 
+        Reading it in each step puts together the rows that have come since, and with `keep=` the
+        rows that stay. For the numbers of the newest row alone see `latest`.
+
         Raises:
             RuntimeError: If the block was never entered.
         """
         if self._state == "new":
             raise RuntimeError("Nothing is recorded yet: use `with record(model) as recorder:`.")
-        if self._built is None or len(self._built) != len(self._rows) or self._state == "open":
+        if self._built is None or self._state == "open":
             structure = self._structure
-            self._built = assemble(
+            self._built = self._assembly.record(
                 self._rows,
                 structure.parameter_names,
                 structure.counts(),
