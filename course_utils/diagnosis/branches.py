@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, permutations
 
 from ..measuring.torch_internals import Node, outputs_of
-from .graph import Path, is_plumbing, stem
+from .graph import Path, inputs_of, is_plumbing, stem
 from .layer_calls import LayerCall
 
 _SHORT = 3
@@ -98,12 +98,12 @@ def _added(nodes: Iterable[Node]) -> set[Node]:
     """Nodes whose result is added to another, as it is or times a constant."""
     found = set()
     for node in nodes:
-        ways = [after for after, _ in node.next_functions if after is not None]
+        ways = inputs_of(node)
         if stem(node) != "Add" or len(ways) != 2:
             continue
         for way in ways:
             found.add(way)
-            onward = [after for after, _ in way.next_functions if after is not None]
+            onward = inputs_of(way)
             if is_plumbing(way) and stem(way) in ("Mul", "NativeDropout") and len(onward) == 1:
                 found.add(onward[0])
     return found

@@ -17,6 +17,7 @@ CHAPTERS = {
     6: "06 · Clip the explosion",
     7: "07 · Normalize the batch",
     8: "08 · Skip ahead",
+    9: "09 · Gate the memory",
     12: "12 · Run a gradient clinic",
 }
 
