@@ -222,7 +222,7 @@ COMMANDS = set(
     gamma ge geq gg hat in infty int iota kappa lVert lambda langle ldots le left leftarrow leq lim
     limits ll ln log longrightarrow lvert mapsto mathbb mathbf mathcal mathrm max mid min mp mu
     nabla ne neq ni nu odot oplus operatorname otimes overbrace overline partial perp phi pi pm
-    prime prod propto psi qquad quad rVert rangle rho right rightarrow rvert sigma sim simeq sin
+    prime prod propto psi qquad quad rVert rangle rceil rho right rightarrow rvert sigma sim simeq sin
     sinh sqrt star subset sum sup tag tan tanh tau text textbf tfrac theta tilde times to top
     underbrace underline varepsilon varphi vdots vec widehat xi zeta
     """.split()
