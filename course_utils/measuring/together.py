@@ -151,9 +151,7 @@ class SmallOutputs:
         self._shapes: dict[torch.Size, torch.Size] = {}  # one object each: cheap to compare
         self._begun: list[Alike] = []
 
-    def alike(
-        self, shape: torch.Size, saturation: tuple[float, float] | None, dead: bool
-    ) -> Alike:
+    def alike(self, shape: torch.Size, saturation: tuple[float, float] | None, dead: bool) -> Alike:
         """Where outputs of this kind wait."""
         kind = shape, saturation, dead
         found = self._kinds.get(kind)
