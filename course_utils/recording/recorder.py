@@ -94,7 +94,8 @@ def record(
     Several processes: put a recorder on each. The gradient is the one after the reduction, also
     under DistributedDataParallel and `fully_shard`; of a parameter that is sharded or a DTensor the
     row holds the size of the whole, for which all processes add up one number per parameter and
-    step. Where you average `.grad` yourself behind `backward()`, say `gradients="step"`. Outputs are those of the process: `GradientRecord.across_ranks` puts them together.
+    step. Where you average `.grad` yourself behind `backward()`, say `gradients="step"`. Outputs
+    are those of the process: `GradientRecord.across_ranks` puts them together.
 
     A model that changes inside the block (layers replaced, added, frozen) is followed from its
     next forward pass on.
