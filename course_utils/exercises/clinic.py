@@ -390,7 +390,7 @@ class _Forked(nn.Module):
 
 @torch.random.fork_rng(devices=[])  # torch.nn draws weights that are replaced at once
 def patients() -> dict[str, tuple[nn.Module, tuple[torch.Tensor, torch.Tensor], Callable]]:
-    """Four patients of exercise 13.4: name → (model, batch, loss), the same at every call."""
+    """Four patients of exercise 14.4: name → (model, batch, loss), the same at every call."""
     generator = torch.Generator().manual_seed(12)
 
     def drawn(model: M) -> M:
