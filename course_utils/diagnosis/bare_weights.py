@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..measuring import has_weight, is_layer
 from ..measuring.torch_internals import Node, moment_of
-from .graph import PRODUCTS, stem, walk
+from .graph import PRODUCTS, stem, users_of, walk
 from .layer_calls import BareWeight, LayerCall, rms
 
 _FORMED = ("T", "Transpose", "Permute", "View", "Reshape", "UnsafeView", "Unsqueeze", "Squeeze")
@@ -73,17 +73,12 @@ def _weights(
 
 
 def _products(root: Node, weights: dict[int, tuple[str, BareWeight]]) -> list[LayerCall]:
-    consumers: dict[Node, list[Node]] = {}
-    leaves: list[tuple[Node, tuple[str, BareWeight]]] = []
-    for node in walk(root):
-        for after, _ in node.next_functions:
-            if after is not None:
-                consumers.setdefault(after, []).append(node)
-        key = id(getattr(node, "variable", None))
-        if key in weights:
-            leaves.append((node, weights[key]))
+    nodes = list(walk(root))
+    named = ((node, weights.get(id(getattr(node, "variable", None)))) for node in nodes)
+    leaves = [(node, *weight) for node, weight in named if weight is not None]
+    consumers = users_of(nodes) if leaves else {}
     products = []
-    for leaf, (name, weight) in leaves:
+    for leaf, name, weight in leaves:
         for product, source in _uses(leaf, consumers):
             call = LayerCall(name, weight, out_node=product)
             watch(call, product, source)

@@ -9,9 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..measuring import torch_internals
-from ..measuring.torch_internals import Node, outputs_of, saved_dimension, saved_tensor
+from ..measuring.torch_internals import Node, saved_dimension, saved_tensor
 from .batch import loss_of
-from .graph import LARGEST_SLOPE, activation_name, follow, pull_back, slopes, stem, walk
+from .graph import (
+    LARGEST_SLOPE,
+    activation_name,
+    follow,
+    inputs_of,
+    ones_at,
+    pull_back,
+    slopes,
+    stem,
+    walk,
+)
 from .layer_calls import LayerCall, rms
 from .measured_pass import MeasuredPass
 
@@ -84,17 +94,12 @@ def _down(
 ) -> tuple[Node | None, Tensor | None]:
     """Down a chain of operations of some kinds: where it ends, and the slope of all of them."""
     while node is not None and node not in ends and stem(node) in kinds:
-        onward = [after for after, _ in node.next_functions if after is not None]
+        onward = inputs_of(node)
+        scale = ones_at(node) if scale is None else scale
+        scale = pull_back(node, scale) if len(onward) == 1 else None
         if scale is None:
-            shape = outputs_of(node)[0]
-            scale = torch.ones(tuple(shape.shape), dtype=shape.dtype, device=shape.device)
-        try:
-            handed = pull_back(node, scale) if len(onward) == 1 else None
-        except (RuntimeError, AttributeError, IndexError, TypeError):
-            handed = None
-        if handed is None:
             return None, None
-        node, scale = onward[0], handed
+        node = onward[0]
     return node, scale
 
 
@@ -173,6 +178,9 @@ def _ask(measured_pass: MeasuredPass, behind: Behind, value: Tensor, flat: Tenso
         if not int((units & wrong).sum()) >= _MANY * int(units.sum()):
             continue
         at_middle, free = _loss_with(measured_pass, behind, value, units & wrong, middle)
+        _, aside = _loss_with(measured_pass, behind, value, units & wrong, (middle + edge) / 2)
+        if rms(aside[units]) > rms(free[units]):  # where the loss is least in the middle
+            free = aside
         passes = rms(now[units]) / rms(free[units]) if bool(free[units].any()) else math.inf
         held = now[units & wrong].abs() < _EDGE * free[units & wrong].abs()
         if float(held.double().mean()) > _HELD:  # all but a few that count for nearly all

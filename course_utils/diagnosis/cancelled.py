@@ -14,9 +14,8 @@ from ..measuring.torch_internals import (
     saved_dimensions,
     saved_tensor,
 )
-from .graph import norm_kind, stem
-from .running import gradients
-from .taken import unrecorded
+from .graph import handed_on, hooked, norm_kind, stem
+from .running import gradients, unrecorded
 
 _DIGITS = 64
 """Units in the last place below which a sum is rounding."""
@@ -82,31 +81,23 @@ def cancelled(
     sent: dict[Node, float] = {}
     times: dict[Node, int] = {}
 
-    def look(node: Node):
-        def hook(handed: tuple, received: tuple) -> None:
-            got, limit = _norm(received), _rounding(received)
-            if _adds_up_to_nothing(node, got, limit):
+    def look(node: Node, handed: tuple, received: tuple) -> None:
+        got, limit = _norm(received), _rounding(received)
+        if _adds_up_to_nothing(node, got, limit):
+            found.add(node)
+        if within and got > 0 and is_invariant(node):
+            if _swallowed(node, handed, received, limit) if limit else _alike(node, received):
                 found.add(node)
-            if within and got > 0 and is_invariant(node):
-                if _swallowed(node, handed, received, limit) if limit else _alike(node, received):
-                    found.add(node)
-            for (after, _), grad in zip(node.next_functions, handed, strict=False):
-                if after is not None and grad is not None:
-                    sent[after] = sent.get(after, 0.0) + _norm((grad,)) ** 2
-                    times[after] = times.get(after, 0) + 1
-
-        return hook
+        for (after, _), grad in zip(node.next_functions, handed, strict=False):
+            if after is not None and grad is not None:
+                sent[after] = sent.get(after, 0.0) + _norm((grad,)) ** 2
+                times[after] = times.get(after, 0) + 1
 
     def _adds_up_to_nothing(node: Node, got: float, limit: float) -> bool:
         return times.get(node, 0) > 1 and got <= limit * math.sqrt(sent[node]) and sent[node] > 0
 
-    handles = [node.register_hook(look(node)) for node in nodes]
-    try:
-        with unrecorded():
-            grads = gradients(value, wanted, torch.full_like(value, seed))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with unrecorded(), hooked(nodes, look):
+        grads = gradients(value, wanted, torch.full_like(value, seed))
     for tensor, grad in zip(wanted, grads, strict=True):  # nodes at which the pass has ended
         node = tensor.grad_fn
         if node is not None and grad is not None:
@@ -124,12 +115,9 @@ def _swallowed(node: Node, handed: tuple, received: tuple, limit: float) -> bool
     drawn = [
         None if g is None else torch.randn(g.shape, generator=generator).to(g) for g in received
     ]
-    try:
-        with torch.no_grad():
-            other = node(*drawn)  # type: ignore[operator]  # a node can be called
-    except (RuntimeError, AttributeError, IndexError, TypeError):
+    other = handed_on(node, *drawn)
+    if other is None:
         return False
-    other = other if isinstance(other, tuple) else (other,)
     return passed / got < limit * _norm(other[:1]) / _norm(tuple(drawn))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..measuring.torch_internals import Node, moment_of, saved_tensor
 from .bare_weights import in_order, watch
-from .graph import PRODUCTS, activation_name, slopes, stem, walk
+from .graph import PRODUCTS, activation_name, inputs_of, slopes, stem, users_of, walk
 from .layer_calls import BareWeight, LayerCall
 
 OFTEN = 4
@@ -40,14 +40,9 @@ def with_decays(model: nn.Module, root: Node | None, calls: list[LayerCall]) -> 
     }
     if not names or root is None:
         return calls
-    consumers: dict[Node, list[Node]] = {}
-    leaves = []
-    for node in walk(root):
-        for after, _ in node.next_functions:
-            if after is not None:
-                consumers.setdefault(after, []).append(node)
-        if id(getattr(node, "variable", None)) in names:
-            leaves.append(node)
+    nodes = list(walk(root))
+    leaves = [node for node in nodes if id(getattr(node, "variable", None)) in names]
+    consumers = users_of(nodes) if leaves else {}
     found = []
     for leaf in leaves:
         uses = dict(_products(leaf, consumers))
@@ -61,20 +56,16 @@ def with_decays(model: nn.Module, root: Node | None, calls: list[LayerCall]) -> 
     return in_order(calls, found) if found else calls
 
 
-def _inner(node: Node) -> list[Node]:
-    return [after for after, _ in node.next_functions if after is not None]
-
-
 def _products(leaf: Node, consumers: dict[Node, list[Node]]) -> Iterable[tuple[Node, Node]]:
     """Products of what comes of a parameter alone with something else, and where it enters."""
     queue, seen = [leaf], {leaf}
     while queue:
         node = queue.pop()
         for user in consumers.get(node, []):
-            if len(_inner(user)) == 1 and user not in seen:
+            if len(inputs_of(user)) == 1 and user not in seen:
                 seen.add(user)
                 queue.append(user)
-            elif len(_inner(user)) == 2 and stem(user) == "Mul":
+            elif len(inputs_of(user)) == 2 and stem(user) == "Mul":
                 yield user, node
 
 
@@ -82,7 +73,7 @@ def _chain(uses: dict[Node, Node]) -> list[Node]:
     """The longest chain of products each of which takes what came of the last, first one first."""
     before: dict[Node, Node] = {}
     for product, source in uses.items():
-        others = [node for node in _inner(product) if node is not source]
+        others = [node for node in inputs_of(product) if node is not source]
         last = _step_before(others[0], uses) if len(others) == 1 else None
         if last is not None:
             before[product] = last
@@ -104,7 +95,7 @@ def _step_before(node: Node, uses: dict[Node, Node]) -> Node | None:
         if stem(node) in _CARRIES or activation_name(node):
             queue += [
                 after
-                for after in _inner(node)
+                for after in inputs_of(node)
                 if not any(product in after.name() for product in PRODUCTS)
             ]
     return None

@@ -1,8 +1,10 @@
 """Read the autograd graph: what stands between two layers, whether written as modules or not."""
 
 import math
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -169,26 +171,32 @@ def as_function(node: Node) -> Function | None:
     return None if name in ("prelu", "logsigmoid") else name
 
 
-_CANNOT_BE_CALLED = (RuntimeError, AttributeError, IndexError, TypeError)
+def handed_on(node: Node, *grads: Tensor | None) -> tuple[Tensor | None, ...] | None:
+    """What an operation makes of gradients, by its own backward function; None if it refuses."""
+    try:
+        with torch.no_grad():
+            handed = node(*grads)  # type: ignore[operator]  # a node can be called
+    except (RuntimeError, AttributeError, IndexError, TypeError):
+        return None
+    return handed if isinstance(handed, tuple) else (handed,)
 
 
 def pull_back(node: Node, gradient: Tensor) -> Tensor | None:
-    """Jᵀv of one operation, by its own backward function: what it hands on toward the layers."""
-    rest = [None] * (len(outputs_of(node)) - 1)
-    grads = node(gradient, *rest)  # type: ignore[operator]  # a node can be called
+    """Jᵀv of one operation: what it hands on toward the layers; None where it refuses."""
+    handed = handed_on(node, gradient, *[None] * (len(outputs_of(node)) - 1))
     onward = _onward(node)
-    return grads[onward[0][0] if onward else 0] if isinstance(grads, tuple) else grads
+    return None if handed is None else handed[onward[0][0] if onward else 0]
+
+
+def ones_at(node: Node) -> Tensor:
+    """Ones in the shape and format of what an operation gives."""
+    output = outputs_of(node)[0]
+    return torch.ones(tuple(output.shape), dtype=output.dtype, device=output.device)
 
 
 def slopes(node: Node) -> Tensor | None:
     """φ′ at every entry: the activation's own backward, applied to ones."""
-    try:
-        output = outputs_of(node)[0]
-        ones = torch.ones(tuple(output.shape), dtype=output.dtype, device=output.device)
-        result = pull_back(node, ones)
-    except _CANNOT_BE_CALLED:
-        return None
-    return None if result is None else result.detach()
+    return pull_back(node, ones_at(node)) if outputs_of(node) else None
 
 
 def transmitted(path: Path, generator: torch.Generator) -> float:
@@ -202,15 +210,12 @@ def transmitted(path: Path, generator: torch.Generator) -> float:
     """
     if not path.nodes:
         return 1.0
-    try:
-        output = outputs_of(path.nodes[0])[0]
-        signs = torch.randint(0, 2, tuple(output.shape), generator=generator) * 2 - 1
-        value: Tensor | None = signs.to(dtype=output.dtype, device=output.device)
-        for node in path.nodes:
-            value = None if value is None else pull_back(node, value)
-        return math.nan if value is None else rms(value.detach())
-    except _CANNOT_BE_CALLED:
-        return math.nan
+    ones = ones_at(path.nodes[0])
+    signs = torch.randint(0, 2, ones.shape, generator=generator) * 2 - 1
+    value: Tensor | None = signs.to(ones)
+    for node in path.nodes:
+        value = None if value is None else pull_back(node, value)
+    return math.nan if value is None else rms(value)
 
 
 def walk(*starts: Node, ends: Container[Node] = ()) -> Iterator[Node]:
@@ -227,12 +232,51 @@ def walk(*starts: Node, ends: Container[Node] = ()) -> Iterator[Node]:
                 queue.append(after)
 
 
+def inputs_of(node: Node) -> list[Node]:
+    """Nodes that made what an operation reads; none for data and numbers."""
+    return [after for after, _ in node.next_functions if after is not None]
+
+
+def users_of(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
+    """For each node that one of `nodes` reads from, those of them that do."""
+    users: dict[Node, list[Node]] = {}
+    for node in nodes:
+        for after in inputs_of(node):
+            users.setdefault(after, []).append(node)
+    return users
+
+
+@contextmanager
+def hooked(nodes: Iterable[Node], hook: Callable[[Node, tuple, tuple], None]) -> Iterator[None]:
+    """Call `hook(node, handed, received)` at each of `nodes` in the backward passes in here."""
+    handles = [
+        node.register_hook(partial(hook, node))
+        for node in nodes
+        if "AccumulateGrad" not in node.name()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def past(node: Node | None, kinds: Container[str]) -> Node | None:
+    """The first node of another kind, along the first input of each."""
+    while node is not None and stem(node) in kinds:
+        node = node.next_functions[0][0]
+    return node
+
+
 def reaches(node: Node | None, target: Node | None) -> bool:
     """Whether `target` lies on a way from `node` toward the input."""
     return node is not None and any(n is target for n in walk(node))
 
 
-_CARRIES = ("View", "Reshape", "Unsqueeze", "Squeeze", "ToCopy", "Clone", "Transpose", "Permute")
+_CARRIES = (
+    *("View", "UnsafeView", "Reshape", "ReshapeAlias", "Unsqueeze", "Squeeze", "ToCopy", "Clone"),
+    *("Transpose", "Permute"),
+)
 
 
 def squashed_twice(loss_node: Node) -> tuple[Node, str] | None:
@@ -245,9 +289,7 @@ def squashed_twice(loss_node: Node) -> tuple[Node, str] | None:
     for node in walk(loss_node):
         if stem(node) not in outer:
             continue
-        inner = node.next_functions[0][0]
-        while inner is not None and inner.name().startswith(_CARRIES):
-            inner = inner.next_functions[0][0]
+        inner = past(node.next_functions[0][0], _CARRIES)
         if inner is not None and stem(inner) in ("Softmax", "SafeSoftmax"):
             return inner, "softmax"
         binary = node.name().startswith("BinaryCrossEntropyWithLogits")

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ..measuring import tensors_in
 from ..measuring.torch_internals import Node, kept, moment_of, outputs_of
-from .graph import stem, walk
+from .graph import inputs_of, stem, walk
 from .measured_pass import MeasuredPass
 
 _LINEAR = (
@@ -173,7 +173,7 @@ def _terms(measured_pass: MeasuredPass, root: Node) -> Iterator[Term]:
         if term is not None:
             yield term
             continue
-        inner = [after for after, _ in node.next_functions if after is not None]
+        inner = inputs_of(node)
         name = stem(node)
         product = name in ("Mul", "Div", "Dot") and (len(inner) > 1 or not inner)
         below = name == "Div" and any(after is not None for after, _ in node.next_functions[1:])

@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from ..measuring import ROOT, is_layer, tensors_in
 from ..measuring.torch_internals import Node, OperationWatcher, moment_of, sequence_number
 from .batch import Batch, Loss, loss_of, split_batch
-from .graph import stem, walk
+from .graph import hooked, stem, users_of, walk
 from .running import borrowed, explained, gradients, run, runnable, to_training, tried_outside
 
 
@@ -110,6 +110,9 @@ class Origin:
     data: dict[str, Tensor] = field(default_factory=dict)
 
 
+_NEAR = 20  # operations between a NaN and the loss that are looked at
+
+
 class _Found(BaseException):
     """Ends a forward pass of which no more has to be known; no error that a model would catch."""
 
@@ -158,25 +161,18 @@ def _trace_backward(
     origins: list[Origin] = []
     nodes = list(walk(root))
 
-    def watch(node: Node) -> RemovableHandle:
-        def hook(grads_in: tuple, grads_out: tuple) -> None:
-            if origins:
-                return
-            bad = [g for g in grads_in if g is not None and not finite(g)]
-            if bad and all(g is None or finite(g) for g in grads_out):
-                layer, operation = _owner(node, spans), _plain_name(stem(node))
-                source = NonFiniteSource(layer, "backward", operation, _value(bad[0]))
-                arriving = next((g for g in grads_out if g is not None), None)
-                origins.append(Origin(source, node=node, arriving=arriving, leaving=bad[0]))
+    def watch(node: Node, handed: tuple, received: tuple) -> None:
+        if origins:
+            return
+        bad = [g for g in handed if g is not None and not finite(g)]
+        if bad and all(g is None or finite(g) for g in received):
+            layer, operation = _owner(node, spans), _plain_name(stem(node))
+            source = NonFiniteSource(layer, "backward", operation, _value(bad[0]))
+            arriving = next((g for g in received if g is not None), None)
+            origins.append(Origin(source, node=node, arriving=arriving, leaving=bad[0]))
 
-        return node.register_hook(hook)
-
-    handles = [watch(node) for node in nodes if "AccumulateGrad" not in node.name()]
-    try:
+    with hooked(nodes, watch):
         gradients(value.sum(), list(model.parameters()))
-    finally:
-        for handle in handles:
-            handle.remove()
     if not origins:
         return None
     assert origins[0].node is not None
@@ -186,20 +182,12 @@ def _trace_backward(
 
 def _behind(node: Node, nodes: list[Node]) -> list[str]:
     """Names of the operations on the way from `node` to the loss, nearest first."""
-    users: dict[Node, list[Node]] = {}
-    for user in nodes:
-        for after, _ in user.next_functions:
-            if after is not None:
-                users.setdefault(after, []).append(user)
-    names: list[str] = []
-    queue, seen = [node], {node}
-    while queue and len(names) < 20:
-        for user in users.get(queue.pop(0), []):
-            if user not in seen:
-                seen.add(user)
-                queue.append(user)
-                names.append(_plain_name(stem(user)))
-    return names
+    users, way = users_of(nodes), [node]
+    for one in way:  # which grows meanwhile
+        if len(way) > _NEAR:
+            break
+        way += [user for user in dict.fromkeys(users.get(one, [])) if user not in way]
+    return [_plain_name(stem(user)) for user in way[1:]]
 
 
 class _Tracer(OperationWatcher):

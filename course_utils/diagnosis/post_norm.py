@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..measuring.torch_internals import Node, moment_of, saved_tensor
-from .graph import is_plumbing, norm_kind, stem
+from .graph import inputs_of, is_plumbing, norm_kind, stem
 from .layer_calls import rms
 
 _MOST = 8  # nodes between an addition and the norms at both sides of it
@@ -54,7 +54,7 @@ def _skip_factor(norm: Node) -> float | None:
     inverse = saved_tensor(norm, "result2")
     if added is None or stem(added) != "Add" or inverse is None:
         return None
-    ways = [after for after, _ in added.next_functions if after is not None]
+    ways = inputs_of(added)
     if len(ways) != 2:
         return None
     skip, scale = _upward(min(ways, key=moment_of))  # made before the branch was

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import random
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -154,6 +155,14 @@ def gradients(
                 parameter.grad = grad
     by_id = {id(parameter): grad for parameter, grad in zip(wanted, grads, strict=True)}
     return [by_id.get(id(parameter)) for parameter in parameters]
+
+
+@contextlib.contextmanager
+def unrecorded() -> Iterator[None]:
+    """A backward pass in here, after the recorded one, is no mistake of anybody."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A backward pass reached outputs of a step")
+        yield
 
 
 def from_reentrant_checkpoint(error: RuntimeError) -> bool:

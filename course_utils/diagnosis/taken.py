@@ -1,16 +1,13 @@
 """Where a gradient that arrives becomes exactly 0: the operations that take all of it."""
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..measuring.torch_internals import Node, saved_dimension, saved_tensor, saved_text
-from .graph import stem, walk
-from .running import gradients
+from .graph import handed_on, hooked, stem, users_of, walk
+from .running import gradients, unrecorded
 
 STEPS = ("Round", "Floor", "Ceil", "Trunc", "Sign", "Sgn", "Bernoulli", "Zero", "Fill")
 """Flat almost everywhere."""
@@ -99,14 +96,16 @@ def takers(
     start = torch.full_like(value, seed)
     above, ends = _above(value.grad_fn, {id(p) for p in parameters})
     arrived: list[_Arrived] = []
-    nodes = [node for node in above if "AccumulateGrad" not in node.name()]
-    handles = [node.register_hook(_looking(node, above, arrived)) for node in nodes]
-    try:
-        with unrecorded():
-            grads = gradients(value, parameters, start)
-    finally:
-        for handle in handles:
-            handle.remove()
+
+    def look(node: Node, handed: tuple, received: tuple) -> None:
+        edges = [i for i, (after, _) in enumerate(node.next_functions) if after in above]
+        lost = [i for i in edges if is_zero(handed[i])]
+        if lost and not all(map(is_zero, received)):
+            kept = [i for i in edges if i not in lost]
+            arrived.append(_Arrived(node, received, lost, kept))
+
+    with unrecorded(), hooked(above, look):
+        grads = gradients(value, parameters, start)
     zero = {
         id(p)
         for p, grad in zip(parameters, grads, strict=True)
@@ -128,14 +127,6 @@ def takers(
     return grads, found
 
 
-@contextmanager
-def unrecorded() -> Iterator[None]:
-    """A backward pass in here, after the recorded one, is no mistake of anybody."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="A backward pass reached outputs of a step")
-        yield
-
-
 def is_zero(grad: Tensor | None) -> bool:
     """Whether nothing arrives, or exactly 0 everywhere."""
     if grad is None:
@@ -153,35 +144,16 @@ def nodes_above(root: Node, wanted: set[int]) -> set[Node]:
 
 def _above(root: Node, wanted: set[int]) -> tuple[set[Node], dict[Node, int]]:
     """Nodes on a way from the loss to a parameter, and ids of parameters by their last node."""
-    before: dict[Node, list[Node]] = {}
-    ends: dict[Node, int] = {}
-    for node in walk(root):
-        variable = getattr(node, "variable", None)
-        if isinstance(variable, Tensor) and id(variable) in wanted:
-            ends[node] = id(variable)
-        for after, _ in node.next_functions:
-            if after is not None:
-                before.setdefault(after, []).append(node)
+    nodes = list(walk(root))
+    ends = {n: key for n in nodes if (key := id(getattr(n, "variable", None))) in wanted}
+    users = users_of(nodes)
     queue, above = list(ends), set(ends)
     while queue:
-        for node in before.get(queue.pop(), []):
+        for node in users.get(queue.pop(), []):
             if node not in above:
                 above.add(node)
                 queue.append(node)
     return above, ends
-
-
-def _looking(node: Node, above: set[Node], arrived: list[_Arrived]):
-    """A hook that notes where something arrives and exactly 0 goes on."""
-
-    def hook(handed: tuple, received: tuple) -> None:
-        edges = [i for i, (after, _) in enumerate(node.next_functions) if after in above]
-        lost = [i for i in edges if is_zero(handed[i])]
-        if lost and not all(map(is_zero, received)):
-            kept = [i for i in edges if i not in lost]
-            arrived.append(_Arrived(node, received, lost, kept))
-
-    return hook
 
 
 def _why(one: _Arrived, edge: int) -> str:
@@ -234,13 +206,8 @@ def _takes_all(one: _Arrived) -> set[int]:
         else (torch.rand(g.shape, generator=generator) + 0.5).to(g) * (g != 0)
         for g in one.received
     ]
-    try:
-        with torch.no_grad():
-            handed = one.node(*drawn)  # type: ignore[operator]  # a node can be called
-    except (RuntimeError, AttributeError, IndexError, TypeError):
-        return set()
-    handed = handed if isinstance(handed, tuple) else (handed,)
-    return {i for i in one.lost if is_zero(handed[i])}
+    handed = handed_on(one.node, *drawn)
+    return set() if handed is None else {i for i in one.lost if is_zero(handed[i])}
 
 
 def _over_one_entry(node: Node) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..measuring.torch_internals import Node
-from .graph import PRODUCTS, norm_kind, stem
+from .graph import PRODUCTS, inputs_of, norm_kind, stem
 
 _KEEPS_ZERO = (
     *("Tanh", "View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Permute"),
@@ -72,7 +72,7 @@ def _multiplied(wanted: set[int], nodes: Iterable[Node]) -> set[int]:
         queue = [leaf]
         while queue:
             for user, place in users.get(queue.pop(), []):
-                both = sum(after is not None for after, _ in user.next_functions) > 1
+                both = len(inputs_of(user)) > 1
                 if norm_kind(user.name()):
                     found |= {key} if place == 1 else set()
                 elif any(product in user.name() for product in PRODUCTS):

@@ -11,10 +11,12 @@ from .overview import Progress, progress
 
 if TYPE_CHECKING:
     from . import activations as activations
+    from . import bits as bits
     from . import chain_rule as chain_rule
     from . import clinic as clinic
     from . import clipping as clipping
     from . import eigenvalues as eigenvalues
+    from . import gates as gates
     from . import gradient_descent as gradient_descent
     from . import initialization as initialization
     from . import normalization as normalization
@@ -31,6 +33,8 @@ CHAPTERS = (
     "clipping",
     "normalization",
     "residual",
+    "gates",
+    "bits",
     "clinic",
 )
 

@@ -5,10 +5,12 @@ from .chain_rule import chain_rule_explorer
 from .clinic import clinic_explorer
 from .clipping import clipping_explorer
 from .eigenvalues import eigenvalues_explorer
+from .gate import gate_explorer
 from .gradient_descent import gradient_descent_explorer
 from .grid import GridExplorer
 from .initialization import initialization_explorer
 from .normalization import normalization_explorer
+from .precision import precision_explorer
 from .record import record_explorer
 from .residual import residual_explorer
 from .spec import Bars, Line, Panel, Points, Readout, Slider, Text
@@ -27,9 +29,11 @@ __all__ = [
     "clinic_explorer",
     "clipping_explorer",
     "eigenvalues_explorer",
+    "gate_explorer",
     "gradient_descent_explorer",
     "initialization_explorer",
     "normalization_explorer",
+    "precision_explorer",
     "record_explorer",
     "residual_explorer",
 ]

@@ -6,15 +6,17 @@ from .layers import ROOT, WHOLE, has_weight, is_layer
 from .nests import tensors_in
 from .reductions import OutputNumbers, rms_of, rms_on_device, trusted
 from .slope import line_slope
-from .together import SMALL, is_small, outputs_together, rms_together
+from .together import SMALL, Alike, SmallOutputs, is_small, outputs_together, rms_together
 
 __all__ = [
     "GATES",
     "ROOT",
     "SMALL",
     "WHOLE",
+    "Alike",
     "DiagonalCell",
     "OutputNumbers",
+    "SmallOutputs",
     "State",
     "cell",
     "from_json",

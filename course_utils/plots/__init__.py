@@ -10,9 +10,11 @@ from .course_map import course_map
 from .curves import curves
 from .descent import contour_path, momentum_plane, parabola_path
 from .diagnosis import image_strip
+from .gates import gate_memory, step_eigenvalues
 from .initialization import layer_histograms, phase_diagram
 from .matrices import growth_factors, matrix_ellipse, turned_vectors, unit_square_image
 from .normalization import shared_statistics, tangent_part
+from .number_formats import format_histogram, format_numbers
 from .records import gradient_history, gradient_profile, output_profile, update_ratios
 from .residual import remedy_map, residual_block
 from .style import COLORS, MARKERS
@@ -28,7 +30,10 @@ __all__ = [
     "contour_path",
     "course_map",
     "curves",
+    "format_histogram",
+    "format_numbers",
     "function_and_slope",
+    "gate_memory",
     "gradient_history",
     "gradient_profile",
     "graph_diagram",
@@ -46,6 +51,7 @@ __all__ = [
     "running_product",
     "shared_statistics",
     "slope_histogram",
+    "step_eigenvalues",
     "tangent_part",
     "training_curves",
     "turned_vectors",

@@ -54,6 +54,8 @@ CHAPTERS = (
     Chapter("06", "Clip the\nexplosion", "what if it is\ntoo long?", (2, 2), ("05",)),
     Chapter("07", "Normalize\nthe batch", "does batch norm\ntame it?", (3, 1), ("05",)),
     Chapter("08", "Skip ahead", "why does adding x\nhelp at depth?", (4, 1), ("07",)),
+    Chapter("09", "Gate the\nmemory", "how does a gradient\nlive 1000 steps?", (2, 3), ("03",)),
+    Chapter("11", "Count\nthe bits", "when does the\nnumber format end?", (3, 0), ("05",)),
     Chapter(
         "12", "Run a gradient\nclinic", "my network does\nnot learn: why?", (4, 2), ("06", "08")
     ),
@@ -61,16 +63,18 @@ CHAPTERS = (
 """The chapters in the order of the course."""
 
 MINUTES = {
-    "00": 25,
-    "01": 80,
-    "02": 90,
+    "00": 30,
+    "01": 135,
+    "02": 135,
     "03": 100,
-    "04": 85,
-    "05": 90,
-    "06": 70,
-    "07": 150,
-    "08": 90,
-    "12": 85,
+    "04": 125,
+    "05": 110,
+    "06": 135,
+    "07": 120,
+    "08": 110,
+    "09": 120,
+    "11": 120,
+    "12": 120,
 }
 """Minutes to read and run, counted and written by `make minutes`."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.autograd.graph import Node
 
-from ..measuring import OutputNumbers, is_small, outputs_together, rms_of, rms_together
+from ..measuring import OutputNumbers, SmallOutputs, rms_of, rms_together
 from ..measuring.torch_internals import moment_of
 from .parameters import TOGETHER
 
@@ -25,7 +25,7 @@ QUANTITIES = 12
 """Kept per output: seven of it, three of its gradient, order of arrival, number of entries."""
 
 PENDING = 1 << 18
-"""Entries of gradients, or of copies of outputs, that wait to be measured together.
+"""Entries of gradients that wait to be measured together.
 
 1 MB, still in the cache.
 """
@@ -45,6 +45,7 @@ class Watch:
         pass_begins: Called where a pass begins without the model's own forward pass.
         skipped: Why passes were not recorded, in words.
         reducer: What measures outputs.
+        small: Where small outputs wait to be measured.
     """
 
     def __init__(self, model: nn.Module, evaluation: bool) -> None:
@@ -55,6 +56,7 @@ class Watch:
         self.pass_begins: Callable[[], None] = lambda: None
         self.skipped: set[str] = set()
         self.reducer = OutputNumbers()
+        self.small = SmallOutputs()
 
 
 class OpenStep:
@@ -63,6 +65,7 @@ class OpenStep:
     def __init__(
         self,
         step: int,
+        small: SmallOutputs,
         begin_pass: Callable[["OpenStep"], int],
         remember: set[str],
         later: set[tuple[str, int]],
@@ -88,14 +91,13 @@ class OpenStep:
         self.arrivals = 0.0
         self.hooks: list[tuple[dict, object]] = []
         self.leaf_hooks: list[tuple[dict, object]] = []
-        self.gradients: list[tuple[torch.Tensor, list]] = []
+        self.gradients: list[tuple[torch.Tensor, list, torch.Size | None]] = []
         self.pending = 0
-        self._copies: dict[tuple, list[tuple[torch.Tensor, list]]] = {}
-        self._copied = 0
         self.parameter_rms: list | None = None
         self.parameter_grad_rms: list | None = None
         self.scale: torch.Tensor | float = 1.0
         self.grad_scale_applies = True
+        self._small = small
         self._begin_pass = begin_pass
         self._warned = remember
         self._later = later
@@ -186,50 +188,29 @@ class OpenStep:
             hooks.pop(key, None)
         self.hooks, self.leaf_hooks = [], []
 
-    def hold(
-        self,
-        output: torch.Tensor,
-        numbers: list,
-        saturation: tuple[float, float] | None,
-        dead: bool,
-    ) -> None:
-        """Copy a small output, to be measured with others: what follows may overwrite it."""
-        kind = output.shape, saturation, dead
-        held = self._copies.get(kind)
-        if held is None:
-            held = self._copies[kind] = []
-        held.append((output.clone(), numbers))
-        self._copied += numbers[COUNT]
-        if self._copied > PENDING:
-            self.measure_outputs()
-
-    def measure_outputs(self) -> None:
-        """Write the numbers of the small outputs that wait."""
-        copies, self._copies, self._copied = self._copies, {}, 0
-        for (_, saturation, dead), held in copies.items():
-            measured = outputs_together([output for output, _ in held], saturation, dead)
-            for (_, numbers), seven in zip(held, measured, strict=True):
-                numbers[:7] = seven
-
     def measure_gradients(self) -> None:
         """Write the sizes of the gradients that wait, and the numbers of the outputs that do.
 
         Several in a row take half the time of one after the other between other work.
         """
-        self.measure_outputs()
+        self._small.measure()
         gradients, self.gradients, self.pending = self.gradients, [], 0
-        small: dict[torch.Size, list[tuple[torch.Tensor, list]]] = {}
-        for grad, numbers in gradients:
-            if is_small(grad):
-                small.setdefault(grad.shape, []).append((grad, numbers))
-            else:
+        small: dict[int, tuple[list[torch.Tensor], list[list]]] = {}
+        for grad, numbers, shape in gradients:
+            if shape is None:
                 numbers[GRAD_RMS : GRAD_RMS + 3] = rms_of(grad)
-        for held in small.values():
-            if len(held) < TOGETHER:
-                sizes = [rms_of(grad) for grad, _ in held]
-            else:
-                sizes = rms_together([grad for grad, _ in held])
-            for (_, numbers), size in zip(held, sizes, strict=True):
+                continue
+            held = small.get(id(shape))
+            if held is None:
+                held = small[id(shape)] = [], []
+            held[0].append(grad)
+            held[1].append(numbers)
+        for grads, places in small.values():
+            try:
+                sizes = rms_together(grads) if len(grads) >= TOGETHER else map(rms_of, grads)
+            except RuntimeError:  # a sparse one among them
+                sizes = map(rms_of, grads)
+            for numbers, size in zip(places, sizes, strict=True):
                 numbers[GRAD_RMS : GRAD_RMS + 3] = size
 
     def close(self) -> tuple[tuple[Key, ...], "Packed"]:

@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
-from torch.utils.hooks import RemovableHandle
 
 from ..arguments import integer, one_of
-from ..measuring import OutputNumbers
+from ..measuring import OutputNumbers, SmallOutputs
 from ..measuring.torch_internals import (
     Node,
     after_accumulation,
@@ -27,7 +26,7 @@ from ..measuring.torch_internals import (
     uncompiled,
     will_execute,
 )
-from .assemble import assemble
+from .assemble import Assembly
 from .flight import Flight, Found, first_bad
 from .gradient_record import GradientRecord
 from .hooks import AccumulatedTap, ForwardTap, PassBegins, PassBeginsWith, PassEnds
@@ -237,12 +236,14 @@ class Recorder:
         self._warned: set[str] = set()
         self._around: set[str] = set()
         self._handles: list = []
-        self._taps: dict[int, tuple[nn.Module, ForwardTap, RemovableHandle]] = {}
+        self._taps: dict[int, ForwardTap] = {}
+        self._hangs = False
         self._root_hooks: list = []
         self._eager = contextlib.ExitStack()
         self._called_itself = False
         self._state = "new"
         self._built: GradientRecord | None = None
+        self._assembly = Assembly()
 
     @property
     def model(self) -> nn.Module | None:
@@ -291,15 +292,16 @@ class Recorder:
             if kind is None:
                 self._warn_around()
             self._state = "closed"
-            self._handles, self._root_hooks = [], []
+            self._handles, self._root_hooks, self._taps = [], [], {}
             self._parameters, self._optimizers, self._updates = [], [], []
             self._first_leaf = self._scaler = None
             self._structure.let_go()
-            self._built = None
+            self._built, self._assembly = None, Assembly()  # without room for more
             if self._flight is not None:
                 self._flight.let_go()
             self._watch.model = self._target = None
-            self._watch.reducer, self._watch.pass_begins = OutputNumbers(), lambda: None
+            self._watch.reducer, self._watch.small = OutputNumbers(), SmallOutputs()
+            self._watch.pass_begins = lambda: None
         if kind is None and not self._rows:
             self._warn_empty("The record is empty")
 
@@ -307,14 +309,17 @@ class Recorder:
     def record(self) -> GradientRecord:
         """What has been recorded, as a frozen record; inside the block, the steps closed so far.
 
+        Reading it in each step puts together the rows that have come since, and with `keep=` the
+        rows that stay. For the numbers of the newest row alone see `latest`.
+
         Raises:
             RuntimeError: If the block was never entered.
         """
         if self._state == "new":
             raise RuntimeError("Nothing is recorded yet: use `with record(model) as recorder:`.")
-        if self._built is None or len(self._built) != len(self._rows) or self._state == "open":
+        if self._built is None or self._state == "open":
             structure = self._structure
-            self._built = assemble(
+            self._built = self._assembly.record(
                 self._rows,
                 structure.parameter_names,
                 structure.counts(),
@@ -531,11 +536,12 @@ class Recorder:
         if self._index % self._every == 0:
             self._watch.row = OpenStep(
                 self._index,
+                self._watch.small,
                 self._new_backward_pass,
                 self._warned,
                 self._later,
             )
-            if not self._taps:
+            if not self._hangs:
                 self._on()
             if self._flight is not None and self._flight.saves and not self._called_itself:
                 assert self._target is not None
@@ -547,7 +553,7 @@ class Recorder:
     def _on(self) -> None:
         """Put hooks on the layers, and have a compiled model run eagerly."""
         assert self._target is not None
-        if self._compiled and not self._taps:
+        if self._compiled and not self._hangs:
             self._eager.enter_context(torch.compiler.set_stance("force_eager"))
         if not self._root_hooks:
             # On the module that forwards to the rest; before hooks that swap its parameters.
@@ -561,20 +567,20 @@ class Recorder:
             ]
         here = {id(module) for _, module in self._structure.layers}
         for place in set(self._taps) - here:
-            self._taps.pop(place)[2].remove()
+            self._taps.pop(place).off()
         for name, module in self._structure.layers:
-            if id(module) in self._taps:
-                self._taps[id(module)][1].name = name
-            else:
-                tap = ForwardTap(self._watch, name, module)
-                handle = tap.hung(module.register_forward_hook(tap))
-                self._taps[id(module)] = module, tap, handle
+            tap = self._taps.get(id(module))
+            if tap is None:
+                tap = self._taps[id(module)] = ForwardTap(self._watch, name, module)
+            tap.name = name
+            tap.on()
+        self._hangs = True
 
     def _off(self) -> None:
         """Take the hooks off the layers; what is compiled while they are off knows of none."""
-        for _, _, handle in self._taps.values():
-            handle.remove()
-        self._taps = {}
+        for tap in self._taps.values():
+            tap.off()
+        self._hangs = False
         if self._compiled:
             for handle in self._root_hooks:
                 handle.remove()
@@ -622,7 +628,7 @@ class Recorder:
                 row.parameter_grad_rms[column] = size
         keys, outputs = row.close()
         numbers = [*row.parameter_rms, *row.parameter_grad_rms]
-        waits = any(isinstance(number, Tensor) for number in numbers)
+        waits = Tensor in set(map(type, numbers))
         if self._rows and self._rows[-1].keys == keys:
             keys = self._rows[-1].keys  # names are kept once
         parameters = Packed(numbers, waits)
@@ -811,7 +817,7 @@ class Recorder:
     def _packed_update(self, before: dict, change: dict) -> Packed:
         count = len(self._parameters)
         numbers = [*in_order(before, count), *in_order(change, count)]
-        return Packed(numbers, any(isinstance(number, Tensor) for number in numbers))
+        return Packed(numbers, Tensor in set(map(type, numbers)))
 
     def _row_that_waits(self) -> ClosedStep | None:
         """The last row, if the user closed it before the optimizer stepped."""

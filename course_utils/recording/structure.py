@@ -177,17 +177,24 @@ def called_around(
     Returns:
         Their names: their `forward` was called directly, or a function used their weights.
     """
+    missing = [
+        (name, module)
+        for name, module in structure.layers
+        if name not in ran
+        and name != ROOT
+        and type(module).forward is not nn.Module.forward
+        and own_parameters(module)
+    ]
+    if not missing:
+        return set()
     explained = {id(p) for m in structure.whole for p in m.parameters()}
     for name, module in structure.layers:
         if name in ran:
             explained |= {id(p) for p in module.parameters(recurse=False)}
     return {
         name
-        for name, module in structure.layers
-        if name not in ran
-        and name != ROOT
-        and type(module).forward is not nn.Module.forward
-        and any(
+        for name, module in missing
+        if any(
             id(p) not in explained and p.requires_grad and readable(p) and trains(p)
             for p in module.parameters(recurse=False)
         )

@@ -22,7 +22,8 @@ INPUTS = 200
 FEWER = {"mean_square_slope": (10, 10), "critical_weight_variance": (10, INPUTS)}
 DONE = False  # set to True once every chapter of issue 15 is merged: then nothing may be missing
 WITH_INPUTS = [one for one in EXERCISES if callable(one.reference) and one.has_inputs]
-MANY = {"clinic.treat_network"}  # has many right answers, none of which is like the reference's
+# Have many right answers, which do not agree number by number:
+MANY = {"bits.stochastic_round", "clinic.treat_network", "gates.open_forget_gate"}
 WITHOUT = [f"{one.chapter}.{one.name}" for one in EXERCISES if callable(one.reference)]
 HAVE = MANY | {f"{one.chapter}.{one.name}" for one in WITH_INPUTS}
 WITHOUT = [name for name in WITHOUT if name not in HAVE]

@@ -555,9 +555,11 @@ STARTS = {
     "clinic": {"activation": "relu", "depth": 30, "scale": 3**-0.5, "wiring": "nothing"},
     "clipping": {"weight": 4.5, "distance": 0.0, "lr": 0.1, "max_norm": 1.0},
     "eigenvalues": {"first": 0.9, "second": 0.8, "angle": 3.0},
+    "gate": {"kind": "LSTM", "bias": 1.0, "variance": 1 / 3, "lag": 50},
     "gradient_descent": {"landscape": "valley (κ = 30)", "lr": 1.8, "momentum": 0.0},
     "initialization": {"activation": "tanh", "weight_std": 1.0, "bias_std": 0.0, "depth": 30},
     "normalization": {"norm": "batch", "depth": 50, "batch": 64, "scale": 1.0},
+    "precision": {"format": "float16", "center": -26, "spread": 3.0, "log2_scale": 0},
     "residual": {"norm": "batch", "strength": 1.0, "depth": 50},
 }
 

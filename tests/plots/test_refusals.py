@@ -73,6 +73,16 @@ WRONG_VALUES = [
         ([0, 1], [0, 1, 2], np.eye(3, 2), {"p": np.zeros(3)}, {}, "paths"),
     ),
     *cases(
+        plots.format_histogram,
+        ([], 1.0, 2.0, 3.0, {}, "sizes"),
+        ([-1.0], 1.0, 2.0, 3.0, {}, "none below 0"),
+        ([np.nan], 1.0, 2.0, 3.0, {}, "finite"),
+        ([1.0], 0.0, 2.0, 3.0, {}, "smallest=0"),
+        ([1.0], 3.0, 2.0, 4.0, {}, "normal=2"),
+        ([1.0], 1.0, 2.0, 2.0, {}, "largest=2"),
+    ),
+    *cases(plots.format_numbers, (5, 2, {}, "exponent=5"), (3, 0, {}, "mantissa=0")),
+    *cases(
         plots.matrix_ellipse,
         *((matrix, {}, "matrix=") for matrix in (np.eye(3), np.ones(4), [[1, np.nan], [0, 1]])),
     ),

@@ -28,7 +28,7 @@ CHOICES = [
 
 
 @pytest.mark.parametrize("with_optimizer", [False, True])
-@pytest.mark.parametrize(("parameters", "names"), CHOICES, ids=str)
+@pytest.mark.parametrize(("parameters", "names"), CHOICES, ids=range(len(CHOICES)))
 def test_only_the_chosen_have_columns(parameters, names, with_optimizer):
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

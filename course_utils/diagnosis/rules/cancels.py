@@ -5,7 +5,7 @@ from torch import nn
 from ...measuring.torch_internals import Node
 from .. import remedies
 from ..cancelled import cancelled, is_invariant
-from ..graph import stem, walk
+from ..graph import stem, users_of, walk
 from ..layer_calls import rms
 from ..measured_pass import MeasuredPass
 from ..names import owners, some_of
@@ -69,12 +69,7 @@ def _inside(measured_pass: MeasuredPass, parameters: dict[str, nn.Parameter]) ->
     assert value.grad_fn is not None
     wanted = [parameters[n] for n in small]
     nodes = nodes_above(value.grad_fn, {id(p) for p in wanted})
-    arrivals: dict[Node, int] = {}
-    for node in nodes:
-        for after, _ in node.next_functions:
-            if after in nodes:
-                arrivals[after] = arrivals.get(after, 0) + 1
-    if not any(count > 1 for count in arrivals.values()):
+    if all(len(users) < 2 for node, users in users_of(nodes).items() if node in nodes):
         return set()  # a chain, in which nothing can cancel
     # a softmax over things that are alike on this batch is no mistake
     return cancelled(value, 1 / measured_pass.scale, wanted, nodes, within=False)

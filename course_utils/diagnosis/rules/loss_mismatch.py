@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ...measuring.torch_internals import Node, kept, outputs_of
 from .. import remedies
 from ..blind_loss import blind_loss
-from ..graph import PRODUCTS, stem
+from ..graph import PRODUCTS, inputs_of, past, stem, walk
 from ..loss_terms import Term, is_log_probability, known_loss, signed
 from ..measured_pass import MeasuredPass
 from ..report import Finding
@@ -28,66 +28,51 @@ _MOVES = (
     *("Permute", "T", "Clone", "ToCopy", "Alias", "Expand", "Select", "Slice", "Index", "Split"),
     *("Unbind", "Chunk"),
 )
-_REACH = {
-    "Sigmoid": (0.0, 1.0),
-    "Hardsigmoid": (0.0, 1.0),
-    "Tanh": (-1.0, 1.0),
-    "Softmax": (0.0, 1.0),
-    "LogSoftmax": (-math.inf, 0.0),
-    "LogSigmoid": (-math.inf, 0.0),
-    "Relu": (0.0, math.inf),
-    "Threshold": (0.0, math.inf),
-    "Softplus": (0.0, math.inf),
-    "Exp": (0.0, math.inf),
+_REACH: dict[str, tuple[float, float, type[nn.Module] | None]] = {
+    "Sigmoid": (0.0, 1.0, nn.Sigmoid),
+    "Hardsigmoid": (0.0, 1.0, nn.Hardsigmoid),
+    "Tanh": (-1.0, 1.0, nn.Tanh),
+    "Hardtanh": (-1.0, 1.0, nn.Hardtanh),
+    "Softmax": (0.0, 1.0, nn.Softmax),
+    "LogSoftmax": (-math.inf, 0.0, nn.LogSoftmax),
+    "LogSigmoid": (-math.inf, 0.0, nn.LogSigmoid),
+    "Relu": (0.0, math.inf, nn.ReLU),
+    "Threshold": (0.0, math.inf, None),
+    "Softplus": (0.0, math.inf, nn.Softplus),
+    "Exp": (0.0, math.inf, None),
 }
+"""Between which numbers an activation lies, and its module."""
+
 _PICKS = (
-    "Gather",
-    "Sum",
-    "Mean",
-    "Addmm",
-    "Mm",
-    "Sigmoid",
-    "Tanh",
-    "Relu",
-    "Softplus",
-    "Mul",
-    "Add",
+    *("Gather", "Sum", "Mean", "Addmm", "Mm", "Sigmoid", "Tanh", "Relu", "Softplus", "Mul", "Add"),
 )
 """What makes a column without asking for one, as an unsqueeze does."""
 
 _LOGS = ("LogSoftmax", "Log", "Logsumexp", "LogSigmoid", "Softplus", "Log1p", "Log2")
-_MODULES = {
-    "Sigmoid": nn.Sigmoid,
-    "Hardsigmoid": nn.Hardsigmoid,
-    "Tanh": nn.Tanh,
-    "Softmax": nn.Softmax,
-    "LogSoftmax": nn.LogSoftmax,
-    "LogSigmoid": nn.LogSigmoid,
-    "Relu": nn.ReLU,
-    "Softplus": nn.Softplus,
-    "Hardtanh": nn.Hardtanh,
-}
+_LEAST = "is the least the loss can be"
+
+Remedy = tuple[str, tuple[str, ...]]
+"""Code, and the activation at the output if it is a module."""
 
 
-@dataclass
-class Mismatch:
-    """What a loss expects and got.
-
-    Attributes:
-        cause: A sentence.
-        remedy: Code, or comments.
-        quantity: What is measured.
-        measured: The figure that it costs.
-        predicted: The figure that one would have expected.
-        layers: The activation at the output, if it is a module.
-    """
-
-    cause: str
-    remedy: str
-    quantity: str = "is the loss"
-    measured: float = math.nan
-    predicted: float = math.nan
-    layers: tuple[str, ...] = ("(model)",)
+def _finding(
+    cause: str,
+    remedy: Remedy | str,
+    quantity: str = "is the loss",
+    measured: float = math.nan,
+    predicted: float = math.nan,
+) -> Finding:
+    code, layers = (remedy, ("(model)",)) if isinstance(remedy, str) else remedy
+    return Finding(
+        kind="loss_mismatch",
+        layers=layers,
+        quantity=quantity,
+        measured=measured,
+        predicted=predicted,
+        cause=cause,
+        remedy=code,
+        notebook=remedies.CHAPTERS[2],
+    )
 
 
 @rule(
@@ -104,24 +89,12 @@ def loss_mismatch(case: Case) -> Finding | None:
     if not any(p.requires_grad for p in measured_pass.model.parameters()):
         return None
     found = next(_looked_for(measured_pass), None)
-    if found is None:
-        over_batch = _softmax_over_the_batch(measured_pass)
-        if over_batch:
-            getattr(case, "undecided", case.notes).append(over_batch)
-        return None
-    return Finding(
-        kind="loss_mismatch",
-        layers=found.layers,
-        quantity=found.quantity,
-        measured=found.measured,
-        predicted=found.predicted,
-        cause=found.cause,
-        remedy=found.remedy,
-        notebook=remedies.CHAPTERS[2],
-    )
+    if found is None and (over_batch := _softmax_over_the_batch(measured_pass)):
+        case.undecided.append(over_batch)
+    return found
 
 
-def _looked_for(measured_pass: MeasuredPass) -> Iterator[Mismatch]:
+def _looked_for(measured_pass: MeasuredPass) -> Iterator[Finding]:
     """All mismatches, the surest first."""
     for look in (_shapes, _in_loss, _class_axis):
         for node in measured_pass.loss_nodes:
@@ -130,7 +103,7 @@ def _looked_for(measured_pass: MeasuredPass) -> Iterator[Mismatch]:
                 yield found
 
 
-def _in_loss(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
+def _in_loss(measured_pass: MeasuredPass, node: Node) -> Finding | None:
     """What a known loss read."""
     name = stem(node)
     if name in ("Sub", "Mul"):
@@ -154,108 +127,101 @@ def _in_loss(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
 # ------------------------------------------------------------------ classes
 
 
-def _nll(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
+def _nll(measured_pass: MeasuredPass, term: Term) -> Finding | None:
     """Something else than log-probabilities in a negative log-likelihood."""
     got, dim, target = term.got, term.dim, term.target
     assert target is not None
     if term.of_log_probabilities():
         return None
+    classes, place = got.shape[dim], _source_of(term.node)
+    made_by, sums = "" if place is None else stem(place), got.exp().sum(dim)
+    add_up = f"{float(sums.min()):.3g} … {float(sums.max()):.3g}"
+    log_softmax, in_forward = (
+        f"nn.LogSoftmax(dim={dim})",
+        f"# in model.forward: log_softmax(..., dim={dim})",
+    )
     other = next((d for d in range(got.dim()) if d != dim and is_log_probability(got, d)), None)
-    names, place = _modules_of(measured_pass, nn.LogSoftmax), _source_of(term.node)
     if other is not None and got.shape[other] > 1:
-        sums = got.exp().sum(dim)
-        return Mismatch(
+        return _finding(
             f"The loss expects log-probabilities whose exponentials add up to 1 over the "
-            f"{got.shape[dim]} classes (dim={dim}); they do so over dim={other}, the "
+            f"{classes} classes (dim={dim}); they do so over dim={other}, the "
             f"{'batch' if other == 0 else 'other axis'} of {got.shape[other]}, and over the "
-            f"classes to {float(sums.min()):.3g} … {float(sums.max()):.3g}: each sample competes "
-            "with the others and not its classes with each other.",
-            f"{remedies.path(names[-1])} = nn.LogSoftmax(dim={dim})"
-            if names
-            else f"# in model.forward: log_softmax(..., dim={dim})",
-            layers=_last(names),
+            f"classes to {add_up}: each sample competes with the others and not its classes with "
+            "each other.",
+            _replaced(measured_pass, "LogSoftmax", log_softmax, in_forward),
         )
-    if place is not None and stem(place) == "LogSoftmax":
+    if place is not None and made_by == "LogSoftmax":
         ran, shape = signed(kept(place, "dim")), tuple(outputs_of(place)[0].shape)
-        return Mismatch(
+        axis = f"# the axis of the {classes} classes as dim of log_softmax"
+        last = "nn.LogSoftmax(dim=-1)" if shape[-1] == classes else None
+        return _finding(
             f"The log_softmax at the output runs over dim={ran} of {shape}, and the loss takes "
-            f"{got.shape[dim]} classes from another axis: the probabilities of one answer add up "
-            f"to {float(got.exp().sum(dim).min()):.3g} … {float(got.exp().sum(dim).max()):.3g} "
-            "in place of 1.",
-            f"{remedies.path(names[-1])} = nn.LogSoftmax(dim=-1)"
-            if names and shape[-1] == got.shape[dim]
-            else f"# the axis of the {got.shape[dim]} classes as dim of log_softmax",
-            layers=_last(names),
+            f"{classes} classes from another axis: the probabilities of one answer add up to "
+            f"{add_up} in place of 1.",
+            _replaced(measured_pass, "LogSoftmax", last, axis),
         )
-    if place is not None and stem(place) == "LogSigmoid":
-        names = _modules_of(measured_pass, nn.LogSigmoid)
-        return Mismatch(
+    if made_by == "LogSigmoid":
+        return _finding(
             "The loss expects log-probabilities that share one probability of 1 among the "
-            f"{got.shape[dim]} classes and gets a logsigmoid of each class alone, together "
-            f"{float(got.exp().sum(dim).mean()):.3g}: no class pulls the others down, and the "
-            "loss is least where all are large.",
-            f"{remedies.path(names[-1])} = nn.LogSoftmax(dim={dim})"
-            if names and names[-1]
-            else f"# in model.forward: log_softmax(..., dim={dim}) in place of logsigmoid",
-            layers=_last(names),
+            f"{classes} classes and gets a logsigmoid of each class alone, together "
+            f"{float(sums.mean()):.3g}: no class pulls the others down, and the loss is least "
+            "where all are large.",
+            _replaced(
+                measured_pass, "LogSigmoid", log_softmax, f"{in_forward} in place of logsigmoid"
+            ),
         )
     if not bool((got > 0).any()) or _log_on_the_way(measured_pass, term.node):
         return None
-    value = term.returned().mean()
-    share = got.sum(dim)
-    if bool((got >= 0).all()) and bool(((share - 1).abs() < 1e-2).all()):
-        clipped = got.clamp_min(torch.finfo(got.dtype).tiny).log()
-        ignored = signed(kept(term.node, "ignore_index"))
-        honest = float(F.nll_loss(clipped, target, ignore_index=ignored))
-        names = _modules_of(measured_pass, nn.Softmax)
-        return Mismatch(
-            "The loss expects log-probabilities and gets probabilities (softmax without log): "
-            f"what it returns lies between −1 and 0, here {float(value):.3g}, where the "
-            f"log-likelihood of the same answers costs {honest:.3g} and "
-            f"{got.shape[dim]} classes alike ln {got.shape[dim]} = {math.log(got.shape[dim]):.3g}. "
-            "Its gradient does not grow where the answer is wrong.",
-            f"{remedies.path(names[-1])} = nn.LogSoftmax(dim={dim})"
-            if names
-            else f"# in model.forward: log_softmax(..., dim={dim}) in place of softmax",
-            quantity="is the loss, of log-probabilities it would be the predicted one",
-            measured=float(value),
-            predicted=honest,
-            layers=_last(names),
-        )
-    name, exponential = reach(place)[2], place is not None and stem(place) == "Exp"
-    bounded = name in ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh")
-    logits = got.log() if exponential else got
+    probabilities = _adds_up_to_one(got, dim)
+    logs = probabilities or made_by == "Exp"
+    logits = got.clamp_min(torch.finfo(got.dtype).tiny).log() if logs else got
     ignored = signed(kept(term.node, "ignore_index"))
+    value = float(term.returned().mean())
     honest = float(F.cross_entropy(logits, target, ignore_index=ignored))
-    what = "exponentials" if exponential else "raw numbers (logits)"
-    what = f"the output of a {name.lower()}" if bounded else what
-    holds = "no class pulls the others down" if bounded else "nothing holds it from below"
-    remedy = f"model = nn.Sequential(model, nn.LogSoftmax(dim={dim}))"
-    remedy = _runs(measured_pass, "# or F.cross_entropy in place of F.nll_loss\n" + remedy)
-    if exponential:
-        remedy = "# in model.forward: log_softmax(...) in place of exp(...)"
-    elif bounded:
-        names = _modules_of(measured_pass, _MODULES[name])
-        remedy = (
-            f"{remedies.path(names[-1])} = nn.LogSoftmax(dim={dim})"
-            if names and names[-1]
-            else f"# in model.forward: log_softmax(..., dim={dim}) in place of {name.lower()}"
+    name = reach(place)[2]
+    if probabilities:
+        cause = (
+            "The loss expects log-probabilities and gets probabilities (softmax without log): "
+            f"what it returns lies between −1 and 0, here {value:.3g}, where the "
+            f"log-likelihood of the same answers costs {honest:.3g} and "
+            f"{classes} classes alike ln {classes} = {math.log(classes):.3g}. "
+            "Its gradient does not grow where the answer is wrong."
         )
-    return Mismatch(
-        f"The loss expects log-probabilities and gets {what}, up to {float(got.max()):.3g} where "
-        f"no logarithm of a probability is above 0. It is minus the output of the true class, "
-        f"{holds}, and it "
-        + ("is least where all are large" if bounded else "falls without end by making all larger")
-        + f". With log_softmax these outputs cost {honest:.3g}.",
-        remedy,
-        quantity="is the loss, of log-probabilities it would be the predicted one",
-        measured=float(value),
-        predicted=honest,
-        layers=_last(names) if bounded else ("(model)",),
-    )
+        remedy: Remedy | str = _replaced(
+            measured_pass, "Softmax", log_softmax, f"{in_forward} in place of softmax"
+        )
+    else:
+        bounded = name in ("Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh")
+        got_what = "exponentials" if made_by == "Exp" else "raw numbers (logits)"
+        holds, least = "nothing holds it from below", "falls without end by making all larger"
+        remedy = _runs(
+            measured_pass,
+            "# or F.cross_entropy in place of F.nll_loss\n"
+            f"model = nn.Sequential(model, {log_softmax})",
+        )
+        if made_by == "Exp":
+            remedy = "# in model.forward: log_softmax(...) in place of exp(...)"
+        elif bounded:
+            got_what = f"the output of a {name.lower()}"
+            holds, least = "no class pulls the others down", "is least where all are large"
+            remedy = _replaced(
+                measured_pass, name, log_softmax, f"{in_forward} in place of {name.lower()}"
+            )
+        cause = (
+            f"The loss expects log-probabilities and gets {got_what}, up to {float(got.max()):.3g} "
+            "where no logarithm of a probability is above 0. It is minus the output of the true "
+            f"class, {holds}, and it {least}. With log_softmax these outputs cost {honest:.3g}."
+        )
+    quantity = "is the loss, of log-probabilities it would be the predicted one"
+    return _finding(cause, remedy, quantity, value, honest)
 
 
-def _alignment(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
+def _adds_up_to_one(value: Tensor, dim: int) -> bool:
+    """Whether numbers are probabilities of the entries along a dimension."""
+    return bool((value >= 0).all()) and bool(((value.sum(dim) - 1).abs() < 1e-2).all())
+
+
+def _alignment(measured_pass: MeasuredPass, node: Node) -> Finding | None:
     """Something else than log-probabilities in a loss over alignments (CTC)."""
     got = kept(node, "log_probs")
     if not isinstance(got, Tensor) or not bool(got.isfinite().all()):
@@ -263,26 +229,23 @@ def _alignment(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
     got = got.detach()
     if is_log_probability(got, got.dim() - 1):
         return None
-    sums = got.exp().sum(-1)
-    probabilities = bool(((got.sum(-1) - 1).abs() < 1e-2).all()) and bool((got >= 0).all())
+    sums, probabilities = got.exp().sum(-1), _adds_up_to_one(got, -1)
     what = "probabilities (softmax without log)" if probabilities else "raw numbers (logits)"
-    names = _modules_of(measured_pass, nn.Softmax)
-    swap = bool(probabilities and names and names[-1])
-    remedy = _runs(measured_pass, "model = nn.Sequential(model, nn.LogSoftmax(dim=-1))")
-    return Mismatch(
+    wrapped = _runs(measured_pass, "model = nn.Sequential(model, nn.LogSoftmax(dim=-1))")
+    swapped = _replaced(measured_pass, "Softmax", "nn.LogSoftmax(dim=-1)", wrapped)
+    return _finding(
         f"The loss sums over alignments and expects log-probabilities, whose exponentials add up "
         f"to 1 over the {got.shape[-1]} symbols of each step, and gets {what}, which add up to "
         f"{float(sums.min()):.3g} … {float(sums.max()):.3g}: it falls by making all of them "
         "larger.",
-        f"{remedies.path(names[-1])} = nn.LogSoftmax(dim=-1)" if swap else remedy,
-        quantity="is the largest sum of what should be probabilities",
-        measured=float(sums.max()),
-        predicted=1.0,
-        layers=_last(names) if swap else ("(model)",),
+        swapped if probabilities else wrapped,
+        "is the largest sum of what should be probabilities",
+        float(sums.max()),
+        1.0,
     )
 
 
-def _cross_entropy(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
+def _cross_entropy(measured_pass: MeasuredPass, node: Node) -> Finding | None:
     """Logits that cannot be far apart."""
     result = kept(node, "result")
     dim = signed(kept(node, "dim")) % max(result.dim(), 1)
@@ -295,18 +258,16 @@ def _cross_entropy(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
     floor = math.log1p((classes - 1) * math.exp(low - high))
     if floor < COSTS * math.log(classes):
         return None
-    names = _modules_of(measured_pass, _MODULES.get(name, nn.Identity))
-    return Mismatch(
+    return _finding(
         f"The loss expects logits of any size and gets the output of a {name.lower()}, between "
         f"{low:.3g} and {high:.3g}: with {classes} classes it cannot fall below "
         f"ln(1 + {classes - 1}·e^−{high - low:.3g}) = {floor:.3f}, where ln {classes} = "
         f"{math.log(classes):.3f} is that of {classes} classes alike. The loss applies softmax "
         "itself.",
-        _without(names, name),
-        quantity="is the least the loss can be",
-        measured=floor,
-        predicted=0.0,
-        layers=_last(names),
+        _without(measured_pass, name),
+        _LEAST,
+        floor,
+        0.0,
     )
 
 
@@ -326,14 +287,12 @@ def _softmax_over_the_batch(measured_pass: MeasuredPass) -> str:
     return ""
 
 
-def _class_axis(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
+def _class_axis(measured_pass: MeasuredPass, node: Node) -> Finding | None:
     """Logits that a view has put in rows across the axis of the classes."""
     if stem(node) != "LogSoftmax" or not _at_output(measured_pass, node):
         return None
     dim = signed(kept(node, "dim"))
-    source = node.next_functions[0][0]
-    while source is not None and stem(source) in ("Clone", "ToCopy", "Alias"):
-        source = source.next_functions[0][0]
+    source = past(node.next_functions[0][0], ("Clone", "ToCopy", "Alias"))
     if source is None or stem(source) not in ("View", "UnsafeView", "Reshape", "ReshapeAlias"):
         return None
     after = tuple(outputs_of(source)[0].shape)
@@ -345,7 +304,7 @@ def _class_axis(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
     lines = [i for i, n in enumerate(before) if n == classes and i > 0]
     if not lines or _is_an_axis(before, classes, stride):
         return None
-    return Mismatch(
+    return _finding(
         f"The loss takes {classes} classes along dim={dim} of {after}, a view of {before}: it "
         f"mixes the axis of the classes, dim={lines[0]}, with others, so that a row of the "
         "softmax holds numbers of different classes and places.",
@@ -369,13 +328,13 @@ def _is_an_axis(shape: tuple[int, ...], size: int, stride: int) -> bool:
 # ------------------------------------------------------------------ zeros and ones, and others
 
 
-def _binary(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
+def _binary(measured_pass: MeasuredPass, term: Term) -> Finding | None:
     """Targets that are no probabilities, and answers that cannot reach them."""
     target, source = term.target, _source_of(term.node)
     assert target is not None
     low, high = float(target.min()), float(target.max())
     if low < -1e-3 or high > 1 + 1e-3:
-        return Mismatch(
+        return _finding(
             f"The loss expects targets between 0 and 1 and gets {low:.3g} … {high:.3g}: outside, "
             "it falls without end.",
             "# in the data: "
@@ -394,7 +353,7 @@ def _binary(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
         raw = any(product in source.name() for product in PRODUCTS)
         if not raw and stem(source) not in ("Relu", "Tanh"):
             return None
-        return Mismatch(
+        return _finding(
             "The loss expects probabilities and gets "
             + ("logits" if raw else f"the output of a {stem(source).lower()}")
             + f", here {float(term.got.min()):.3g} … {float(term.got.max()):.3g} by luck: outside "
@@ -412,27 +371,25 @@ def _binary(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
     floor = ones * math.log1p(math.exp(-high)) + (1 - ones) * math.log1p(math.exp(low))
     if floor < COSTS * math.log(2):
         return None
-    names = _modules_of(measured_pass, _MODULES.get(name, nn.Identity))
-    return Mismatch(
+    return _finding(
         f"The loss expects logits of any sign and gets the output of a {name.lower()}, between "
         f"{low:.3g} and {high:.3g}: with {ones:.0%} ones it cannot fall below {floor:.3f}, where "
         "a coin gets ln 2 = 0.693.",
-        _without(names, name),
-        quantity="is the least the loss can be",
-        measured=floor,
-        predicted=0.0,
-        layers=_last(names),
+        _without(measured_pass, name),
+        _LEAST,
+        floor,
+        0.0,
     )
 
 
-def _out_of_reach(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
+def _out_of_reach(measured_pass: MeasuredPass, term: Term) -> Finding | None:
     """Targets of a regression that the activation at the output cannot reach."""
     target, source = term.target, _source_of(term.node)
     if source is None or target is None or not _at_output(measured_pass, term.node):
         return None
     if stem(source) == "Sub":  # by hand
-        source = next((after for after, _ in source.next_functions if after is not None), None)
-    low, high, name = reach(_onward(source))
+        source = next(iter(inputs_of(source)), None)
+    low, high, name = reach(past(source, _MOVES))
     if not name:
         return None
     target = target.double()
@@ -444,85 +401,76 @@ def _out_of_reach(measured_pass: MeasuredPass, term: Term) -> Mismatch | None:
     constant = float(term.of(target - target.mean()).mean())
     if missed < BEYOND * constant:
         return None
-    names = _modules_of(measured_pass, _MODULES.get(name, nn.Identity))
+    least, most = float(target.min()), float(target.max())
+    code, layers = _without(measured_pass, name)
     reaches = f"between {low:.3g} and {high:.3g}" if high < math.inf else f"not below {low:.3g}"
     negative = "negative, below 0" if (low, high) == (0, math.inf) else "beyond"
-    return Mismatch(
+    return _finding(
         f"The output ends in a {name.lower()}, {reaches}; the targets lie between "
-        f"{float(target.min()):.3g} and {float(target.max()):.3g}, {beyond:.0%} of them {negative}."
+        f"{least:.3g} and {most:.3g}, {beyond:.0%} of them {negative}."
         f" The loss per target cannot fall below {missed:.3g}; their mean, a constant, would get "
         f"{constant:.3g}.",
-        _without(names, name)
-        + (
-            "\n# or targets in its range: "
-            + (
-                f"target = (target - {float(target.min()):.3g}) / "
-                f"{float(target.max() - target.min()):.3g}" + (" * 2 - 1" if low < 0 else "")
-            )
+        (
+            f"{code}\n# or targets in its range: target = (target - {least:.3g}) / "
+            f"{most - least:.3g}" + (" * 2 - 1" if low < 0 else ""),
+            layers,
         ),
-        quantity="is the least the loss per target can be",
-        measured=missed,
-        predicted=0.0,
-        layers=_last(names),
+        "is the least the loss per target can be",
+        missed,
+        0.0,
     )
 
 
-def _kl(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
+def _kl(measured_pass: MeasuredPass, node: Node) -> Finding | None:
     """kl_div of probabilities or logits: t ln t − p t, or with log_target e^t (t − p)."""
-    inner = next((after for after, _ in node.next_functions if after is not None), None)
+    inner = next(iter(inputs_of(node)), None)
     if inner is None or not _at_output(measured_pass, node):
         return None
-    if stem(node) == "Sub" and stem(inner) == "Mul" and node.next_functions[0][0] is None:
-        target = kept(inner, "self") if kept(inner, "other") is None else kept(inner, "other")
-        read = _onward(next((a for a, _ in inner.next_functions if a is not None), None))
-    elif stem(node) == "Mul" and stem(inner) == "Sub" and inner.next_functions[0][0] is None:
-        target = kept(node, "self") if kept(node, "other") is None else kept(node, "other")
-        read = _onward(next((a for a, _ in inner.next_functions if a is not None), None))
-    else:
+    kinds = stem(node), stem(inner)
+    minus, product = (node, inner) if kinds == ("Sub", "Mul") else (inner, node)
+    if kinds not in (("Sub", "Mul"), ("Mul", "Sub")) or minus.next_functions[0][0] is not None:
         return None
+    target = kept(product, "self" if kept(product, "other") is None else "other")
+    read = past(next(iter(inputs_of(inner)), None), _MOVES)
     if not isinstance(target, Tensor) or target.dim() < 2 or read is None:
         return None
-    if not bool((target >= 0).all()) or not bool(((target.sum(-1) - 1).abs() < 1e-2).all()):
-        return None
     raw = any(product in read.name() for product in PRODUCTS)
-    if tuple(target.shape) != tuple(outputs_of(node)[0].shape):
+    if not _adds_up_to_one(target, -1) or target.shape != tuple(outputs_of(node)[0].shape):
         return None
     if not raw and reach(read)[2] not in ("Softmax", "Sigmoid", "Exp"):
         return None
-    names = _modules_of(measured_pass, nn.Softmax)
-    return Mismatch(
+    log_softmax = "nn.LogSoftmax(dim=-1)"
+    by_hand = "# in the loss: log_softmax(logits, dim=-1) in place of probabilities"
+    return _finding(
         "A Kullback–Leibler divergence expects the logarithm of the model's probabilities and gets "
         + ("logits" if raw else f"the output of a {stem(read).lower()}, without the log")
         + ": it is then linear in them, and no longer least where both distributions are equal.",
-        f"{remedies.path(names[-1])} = nn.LogSoftmax(dim=-1)"
-        if names and not raw
-        else _runs(measured_pass, "model = nn.Sequential(model, nn.LogSoftmax(dim=-1))")
+        _runs(measured_pass, f"model = nn.Sequential(model, {log_softmax})")
         if raw
-        else "# in the loss: log_softmax(logits, dim=-1) in place of probabilities",
-        layers=_last(names) if not raw else ("(model)",),
+        else _replaced(measured_pass, "Softmax", log_softmax, by_hand),
     )
 
 
-def _soft_margin(node: Node) -> Mismatch | None:
+def _soft_margin(node: Node) -> Finding | None:
     """soft_margin_loss takes −1 and 1."""
     target = kept(node, "target").detach()
     zeros = float((target == 0).double().mean())
     if zeros == 0:
         return None
-    return Mismatch(
+    return _finding(
         f"soft_margin_loss expects targets of −1 and 1; {zeros:.0%} of them are 0, cost ln 2 = "
         "0.693 whatever the model says, and give no gradient.",
         "# target = 2 * target - 1",
-        quantity="is the least the loss can be",
-        measured=zeros * math.log(2),
-        predicted=0.0,
+        _LEAST,
+        zeros * math.log(2),
+        0.0,
     )
 
 
 # ------------------------------------------------------------------ shapes
 
 
-def _shapes(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
+def _shapes(measured_pass: MeasuredPass, node: Node) -> Finding | None:
     """Output and target that were repeated to fit each other."""
     name = stem(node)
     if name not in ("MseLoss", "SmoothL1Loss", "HuberLoss", "Sub", "Add", "Mul", "Div"):
@@ -567,7 +515,7 @@ def _shapes(measured_pass: MeasuredPass, node: Node) -> Mismatch | None:
         )
     else:
         says = f"all {n} outputs are compared with the same {m} target" + "s" * (m > 1)
-    return Mismatch(
+    return _finding(
         f"The loss expects output and target of one shape and gets {ours} and {theirs}, which "
         f"broadcast to {both}: {says}{cost}.",
         _runs(measured_pass, _same_shape(ours, theirs, kind), output is not None),
@@ -649,91 +597,65 @@ def reach(node: Node | None) -> tuple[float, float, str]:
     factor = 1.0
     while node is not None:
         name = stem(node)
-        if name in _REACH or name == "Hardtanh":
-            low, high = _REACH.get(name, (0.0, 0.0))
+        if name in _REACH:
+            low, high, _ = _REACH[name]
             if name == "Hardtanh":
                 low, high = float(kept(node, "min_val")), float(kept(node, "max_val"))
-            ends = sorted((low * factor, high * factor))
-            return ends[0], ends[1], name
-        if name == "Neg":
-            factor = -factor
-        elif name in ("Mul", "Div"):
-            constant = _constant(node)
+            low, high = sorted((low * factor, high * factor))
+            return low, high, name
+        if name in ("Neg", "Mul", "Div"):
+            constant = -1.0 if name == "Neg" else _constant(node)
             if not constant:
                 break
             factor = factor / constant if name == "Div" else factor * constant
         elif name not in _MOVES:
             break
-        node = node.next_functions[0][0] or (
-            node.next_functions[1][0] if len(node.next_functions) > 1 else None
-        )
+        node = next(iter(inputs_of(node)), None)
     return -math.inf, math.inf, ""
 
 
 def _constant(node: Node) -> float | None:
     """The number that a product or quotient has as its other side."""
-    made_by = [after for after, _ in node.next_functions if after is not None]
     other = kept(node, "other")
-    if len(made_by) != 1 or not isinstance(other, Tensor) or other.numel() != 1:
+    if len(inputs_of(node)) != 1 or not isinstance(other, Tensor) or other.numel() != 1:
         return None
     return float(other.detach())
 
 
-def _onward(node: Node | None) -> Node | None:
-    """Past what only moves numbers."""
-    while node is not None and stem(node) in _MOVES:
-        node = node.next_functions[0][0]
-    return node
-
-
 def _source_of(node: Node) -> Node | None:
     """What made the input of a loss, past what only moves numbers."""
-    return _onward(node.next_functions[0][0])
+    return past(node.next_functions[0][0], _MOVES)
 
 
 def _at_output(measured_pass: MeasuredPass, node: Node) -> bool:
     """Whether a node reads the model's output, or is the last to read a layer in a loss."""
-    queue, seen, ends = [node], {node}, {o.grad_fn for o in measured_pass.outputs}
-    own_loss = measured_pass.loss is None
-    while queue and len(seen) < 40:
-        this = queue.pop()
-        if this in ends:
+    outputs = {output.grad_fn for output in measured_pass.outputs}
+    for this in islice(walk(node), 40):
+        if this in outputs:
             return True
         if this in measured_pass.ends:
-            return own_loss
-        for after, _ in this.next_functions:
-            if after is not None and after not in seen:
-                seen.add(after)
-                queue.append(after)
+            return measured_pass.loss is None
     return False
 
 
 def _log_on_the_way(measured_pass: MeasuredPass, node: Node) -> bool:
     """Whether a logarithm stands between a loss and the layers before it."""
-    queue, seen = [node], {node}
-    while queue and len(seen) < 60:
-        this = queue.pop()
-        if stem(this) in _LOGS:
-            return True
-        if this in measured_pass.ends:
-            continue
-        for after, _ in this.next_functions:
-            if after is not None and after not in seen:
-                seen.add(after)
-                queue.append(after)
-    return False
+    return any(stem(n) in _LOGS for n in islice(walk(node, ends=measured_pass.ends), 60))
 
 
-def _modules_of(measured_pass: MeasuredPass, kind: type[nn.Module]) -> list[str]:
-    """Names of modules of a kind, the last of which is taken for the one at the output."""
-    return [name for name, module in measured_pass.model.named_modules() if type(module) is kind]
+def _replaced(measured_pass: MeasuredPass, name: str, by: str | None, otherwise: str) -> Remedy:
+    """Code that puts a module in the place of the last activation of this name.
+
+    `otherwise` is what to do by hand, where there is no such module or nothing to put there.
+    """
+    kind = _REACH.get(name, (0, 0, None))[2]
+    named = measured_pass.model.named_modules()
+    names = [path for path, module in named if path and type(module) is kind]
+    if not names:
+        return otherwise, ("(model)",)
+    return (f"{remedies.path(names[-1])} = {by}" if by else otherwise), (names[-1],)
 
 
-def _last(names: list[str]) -> tuple[str, ...]:
-    return (names[-1] or "(model)",) if names else ("(model)",)
-
-
-def _without(names: list[str], name: str) -> str:
-    if names and names[-1]:
-        return f"{remedies.path(names[-1])} = nn.Identity()"
-    return f"# in model.forward: return what goes into the last {name.lower()}(...)"
+def _without(measured_pass: MeasuredPass, name: str) -> Remedy:
+    by_hand = f"# in model.forward: return what goes into the last {name.lower()}(...)"
+    return _replaced(measured_pass, name, "nn.Identity()", by_hand)

@@ -10,7 +10,7 @@ from ..graph import follow, norm_kind, stem
 from ..layer_calls import rms
 from ..measured_pass import MeasuredPass
 from ..report import Finding
-from ..taken import unrecorded
+from ..running import unrecorded
 from .rule import Case, rule
 
 _NOTHING = 1e-3

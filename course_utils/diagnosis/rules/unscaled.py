@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from ...measuring.torch_internals import Node, RunningNorms, kept, outputs_of
 from .. import remedies
 from ..blind_loss import blind_loss, blind_terms
-from ..graph import PRODUCTS, stem
+from ..graph import PRODUCTS, inputs_of, past, stem
 from ..layer_calls import CONVOLUTIONS, BareWeight, LayerCall, rms
 from ..loss_terms import Term, known_loss
 from ..measured_pass import MeasuredPass
@@ -41,16 +41,16 @@ _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, RunningNorms)
 _READERS = (nn.Linear, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, *CONVOLUTIONS)
 
 
-@dataclass
-class Found:
-    """What is out of scale."""
-
-    cause: str
-    remedy: str
-    quantity: str
-    measured: float
-    predicted: float = math.nan
-    layers: tuple[str, ...] = ("(model)",)
+def _found(
+    cause: str,
+    remedy: str,
+    quantity: str,
+    measured: float,
+    predicted: float = 1.0,
+    layers: tuple[str, ...] = ("(model)",),
+) -> Finding:
+    chapter = remedies.CHAPTERS[5]
+    return Finding("unscaled", layers, quantity, measured, predicted, cause, remedy, chapter)
 
 
 @rule(silences=("constant_output",))
@@ -75,28 +75,15 @@ def unscaled(case: Case) -> Finding | None:
         found = _targets(measured_pass) or _logits(measured_pass)
     if found is None:
         return None
-    beside = f" The first loss is {loss:.4g}"
-    beside += (
-        "."
-        if blind is None
-        else f"; a model that ignores its input gets {blind[0]:.4g} ({blind[1]})."
-    )
-    return Finding(
-        kind="unscaled",
-        layers=found.layers,
-        quantity=found.quantity,
-        measured=found.measured,
-        predicted=found.predicted,
-        cause=found.cause + beside,
-        remedy=found.remedy,
-        notebook=remedies.CHAPTERS[5],
-    )
+    beside = "" if blind is None else f"; a model that ignores its input gets {blind[0]:.4g}"
+    beside += "" if blind is None else f" ({blind[1]})"
+    return replace(found, cause=f"{found.cause} The first loss is {loss:.4g}{beside}.")
 
 
 # ------------------------------------------------------------------ inputs
 
 
-def _inputs(measured_pass: MeasuredPass) -> Found | None:
+def _inputs(measured_pass: MeasuredPass) -> Finding | None:
     """Data that a layer reads at a scale that its weights are not drawn for."""
     for call in measured_pass.calls:
         data = _data(call)
@@ -148,7 +135,7 @@ def _is_normed(measured_pass: MeasuredPass, call: LayerCall) -> bool:
 
 def _input_found(
     measured_pass: MeasuredPass, call: LayerCall, data: Tensor, size: float
-) -> Found | None:
+) -> Finding | None:
     axis = 1 if isinstance(call.module, CONVOLUTIONS) and data.dim() > 2 else data.dim() - 1
     columns = data.detach().float().transpose(0, axis).flatten(1)
     each = columns.square().mean(1).sqrt()
@@ -179,20 +166,19 @@ def _input_found(
     remedy = remedies.standardize(call.in_shape if whole and between < math.inf else ())
     if 0 <= low and high in (254.0, 255.0):
         remedy = "# pixels: x = x / 255, and better also minus their mean\n" + remedy
-    return Found(
+    return _found(
         f"Weights are drawn for inputs of mean 0 and a root mean square of about 1; {said}.",
         remedy,
         "is the root mean square of the inputs",
         size,
-        1.0,
-        (call.name,),
+        layers=(call.name,),
     )
 
 
 # ------------------------------------------------------------------ targets and outputs
 
 
-def _targets(measured_pass: MeasuredPass) -> Found | None:
+def _targets(measured_pass: MeasuredPass) -> Finding | None:
     """Targets of a regression far beyond what the outputs are, or far below."""
     for term in _regressions(measured_pass):
         target, got = term.target, term.got
@@ -205,7 +191,7 @@ def _targets(measured_pass: MeasuredPass) -> Found | None:
         spread = float(target.double().std()) if target.numel() > 1 else 0.0
         if wanted > FAR and wanted > FAR * made:
             around = f" ± {spread:.3g}" if spread else ""
-            return Found(
+            return _found(
                 f"The targets lie around {mean:.4g}{around}, the first outputs have a root "
                 f"mean square of {made:.3g}: the last layer has to grow by {wanted / made:.3g}× "
                 "before anything else can be learned.",
@@ -217,7 +203,6 @@ def _targets(measured_pass: MeasuredPass) -> Found | None:
                 ),
                 "is the root mean square of the targets",
                 wanted,
-                1.0,
             )
         few = target.numel() < FEW  # which may lie near 0 by chance
         if made > FAR * wanted and not few and (made > FAR or wanted < 1 / FAR / 3):
@@ -226,7 +211,7 @@ def _targets(measured_pass: MeasuredPass) -> Found | None:
                 if made > 1
                 else f"# in the data: target = target / {wanted:.3g}"
             )
-            return Found(
+            return _found(
                 f"The first outputs have a root mean square of {made:.3g}, the targets of "
                 f"{wanted:.3g}: the first steps only take away what chance has put there.",
                 remedy,
@@ -244,7 +229,7 @@ def _regressions(measured_pass: MeasuredPass) -> list[Term]:
     return [term for term in terms if term is not None and term.kind in numbers]
 
 
-def _logits(measured_pass: MeasuredPass) -> Found | None:
+def _logits(measured_pass: MeasuredPass) -> Finding | None:
     """First outputs so large that the answers are sure and wrong."""
     for term, (blind, weight, _) in blind_terms(measured_pass) or ():
         if term.kind not in ("nll", "log_prob", "bce_with_logits"):
@@ -262,14 +247,13 @@ def _logits(measured_pass: MeasuredPass) -> Found | None:
             f" {last.layer} multiplies the size of what it reads by {last.weights:.3g} (σ_w), "
             "where 1 keeps it."
         )
-        return Found(
+        return _found(
             f"The first logits have a root mean square of {size:.3g} about their mean: the model "
             f"is sure before it has learned anything, and mostly wrong.{blamed if large else ''}",
             _smaller(measured_pass, term.node, 1 / size),
             "is the root mean square of the first logits",
             size,
-            1.0,
-            (last.layer,),
+            layers=(last.layer,),
         )
     return None
 
@@ -304,7 +288,7 @@ def _last_layer(measured_pass: MeasuredPass, node: Node) -> Last | None:
     """The last layer, if the loss reads its output as it is or scaled down; else None."""
     scale, current = 1.0, node
     for _ in range(12):
-        live = [after for after, _ in current.next_functions if after is not None]
+        live = inputs_of(current)
         if current in measured_pass.ends:
             call = measured_pass.ends[current]
             own = [getattr(call.module, name, None) for name in ("weight", "bias")]
@@ -333,12 +317,7 @@ def _last_layer(measured_pass: MeasuredPass, node: Node) -> Last | None:
 
 def _parameter(node: Node) -> Tensor | None:
     """The parameter that a node hands on, turned or cast."""
-    while stem(node) in ("T", "Permute", "Transpose", "ToCopy", "View"):
-        after = node.next_functions[0][0]
-        if after is None:
-            return None
-        node = after
-    return getattr(node, "variable", None)
+    return getattr(past(node, ("T", "Permute", "Transpose", "ToCopy", "View")), "variable", None)
 
 
 def _named(

@@ -12,7 +12,7 @@ from ...measuring.torch_internals import saved_tensor
 from .. import remedies
 from ..batch import loss_of
 from ..cancelled import norms_one_entry
-from ..graph import LARGEST_SLOPE, activation_name, follow, stem, walk
+from ..graph import LARGEST_SLOPE, activation_name, follow, inputs_of, stem, walk
 from ..layer_calls import rms
 from ..measured_pass import SMALLEST, MeasuredPass
 from ..names import owners, some_of
@@ -32,7 +32,7 @@ _OVER_DEPTH = ("through_time", "over_depth", "small_batch_explodes", "shattered"
 """Rules that read an exact 0 as underflow."""
 
 
-@rule(silences=("constant_output",))
+@rule(silences=("constant_output", "second_derivative"))
 def zero_gradient(case: Case) -> list[Finding] | None:
     """Parameters that the loss depends on and that it gives exactly 0."""
     measured_pass = case.measured_pass
@@ -137,11 +137,8 @@ def _named(model: nn.Module, *, frozen: bool) -> dict[int, str]:
 
 def _opens_never(case: Case, taker: Taker, name: str, parameter: Tensor) -> bool:
     """Whether a factor that is 0 on this batch may be so on all of them; then what is open."""
-    buffer = (
-        None
-        if taker.fixed is None
-        else _named(case.measured_pass.model, frozen=False).get(taker.fixed)
-    )
+    buffers = _named(case.measured_pass.model, frozen=False)
+    buffer = None if taker.fixed is None else buffers.get(taker.fixed)
     if buffer is not None:
         said = (
             f"the buffer {buffer} holds zeros only and multiplies all of the gradient that goes "
@@ -259,6 +256,7 @@ def _finding(
     one = len(names) == 1
     others = dict.fromkeys(node.operation for node in nodes if node.operation != taker.operation)
     rest = f" The other ways end at {' and '.join(others)}." if others else ""
+    said, remedy = _explained(measured_pass, names, taker)
     return Finding(
         kind="zero_gradient",
         layers=owners(names),
@@ -266,9 +264,8 @@ def _finding(
         measured=len(names) / total,
         predicted=0.0,
         cause=f"The gradient of {some_of(names)} is exactly 0 everywhere on this batch, though "
-        f"{'it is' if one else 'they are'} connected to the loss: "
-        f"{_said(measured_pass, taker)}{rest}",
-        remedy=_remedy(measured_pass, names, taker),
+        f"{'it is' if one else 'they are'} connected to the loss: {said}{rest}",
+        remedy=remedy,
         notebook=remedies.CHAPTERS[4 if taker.why in ("step", "clamp") else 2],
     )
 
@@ -280,54 +277,74 @@ def _held(measured_pass: MeasuredPass, taker: Taker) -> str | None:
     return _named(measured_pass.model, frozen=True).get(taker.fixed)
 
 
-def _said(measured_pass: MeasuredPass, taker: Taker) -> str:
-    """What takes the gradient, with its figures."""
+def _explained(measured_pass: MeasuredPass, names: list[str], taker: Taker) -> tuple[str, str]:
+    """What takes the gradient, with its figures, and what gives these parameters one."""
     where, name = measured_pass.whereabouts(taker.node), taker.operation
     if taker.why == "step":
+        function = "torch.floor" if name == "div" else f"torch.{name}"
+        place = where.replace("in forward", "in model.forward")
         return (
             f"{name} ({where}) is flat between its steps, so its slope is 0 for every input, and "
-            "no other way leads around it."
+            "no other way leads around it.",
+            f"# {place}: straight_through({function}, z) in place of {function}(z)\n"
+            "def straight_through(function, z):  # its values forward, slope 1 backward\n"
+            "    return z + (function(z) - z).detach()",
         )
     if taker.why == "clamp":
         return (
             f"{name} ({where}) is flat at all {taker.reach} values that a gradient arrives "
-            f"at{_range(taker)}: its slope is 0 there."
+            f"at{_range(taker)}: its slope is 0 there.",
+            _into_reach(measured_pass, names, taker),
         )
     if taker.why == "single":
+        log = name == "log_softmax"
         return (
             f"{name} ({where}) runs over a single entry, one output: it gives "
-            f"{'0' if name == 'log_softmax' else 'the same number'} whatever the weights are. "
-            + ("Cross-entropy of one class is always 0." if name == "log_softmax" else "")
-        ).strip()
+            f"{'0' if log else 'the same number'} whatever the weights are."
+            + " Cross-entropy of one class is always 0."
+            * log,
+            _two_classes(measured_pass),
+        )
     if taker.why == "stuck":
         return (
             f"a product ({where}) has two factors that are both exactly zero, and each is the "
             "gradient of the other: the pair never moves. One of the two has to start from random "
-            "numbers."
+            "numbers.",
+            _random_first(measured_pass, names),
         )
     if taker.why == "product" and _drops_all(measured_pass.model):
         return (
             f"a dropout with p = 1 drops everything ({name} by exactly 0, {where}). p is the share "
-            "that is dropped, not the share that is kept."
+            "that is dropped, not the share that is kept.",
+            "for module in model.modules():  # p is the share that is dropped\n"
+            "    if isinstance(module, nn.Dropout) and module.p == 1:\n"
+            "        module.p = 0.1",
         )
-    if taker.why == "product" and _held(measured_pass, taker):
+    if taker.why == "product" and (held := _held(measured_pass, taker)):
         return (
-            f"{name} ({where}) multiplies by {_held(measured_pass, taker)}, which is exactly 0 and "
-            "frozen: no step moves it, so nothing behind it ever learns."
+            f"{name} ({where}) multiplies by {held}, which is exactly 0 and "
+            "frozen: no step moves it, so nothing behind it ever learns.",
+            "# let it move; an optimizer has to hold it too\n"
+            f"model.get_parameter({held!r}).requires_grad_(True)",
         )
+    if taker.why != "product" and name.endswith("_backward"):
+        bent = name.removesuffix("_backward").replace("threshold", "relu")
+        return (
+            f"the slope of {bent} ({where}) does not change with its input: a second derivative "
+            "of it is 0, and the loss asks for one.",
+            remedies.smooth(measured_pass.model),
+        )
+    said = f"{name} ({where}) hands on nothing of the {taker.reach} values that arrive."
     if taker.why == "product":
-        return (
+        said = (
             f"{name} ({where}) has a factor that is exactly 0 at all {taker.reach} values that a "
             "gradient arrives at: a constant 0, or a difference of things that are all equal (one "
             "constant output for every input)."
         )
-    if name.endswith("_backward"):
-        bent = name.removesuffix("_backward").replace("threshold", "relu")
-        return (
-            f"the slope of {bent} ({where}) does not change with its input: a second derivative of "
-            "it is 0, and the loss asks for one."
-        )
-    return f"{name} ({where}) hands on nothing of the {taker.reach} values that arrive."
+    return said, (
+        f"# look at the input of {name}: it has to differ from 0 and from sample to sample before\n"
+        "# anything can be learned from it"
+    )
 
 
 def _range(taker: Taker) -> str:
@@ -355,45 +372,6 @@ def _bounds(taker: Taker) -> tuple[float, float]:
         return fixed
     low, high = (torch_internals.saved_number(taker.node, end) for end in ends)
     return (-math.inf if low is None else low), (math.inf if high is None else high)
-
-
-def _remedy(measured_pass: MeasuredPass, names: list[str], taker: Taker) -> str:
-    """What gives these parameters a gradient."""
-    name = taker.operation
-    if taker.why == "step":
-        function = "torch.floor" if name == "div" else f"torch.{name}"
-        where = measured_pass.whereabouts(taker.node).replace("in forward", "in model.forward")
-        return (
-            f"# {where}: straight_through({function}, z) in place of {function}(z)\n"
-            "def straight_through(function, z):  # its values forward, slope 1 backward\n"
-            "    return z + (function(z) - z).detach()"
-        )
-    if taker.why == "clamp":
-        return _into_reach(measured_pass, names, taker)
-    if taker.why == "single":
-        return _two_classes(measured_pass)
-    if taker.why == "stuck":
-        return _random_first(measured_pass, names)
-    if taker.why == "product" and _drops_all(measured_pass.model):
-        return (
-            "for module in model.modules():  # p is the share that is dropped\n"
-            "    if isinstance(module, nn.Dropout) and module.p == 1:\n"
-            "        module.p = 0.1"
-        )
-    if taker.why == "product" and (held := _held(measured_pass, taker)):
-        return (
-            "# let it move; an optimizer has to hold it too\n"
-            f"model.get_parameter({held!r}).requires_grad_(True)"
-        )
-    if name.endswith("_backward"):
-        smooth = any(isinstance(m, nn.ReLU) for m in measured_pass.model.modules())
-        return "# a smooth activation, such as tanh, in place of the one that is bent\n" + (
-            remedies.replace_modules("nn.ReLU", "nn.Tanh()") if smooth else ""
-        )
-    return (
-        f"# look at the input of {name}: it has to differ from 0 and from sample to sample before\n"
-        "# anything can be learned from it"
-    )
 
 
 def _into_reach(measured_pass: MeasuredPass, names: list[str], taker: Taker) -> str:
@@ -431,8 +409,7 @@ def _of_a_sum_of_exps(measured_pass: MeasuredPass, taker: Taker) -> bool:
     """Whether a log of this clamp is taken, and exponentials are what it clamps."""
     assert measured_pass.loss_value.grad_fn is not None
     logs = any(
-        stem(node).startswith("Log")
-        and any(after is taker.node for after, _ in node.next_functions)
+        stem(node).startswith("Log") and taker.node in inputs_of(node)
         for node in walk(measured_pass.loss_value.grad_fn)
     )
     near = follow(taker.node, measured_pass.ends).nodes
