@@ -124,6 +124,7 @@ class Assembly:
             self._first, self._last = rows[0], _state(rows[-1])
         elif not self._tensors:
             self._tensors, _ = _together((), layers, {}, parameters, counts)
+        shown: dict[str, Any] = {name: t[: self._rows] for name, t in self._tensors.items()}
         return GradientRecord(
             layers=layers,
             layer_types=tuple(types[name] for name, _, _ in self._keys),
@@ -131,7 +132,7 @@ class Assembly:
             steps=tuple(self._steps),
             parameters=parameters,
             first_nonfinite=self._nonfinite,
-            **{name: values[: self._rows] for name, values in self._tensors.items()},
+            **shown,
         )
 
     def _goes_on(self, rows: Sequence[ClosedStep]) -> bool:
