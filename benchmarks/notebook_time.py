@@ -21,7 +21,7 @@ from nbclient import NotebookClient
 from benchmarks import Row
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
-CEILINGS = {"08": 60, "12": 60}
+CEILINGS = {"08": 60, "09": 40, "11": 40, "12": 60}
 CEILING = 20  # of any other notebook, seconds
 MEMORY = 1500  # megabytes
 CELL_TIMEOUT = 120

@@ -145,6 +145,13 @@ def replace_modules(kind: str, by: str, output: tuple[str, ...] = ()) -> str:
     )
 
 
+def smooth(model: nn.Module) -> str:
+    """For a loss that asks for a second derivative."""
+    said = "# a smooth activation, such as tanh, in place of the one that is bent\n"
+    modules = any(isinstance(module, nn.ReLU) for module in model.modules())
+    return said + (replace_modules("nn.ReLU", "nn.Tanh()") if modules else "")
+
+
 _RESIDUAL = (
     "class Residual(nn.Sequential):\n"
     "    def forward(self, x):\n"

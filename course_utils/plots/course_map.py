@@ -55,6 +55,7 @@ CHAPTERS = (
     Chapter("07", "Normalize\nthe batch", "does batch norm\ntame it?", (3, 1), ("05",)),
     Chapter("08", "Skip ahead", "why does adding x\nhelp at depth?", (4, 1), ("07",)),
     Chapter("09", "Gate the\nmemory", "how does a gradient\nlive 1000 steps?", (2, 3), ("03",)),
+    Chapter("11", "Count\nthe bits", "when does the\nnumber format end?", (3, 0), ("05",)),
     Chapter(
         "12", "Run a gradient\nclinic", "my network does\nnot learn: why?", (4, 2), ("06", "08")
     ),
@@ -72,7 +73,8 @@ MINUTES = {
     "07": 120,
     "08": 110,
     "09": 120,
-    "12": 120,
+    "11": 145,
+    "12": 130,
 }
 """Minutes to read and run, counted and written by `make minutes`."""
 

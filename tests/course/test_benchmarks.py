@@ -167,9 +167,9 @@ def test_a_tool_that_is_missing_or_fails_has_a_note_in_the_table_and_the_others_
     assert not any(module._forward_hooks for module in net.modules())
 
 
-def test_a_notebook_may_take_20_seconds_and_08_and_12_a_minute(runner):
+def test_a_notebook_may_take_20_seconds_and_some_that_are_named_more(runner):
     times = import_module("benchmarks.notebook_time")
-    assert times.CEILING == 20 and times.CEILINGS == {"08": 60, "12": 60}
+    assert times.CEILING == 20 and times.CEILINGS == {"08": 60, "09": 40, "11": 40, "12": 60}
 
 
 @pytest.fixture

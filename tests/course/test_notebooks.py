@@ -146,15 +146,12 @@ FAULTS = (
     star_import_or_sys_path,
     figure_left_open,
 )
-TO_BE_MENDED = ("02", "05", "06", "08")  # issue 15: take one out when its chapter is merged
 
 
 @each(NOTEBOOKS)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_no_code_cell_has_a_fault(path, fault):
     faulty = [cell.source for cell in code_cells(read(path)) if fault(cell)]
-    if path.name[:2] in TO_BE_MENDED and fault in (more_than_15_lines, draws_from_elsewhere):
-        pytest.skip(f"{len(faulty)} cells to be mended")
     assert faulty == []
 
 
