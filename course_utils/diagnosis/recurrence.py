@@ -446,7 +446,8 @@ def _gates(
             into, kept, new, out = (drive + echo).chunk(4, dim=-1)
             kept, out = torch.sigmoid(kept), torch.sigmoid(out)
             opened = torch.sigmoid(into) * (1 - torch.tanh(new).square())
-            seen = out * (1 - (_wide(states[1]) / out).square()).clamp(0, 1)
+            tiny = torch.finfo(out.dtype).tiny  # a gate may be exactly 0
+            seen = (out - _wide(states[1]).square() / out.clamp(min=tiny)).clamp(0, 1)
         else:
             (reset, kept, _), new = (drive + echo).chunk(3, dim=-1), drive.chunk(3, dim=-1)[2]
             reset, kept = torch.sigmoid(reset), torch.sigmoid(kept)
@@ -456,4 +457,5 @@ def _gates(
         keeps, opens, sees = (part.flatten(0, -2).mean(0) for part in (kept, opened, seen))
         recurrent = _wide(weights[1]).chunk(4 if len(weights[1]) // len(keeps) == 4 else 3)[2]
         step = keeps.diag() + opens[:, None] * recurrent * sees
-        return float(kept.square().mean().sqrt()), theory.spectral_radius(step)
+        radius = theory.spectral_radius(step) if torch.isfinite(step).all() else math.nan
+        return float(kept.square().mean().sqrt()), radius

@@ -186,6 +186,14 @@ def test_the_remedy_of_an_lstm_sets_the_forget_and_the_input_gate():
         assert torch.equal(healed.bias_ih_l0.chunk(4)[block], before.bias_ih_l0.chunk(4)[block])
 
 
+def test_gates_that_are_exactly_shut_leave_a_prediction():
+    model, (x, y) = gated("lstm", 16, 0.0, 40)
+    with torch.no_grad():
+        model.rnn.bias_ih_l0[-16:-8] = -1000.0
+    found = of_time(diagnose(model, (x, y)))
+    assert 0.4 < found.predicted < 0.7
+
+
 def test_neither_the_size_of_the_loss_nor_of_the_batch_moves_the_prediction():
     small, large = (of_time(diagnose(*gated("lstm", 48, 1.0, 60, batch=b))) for b in (8, 32))
     assert small.predicted == pytest.approx(large.predicted, rel=0.01)
