@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from .base import Cases, WrongAnswer, call, exercise, finite_array, parts
 
@@ -262,17 +262,22 @@ def bfloat16_sum(x):
     return s
 
 
-class _OnlyBfloat16(TorchDispatchMode):
+_ADDS_INSIDE = {"sum", "nansum", "mean", "nanmean", "cumsum", "logcumsumexp", "dot", "inner", "mv"}
+_ADDS_INSIDE |= {"mm", "matmul", "__matmul__", "__rmatmul__", "einsum", "linear", "norm", "trace"}
+_TO_PYTHON = {"item", "tolist", "__float__", "__int__", "__index__", "numpy", "__array__"}
+
+
+class _OnlyBfloat16(TorchFunctionMode):
     """Refuses what computes in another format, or sums inside of torch."""
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        if name in ("sum", "mean", "cumsum", "dot", "mv", "mm", "bmm", "addmm", "logcumsumexp"):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name = getattr(func, "__name__", "")
+        if name in _ADDS_INSIDE:
             raise WrongAnswer(
                 f"Your code calls {name}: it adds up in float32 inside and rounds at its end. Here "
                 "you are asked to do it with additions and subtractions of bfloat16 numbers."
             )
-        if name == "_local_scalar_dense":
+        if name in _TO_PYTHON:
             raise WrongAnswer(
                 "Your code makes a Python number, a float64, of a tensor. Keep every variable a "
                 "bfloat16 tensor."
