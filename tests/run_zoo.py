@@ -478,8 +478,9 @@ def wrong_sign(draw: Draw) -> Trained:
         skip=False,
         noise=0.0,
     )
-    may = AFTER_DIVERGENCE | {"non_finite"}
-    return trained("wrong_sign", draw, plan, {"diverged"}, may, (at - 15, 130))
+    either = {"diverged", "non_finite"}  # where it overflows the two are one finding
+    may = AFTER_DIVERGENCE - either
+    return trained("wrong_sign", draw, plan, set(), may, (at - 15, 130), either)
 
 
 def negative_decay(draw: Draw) -> Trained:

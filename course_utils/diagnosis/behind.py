@@ -178,6 +178,9 @@ def _ask(measured_pass: MeasuredPass, behind: Behind, value: Tensor, flat: Tenso
         if not int((units & wrong).sum()) >= _MANY * int(units.sum()):
             continue
         at_middle, free = _loss_with(measured_pass, behind, value, units & wrong, middle)
+        _, aside = _loss_with(measured_pass, behind, value, units & wrong, (middle + edge) / 2)
+        if rms(aside[units]) > rms(free[units]):  # where the loss is least in the middle
+            free = aside
         passes = rms(now[units]) / rms(free[units]) if bool(free[units].any()) else math.inf
         held = now[units & wrong].abs() < _EDGE * free[units & wrong].abs()
         if float(held.double().mean()) > _HELD:  # all but a few that count for nearly all

@@ -18,7 +18,8 @@ def beside(
     """Layers of a product or a bottleneck that is added to fewer layers which read the same.
 
     Such as the two matrices of a low-rank adapter beside a layer: the gradient goes past them. A
-    branch around an identity counts: of such branches the depth of a residual network consists.
+    branch around an identity counts: of such branches the depth of a residual network consists;
+    but not around the data themselves, which carry no gradient to compare with.
 
     Args:
         calls: All layers.
@@ -40,7 +41,9 @@ def beside(
     for path in (*paths.values(), *last):
         if len(path.parents) == 1 and any(map(_adds_a_constant, path.nodes)):
             (branch,) = map(way, path.parents)
-            to_data = branch[-1].in_shape in frozen and not read(branch[-1])
+            node, first = branch[0].out_node, branch[-1]
+            around = node is not None and tuple(outputs_of(node)[0].shape) == first.in_shape
+            to_data = (around or first.in_shape in frozen) and not read(first)
             if len(branch) > 1 and to_data and _is_aside(branch, paths):
                 found.update(branch)
         added = [parent for parent in path.parents if parent not in path.gated]

@@ -26,6 +26,7 @@ from .rules.output_activation import dead_output, saturated_output
 from .rules.over_depth import over_depth
 from .rules.rule import Case
 from .rules.saturated import saturated
+from .rules.second_derivative import second_derivative
 from .rules.shattered import shattered
 from .rules.symmetric import symmetric
 from .rules.taken_by_norm import taken_by_norm
@@ -52,6 +53,7 @@ RULES = (
     saturated_output,
     norm_of_one,
     zero_gradient,
+    second_derivative,
     taken_by_norm,
     dead_units,
     symmetric,

@@ -26,6 +26,7 @@ LEAST_TO_PERSIST = 8
 """Of fewer steps no half is long enough to tell a growth that lasts from one that stops."""
 
 
+_EXPLAINS = 0.05  # largest error of the log of a factor that is said to be the cause of a growth
 _NEAR = 6  # nodes from the output of a layer to its product
 _REMAINS = 0.05  # least share of the differences between inputs that a fixed point has left
 
@@ -183,7 +184,7 @@ def _fused(call: LayerCall, x: Tensor) -> Recurrence:
         assert call.output is not None
         said = _by_slopes(weight, _slopes_of(call.output, rnn.nonlinearity), rnn.nonlinearity)
     else:
-        said = _by_gates(rnn, _kept_by_layer(call, x), slope)
+        said = _by_gates(rnn, *_gates_of_layer(call, x), slope)
     return Recurrence(call.name, rnn, slope, lasting, steps, *said)
 
 
@@ -197,7 +198,7 @@ def _loop(calls: Sequence[LayerCall], paths: Mapping[LayerCall, Path]) -> Recurr
         squares = _slopes_of(_stacked(call.output for call in calls), module.nonlinearity)
         said = _by_slopes(module.weight_hh, squares, module.nonlinearity)
     elif isinstance(module, nn.LSTMCell | nn.GRUCell):
-        said = _by_gates(module, _kept_by_cell(calls), slope)
+        said = _by_gates(module, *_gates_of_cell(calls), slope)
     else:
         return _written_out(calls, paths, slope, lasting)
     found = Recurrence(calls[0].name, module, slope, lasting, len(calls), *said)
@@ -373,8 +374,16 @@ def _by_path(
     return _by_slopes(weight, squares, activation_name(nodes[0]) or "the activation")
 
 
-def _by_gates(rnn: nn.Module, kept: float, slope: Slope) -> tuple[float, str]:
+def _by_gates(rnn: nn.Module, kept: float, together: float, slope: Slope) -> tuple[float, str]:
+    """What one step keeps and what the recurrent weights add, in words; the second is predicted."""
+    what = "forget gate" if isinstance(rnn, nn.LSTM | nn.LSTMCell) else "update gate"
+    adds = (
+        f"the recurrent weights, the same at every step, add to it: {together:.3g} together, the "
+        "spectral radius of the mean step"
+    )
     if slope.factor > 1 and slope.log_total > math.log(LIMIT) / 2:
+        if together > 1 and abs(math.log(together / slope.factor)) < _EXPLAINS:
+            return together, f"The {what} keeps a share of {kept:.3g} per step, and {adds}."
         weights = [weight for name, weight in rnn.named_parameters() if "weight_hh" in name]
         gates = [g for w in weights for g in w.detach().chunk(max(1, len(w) // w.shape[1]))]
         radius = max((theory.spectral_radius(g) for g in gates if len(g) == g.shape[1]), default=0)
@@ -388,37 +397,65 @@ def _by_gates(rnn: nn.Module, kept: float, slope: Slope) -> tuple[float, str]:
             "What its gates keep of the state is not computed here (more than one layer, or a "
             "projection); without biases that open them it is about half per step."
         )
-    what = "forget gate" if isinstance(rnn, nn.LSTM | nn.LSTMCell) else "update gate"
-    closed = ": without a bias that opens it, a sigmoid near ½" if kept < 0.75 else ""
-    return kept, f"The {what} keeps a share of {kept:.3g} of the state per step{closed}."
+    closed = " (without a bias that opens it, a sigmoid near ½)" if kept < 0.75 else ""
+    said = f"The {what} keeps a share of {kept:.3g} of the state per step{closed}"
+    return (kept, f"{said}.") if math.isnan(together) else (together, f"{said}, and {adds}.")
 
 
-def _kept_by_layer(call: LayerCall, x: Tensor) -> float:
-    """RMS of the gate that carries the state on; of a single layer only."""
+def _gates_of_layer(call: LayerCall, x: Tensor) -> tuple[float, float]:
+    """RMS of the gate that carries the state on, and `_mean_step`; of a single layer only."""
     rnn, h, axis = call.module, call.output, _time_axis(call)
     if h is None or rnn.num_layers > 1 or getattr(rnn, "proj_size", 0):
-        return math.nan
-    before = h.narrow(axis, 0, h.shape[axis] - 1)
-    now = x.narrow(axis, 1, x.shape[axis] - 1)
+        return math.nan, math.nan
+    steps = h.shape[axis]
+    states = h.narrow(axis, 0, steps - 1), h.narrow(axis, 1, steps - 1)
     biases = (rnn.bias_ih_l0, rnn.bias_hh_l0) if rnn.bias else (None, None)
-    return _gate(rnn, now, before, (rnn.weight_ih_l0, rnn.weight_hh_l0), biases)
+    weights = rnn.weight_ih_l0, rnn.weight_hh_l0
+    return _gates(rnn, x.narrow(axis, 1, steps - 1), states, weights, biases)
 
 
-def _kept_by_cell(calls: Sequence[LayerCall]) -> float:
+def _gates_of_cell(calls: Sequence[LayerCall]) -> tuple[float, float]:
     cell = calls[0].module
     inputs = [c.input for c in calls[1:] if isinstance(c.input, Tensor) and c.input.dim() == 2]
     if not inputs or len({x.shape for x in inputs}) > 1:
-        return math.nan
+        return math.nan, math.nan
     before = _stacked(call.output for call in calls[:-1][-len(inputs) :])
+    after = _stacked(call.output for call in calls[1:][-len(inputs) :])
     biases = (cell.bias_ih, cell.bias_hh) if cell.bias else (None, None)
-    return _gate(cell, _stacked(inputs), before, (cell.weight_ih, cell.weight_hh), biases)
+    weights = cell.weight_ih, cell.weight_hh
+    return _gates(cell, _stacked(inputs), (before, after), weights, biases)
 
 
-def _gate(
-    module: nn.Module, x: Tensor, h: Tensor, weights: tuple[Tensor, Tensor], biases: tuple
-) -> float:
+def _gates(
+    module: nn.Module,
+    x: Tensor,
+    states: tuple[Tensor, Tensor],
+    weights: tuple[Tensor, Tensor],
+    biases: tuple,
+) -> tuple[float, float]:
+    """RMS of the gate that carries the state on, and the spectral radius of the mean step.
+
+    The Jacobian of the cell (of a GRU's state) by the one before, averaged over batch and time:
+    diag(f) + diag(i g′) U_g diag(o tanh′(c)), of a GRU diag(z) + diag((1 − z) n′ r) U_n. What goes
+    through the other gates has a state or a candidate as a factor and averages out.
+    """
     with torch.no_grad():
-        gates = linear(x, weights[0], biases[0]) + linear(h, weights[1], biases[1])
-        count = 4 if isinstance(module, nn.LSTM | nn.LSTMCell) else 3
-        kept = torch.sigmoid(gates.chunk(count, dim=-1)[1]).float()
-    return float(kept.square().mean().sqrt())
+        drive = _wide(linear(x, weights[0], biases[0]))
+        echo = _wide(linear(states[0], weights[1], biases[1]))
+        if isinstance(module, nn.LSTM | nn.LSTMCell):
+            into, kept, new, out = (drive + echo).chunk(4, dim=-1)
+            kept, out = torch.sigmoid(kept), torch.sigmoid(out)
+            opened = torch.sigmoid(into) * (1 - torch.tanh(new).square())
+            tiny = torch.finfo(out.dtype).tiny  # a gate may be exactly 0
+            seen = (out - _wide(states[1]).square() / out.clamp(min=tiny)).clamp(0, 1)
+        else:
+            (reset, kept, _), new = (drive + echo).chunk(3, dim=-1), drive.chunk(3, dim=-1)[2]
+            reset, kept = torch.sigmoid(reset), torch.sigmoid(kept)
+            new = torch.tanh(new + reset * echo.chunk(3, dim=-1)[2])
+            opened = (1 - kept) * (1 - new.square()) * reset
+            seen = torch.ones_like(kept)
+        keeps, opens, sees = (part.flatten(0, -2).mean(0) for part in (kept, opened, seen))
+        recurrent = _wide(weights[1]).chunk(4 if len(weights[1]) // len(keeps) == 4 else 3)[2]
+        step = keeps.diag() + opens[:, None] * recurrent * sees
+        radius = theory.spectral_radius(step) if torch.isfinite(step).all() else math.nan
+        return float(kept.square().mean().sqrt()), radius

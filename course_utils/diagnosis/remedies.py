@@ -145,6 +145,13 @@ def replace_modules(kind: str, by: str, output: tuple[str, ...] = ()) -> str:
     )
 
 
+def smooth(model: nn.Module) -> str:
+    """For a loss that asks for a second derivative."""
+    said = "# a smooth activation, such as tanh, in place of the one that is bent\n"
+    modules = any(isinstance(module, nn.ReLU) for module in model.modules())
+    return said + (replace_modules("nn.ReLU", "nn.Tanh()") if modules else "")
+
+
 _RESIDUAL = (
     "class Residual(nn.Sequential):\n"
     "    def forward(self, x):\n"
@@ -302,15 +309,18 @@ def clip() -> str:
 
 def open_gate(module: nn.Module, place: str, steps: int) -> str:
     """Biases with which the gates of an LSTM or GRU carry the state through so many steps."""
-    count, said = 3, "keep the state"
-    if isinstance(module, nn.LSTM | nn.LSTMCell):
-        count, said = 4, "open the forget gate"
+    bias, paper = math.log(max(steps - 1, 2)), "(Tallec and Ollivier, ICLR 2018)"
+    loop = f'for name, bias in {place}.named_parameters():\n    if name.startswith("bias"):\n'
+    value = f'{bias:.2f} if "bias_ih" in name else 0.0'
+    if not isinstance(module, nn.LSTM | nn.LSTMCell):
+        keep = f"        bias.data.chunk(3)[1].fill_({value})"
+        return f"# keep the state for about {steps} steps {paper}\n{loop}{keep}"
     return (
-        f"# {said} for about {steps} steps (Tallec and Ollivier, ICLR 2018)\n"
-        f"for name, bias in {place}.named_parameters():\n"
-        '    if name.startswith("bias"):\n'
-        f"        keep = bias.data.chunk({count})[1]\n"
-        f'        keep.fill_({math.log(max(steps - 1, 2)):.2f} if "bias_ih" in name else 0.0)'
+        f"# open the forget gate for about {steps} steps, and close the input gate by as much, or "
+        f"the\n# recurrent weights make the step explode (notebook 09) {paper}\n{loop}"
+        "        into, keep = bias.data.chunk(4)[:2]\n"
+        f"        keep.fill_({value})\n"
+        "        into.copy_(-keep)"
     )
 
 

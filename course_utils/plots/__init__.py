@@ -5,7 +5,7 @@
 
 from .activations import activation_panels, function_and_slope, slope_histogram, unit_map
 from .backprop import graph_diagram, layer_factors, running_product
-from .clipping import cliff_map, cliff_surface, clipped_vectors
+from .clipping import cliff_map, clipped_vectors
 from .course_map import course_map
 from .curves import curves
 from .descent import contour_path, momentum_plane, parabola_path
@@ -25,7 +25,6 @@ __all__ = [
     "MARKERS",
     "activation_panels",
     "cliff_map",
-    "cliff_surface",
     "clipped_vectors",
     "contour_path",
     "course_map",

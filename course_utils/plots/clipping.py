@@ -1,7 +1,6 @@
 """Pictures of clipping: the cliff and the steps from it, and vectors that are shortened."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,63 +11,6 @@ from numpy.typing import ArrayLike
 from ..arguments import number, one_of
 from .planes import path_points, plane
 from .style import COLORS, GREY, series
-
-_LIFT = 0.015  # height at which a path hovers over its surface, as a share of the loss axis
-
-
-def cliff_surface(
-    w: ArrayLike,
-    b: ArrayLike,
-    loss: ArrayLike,
-    paths: Mapping[str, Sequence[ArrayLike]],
-    ax: Any = None,
-    view: tuple[float, float] = (35.0, 65.0),
-) -> Axes:
-    """Draw the loss of two parameters as a surface in three dimensions, with steps taken over it.
-
-    Args:
-        w: Values of the first parameter, shape (m,).
-        b: Values of the second, shape (n,).
-        loss: The loss at (w, b), finite, shape (n, m).
-        paths: Name → (points, losses): the points (w, b) of a path, shape (steps + 1, 2), and the
-            loss at each of them, shape (steps + 1,). A path ends where it leaves the picture.
-        ax: Axes with projection="3d" (an `Axes3D`); new ones when None.
-        view: Elevation and azimuth from which the surface is seen, in degrees.
-
-    Returns:
-        The Axes.
-
-    Raises:
-        ValueError: If a shape does not fit.
-    """
-    w, b, loss = plane(w, b, loss)
-    if ax is None:
-        ax = plt.figure().add_subplot(projection="3d")
-    ax.computed_zorder = False  # paths are drawn over the surface
-    ax.plot_surface(
-        *np.meshgrid(w, b),
-        loss,
-        cmap="Greys",
-        vmin=-0.15 * loss.max(),
-        vmax=1.6 * loss.max(),
-        rcount=120,
-        ccount=120,
-        linewidth=0,
-        antialiased=True,
-        zorder=1,
-    )
-    lift = _LIFT * (loss.max() - loss.min())
-    for i, (name, (points, losses)) in enumerate(paths.items()):
-        points = path_points(name, points)
-        heights = np.asarray(losses, dtype=np.float64) + lift
-        drawn = _inside(np.column_stack([points, heights]), w, b)
-        style = series(i)
-        ax.plot(*drawn.T, label=name, markersize=4, linewidth=1.6, zorder=3 + i, **style)
-    ax.set(xlabel="weight w", ylabel="bias b", zlabel=r"loss $\mathcal{L}$")
-    ax.view_init(*view)
-    if paths:
-        ax.legend(loc="upper left", fontsize="small")
-    return ax
 
 
 def cliff_map(
@@ -159,19 +101,3 @@ def clipped_vectors(
     ax.set(xlabel="first entry", ylabel="second entry", aspect="equal")
     ax.legend(fontsize="small")
     return ax
-
-
-def _inside(path: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The part of a path (w, b, height) before it leaves the picture, its last step cut there."""
-    low, high = np.array([w.min(), b.min()]), np.array([w.max(), b.max()])
-    out = np.flatnonzero(((path[:, :2] < low) | (path[:, :2] > high)).any(axis=1))
-    if not out.size:
-        return path
-    if out[0] == 0:
-        return path[:0]
-    start, stop = path[out[0] - 1], path[out[0]]
-    move = stop[:2] - start[:2]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = np.where(move > 0, high - start[:2], low - start[:2]) / move
-    share = np.nanmin(np.where(move == 0, np.nan, shares))
-    return np.vstack([path[: out[0]], start + share * (stop - start)])

@@ -56,40 +56,131 @@ def merged_order(
     return list(order)
 
 
-def assemble(
+class Assembly:
+    """The record of the rows so far; those that have come since are appended when it is read.
+
+    The memory doubles where it ends, and no part of it that a record shows is written again. So
+    reading a record in each step costs one row a time, however many there are, and the records
+    that were read before stay as they were.
+
+    Attributes:
+        assembled: How many rows have been put together, in all readings.
+    """
+
+    def __init__(self) -> None:
+        self.assembled = 0
+        self._columns: tuple = ()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._rows = 0
+        self._first: ClosedStep | None = None
+        self._last: tuple = ()
+        self._distinct: dict[tuple[Key, ...], torch.Tensor] = {}
+        self._keys: list[Key] = []
+        self._steps: list[int] = []
+        self._tensors: dict[str, torch.Tensor] = {}
+        self._nonfinite: NonFinite | None = None
+
+    def record(
+        self,
+        rows: Sequence[ClosedStep],
+        parameters: tuple[str, ...],
+        counts: tuple[int, ...],
+        types: dict[str, str],
+        weighted: set[str],
+        later: set[tuple[str, int]],
+    ) -> GradientRecord:
+        """The frozen record of closed rows.
+
+        Args:
+            rows: As the recorder keeps them, oldest first. Of those that were there before only
+                the last may have changed.
+            parameters: Names of the parameters.
+            counts: How many numbers each has.
+            types: Class name of each watched module, in the order of the model.
+            weighted: Names of the modules with a weight of two or more dimensions.
+            later: (module, call) pairs that belong to a second forward pass of the model in a step.
+        """
+        columns = parameters, counts, tuple(types)
+        if columns != self._columns or not self._goes_on(rows):
+            self._begin()
+            self._columns = columns
+            number = {name: i for i, name in enumerate(types)}
+            distinct = list(dict.fromkeys(row.keys for row in rows))
+            self._keys = merged_order(distinct, lambda key: (key[1], number[key[0]]))
+            place = {key: i for i, key in enumerate(self._keys)}
+            self._distinct = {
+                keys: torch.tensor([place[key] for key in keys], dtype=torch.long)
+                for keys in distinct
+            }
+        layers = tuple(label(key) for key in self._keys)
+        if new := [rows[i] for i in range(self._rows, len(rows))]:
+            tensors, found = _together(new, layers, self._distinct, parameters, counts)
+            self._append(tensors, len(rows))
+            self._steps += [row.step for row in new]
+            self._nonfinite = self._nonfinite or found
+            self.assembled += len(new)
+            self._first, self._last = rows[0], _state(rows[-1])
+        elif not self._tensors:
+            self._tensors, _ = _together((), layers, {}, parameters, counts)
+        shown: dict[str, Any] = {name: t[: self._rows] for name, t in self._tensors.items()}
+        return GradientRecord(
+            layers=layers,
+            layer_types=tuple(types[name] for name, _, _ in self._keys),
+            trunk=in_trunk(self._keys, weighted, later),
+            steps=tuple(self._steps),
+            parameters=parameters,
+            first_nonfinite=self._nonfinite,
+            **shown,
+        )
+
+    def _goes_on(self, rows: Sequence[ClosedStep]) -> bool:
+        """Whether the rows are those of the last reading, as they were, and more with like keys."""
+        n = self._rows
+        if not 0 < n <= len(rows) or rows[0] is not self._first:
+            return False
+        then, now = self._last, _state(rows[n - 1])
+        if any(a is not b for a, b in zip(then, now, strict=True)):
+            return False
+        return all(rows[i].keys in self._distinct for i in range(n, len(rows)))
+
+    def _append(self, new: dict[str, torch.Tensor], count: int) -> None:
+        if not self._rows:
+            self._tensors = new
+        else:
+            room = len(self._tensors["losses"])
+            if count > room:
+                for name, values in self._tensors.items():
+                    grown = values.new_empty((max(count, 2 * room), *values.shape[1:]))
+                    grown[: self._rows] = values[: self._rows]
+                    self._tensors[name] = grown
+            for name, values in new.items():
+                self._tensors[name][self._rows : count] = values
+        self._rows = count
+
+
+def _state(row: ClosedStep) -> tuple:
+    """What may change of a row that has been closed."""
+    return row, row.loss, row.lr, row.update
+
+
+def _together(
     rows: Sequence[ClosedStep],
+    layers: tuple[str, ...],
+    columns: dict[tuple[Key, ...], torch.Tensor],
     parameters: tuple[str, ...],
     counts: tuple[int, ...],
-    types: dict[str, str],
-    weighted: set[str],
-    later: set[tuple[str, int]],
-) -> GradientRecord:
-    """The record of closed rows.
-
-    Args:
-        rows: As the recorder keeps them, oldest first.
-        parameters: Names of the parameters.
-        counts: How many numbers each has.
-        types: Class name of each watched module, in the order of the model.
-        weighted: Names of the modules with a weight of two or more dimensions.
-        later: (module, call) pairs that belong to a second forward pass of the model in a step.
-
-    Returns:
-        The frozen record.
-    """
-    number = {name: i for i, name in enumerate(types)}
-    keys = merged_order((row.keys for row in rows), lambda key: (key[1], number[key[0]]))
-    layers = tuple(label(key) for key in keys)
-    place = {key: i for i, key in enumerate(keys)}
-    outputs = torch.full((len(rows), len(keys), QUANTITIES), math.nan, dtype=torch.float64)
+) -> tuple[dict[str, torch.Tensor], NonFinite | None]:
+    """The quantities of some rows, by name, and the first NaN or Inf in them."""
+    outputs = torch.full((len(rows), len(layers), QUANTITIES), math.nan, dtype=torch.float64)
     sizes = torch.full((3, len(rows), len(parameters)), math.nan, dtype=torch.float64)
     scales = torch.ones(len(rows), dtype=torch.float64)
     losses, rates, norms = (torch.full_like(scales, math.nan) for _ in range(3))
     sizes_of = torch.tensor(counts, dtype=torch.float64)
     for i, row in enumerate(rows):
         if row.keys:
-            columns = [place[key] for key in row.keys]
-            outputs[i, columns] = row.outputs.read().reshape(-1, QUANTITIES)
+            outputs[i, columns[row.keys]] = row.outputs.read().reshape(-1, QUANTITIES)
         scales[i] = float(row.scale)
         losses[i], rates[i] = math.nan if row.loss is None else float(row.loss), row.lr
         known = len(row.has_grad)  # parameters that came later have columns behind these
@@ -111,26 +202,16 @@ def assemble(
         quantities[f"{name}_largest"] = quantities[name].clone()
     for name in ("output_nan", "output_inf", "grad_nan", "grad_inf"):
         quantities[name].nan_to_num_(0.0)
-    steps = tuple(row.step for row in rows)
-    return GradientRecord(
-        layers=layers,
-        layer_types=tuple(types[name] for name, _, _ in keys),
-        trunk=in_trunk(keys, weighted, later),
-        steps=steps,
-        **quantities,
-        parameters=parameters,
-        parameter_rms=sizes[0].clone(),
-        parameter_grad_rms=sizes[1].clone(),
-        parameter_grad_rms_largest=sizes[1].clone(),
-        update_ratio=sizes[2].clone(),
-        total_grad_norm=norms,
-        lr=rates,
-        losses=losses,
-        grad_scale=scales,
-        first_nonfinite=_first_nonfinite(
-            rows, layers, parameters, quantities, outputs[:, :, GRAD_ORDER], sizes[1], losses
-        ),
+    found = _first_nonfinite(
+        rows, layers, parameters, quantities, outputs[:, :, GRAD_ORDER], sizes[1], losses
     )
+    quantities["parameter_rms"] = sizes[0].clone()
+    quantities["parameter_grad_rms"] = sizes[1].clone()
+    quantities["parameter_grad_rms_largest"] = sizes[1].clone()
+    quantities["update_ratio"] = sizes[2].clone()
+    quantities["total_grad_norm"], quantities["lr"] = norms, rates
+    quantities["losses"], quantities["grad_scale"] = losses, scales
+    return quantities, found
 
 
 def total_norm(rms: torch.Tensor, counts: torch.Tensor, has_grad: Sequence[bool]) -> float:

@@ -26,7 +26,7 @@ from ..measuring.torch_internals import (
     uncompiled,
     will_execute,
 )
-from .assemble import assemble
+from .assemble import Assembly
 from .flight import Flight, Found, first_bad
 from .gradient_record import GradientRecord
 from .hooks import AccumulatedTap, ForwardTap, PassBegins, PassBeginsWith, PassEnds
@@ -63,6 +63,7 @@ def record(
     keep: int | None = None,
     on_nonfinite: str | None = None,
     save: str | os.PathLike | None = None,
+    gradients: str = "backward",
 ) -> "Recorder":
     """Watch outputs, gradients and parameters of any model, without changing its training.
 
@@ -93,7 +94,8 @@ def record(
     Several processes: put a recorder on each. The gradient is the one after the reduction, also
     under DistributedDataParallel and `fully_shard`; of a parameter that is sharded or a DTensor the
     row holds the size of the whole, for which all processes add up one number per parameter and
-    step. Outputs are those of the process: `GradientRecord.across_ranks` puts them together.
+    step. Where you average `.grad` yourself behind `backward()`, say `gradients="step"`. Outputs
+    are those of the process: `GradientRecord.across_ranks` puts them together.
 
     A model that changes inside the block (layers replaced, added, frozen) is followed from its
     next forward pass on.
@@ -148,6 +150,9 @@ def record(
         keep: How many rows stay: the last ones, so that memory does not grow. None keeps all.
         on_nonfinite: "raise" stops at the first NaN or Inf; None only records it.
         save: Folder for the step that fails; needs `on_nonfinite="raise"`.
+        gradients: Which gradients of the parameters the rows hold. "backward": those in `.grad`
+            when the backward pass ends, before clipping. "step": those that the optimizer gets, so
+            after clipping, and after processes have been averaged by hand; needs `optimizer=`.
 
     Returns:
         A `Recorder`, to be used in a with statement.
@@ -155,7 +160,8 @@ def record(
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If a layer or parameter is unknown, `every` or `keep` is below 1, the optimizer
-            holds none of the model's parameters, or `save` is given without `on_nonfinite="raise"`.
+            holds none of the model's parameters, `save` is given without `on_nonfinite="raise"`,
+            or `gradients="step"` without an optimizer.
 
     >>> model = nn.Linear(2, 1)
     >>> with record(model) as recorder:
@@ -174,6 +180,7 @@ def record(
         keep=keep,
         on_nonfinite=on_nonfinite,
         save=save,
+        gradients=gradients,
     )
 
 
@@ -191,6 +198,7 @@ class Recorder:
         keep: As there.
         on_nonfinite: As there.
         save: As there.
+        gradients: As there.
         strip: Whether names leave out the prefixes of wrappers, such as `module.`.
     """
 
@@ -207,6 +215,7 @@ class Recorder:
         keep: int | None = None,
         on_nonfinite: str | None = None,
         save: str | os.PathLike | None = None,
+        gradients: str = "backward",
         strip: bool = True,
     ) -> None:
         _check_model(model)
@@ -218,6 +227,10 @@ class Recorder:
         self._structure = Structure(target, layers, strip, parameters)
         self._every = integer("every", every, 1, hint="1 records each step, 10 each tenth.")
         self._optimizers = _optimizers(optimizer, list(target.parameters()))
+        one_of("gradients", gradients, ("backward", "step"))
+        self._at_step = gradients == "step"
+        if self._at_step and not self._optimizers:
+            raise ValueError("gradients='step' are those of the optimizer's step: add optimizer=.")
         self._scaler = scaler
         self._first_leaf: Node | None = None
         self._parameters: list[nn.Parameter] = []
@@ -243,6 +256,7 @@ class Recorder:
         self._called_itself = False
         self._state = "new"
         self._built: GradientRecord | None = None
+        self._assembly = Assembly()
 
     @property
     def model(self) -> nn.Module | None:
@@ -295,7 +309,7 @@ class Recorder:
             self._parameters, self._optimizers, self._updates = [], [], []
             self._first_leaf = self._scaler = None
             self._structure.let_go()
-            self._built = None
+            self._built, self._assembly = None, Assembly()  # without room for more
             if self._flight is not None:
                 self._flight.let_go()
             self._watch.model = self._target = None
@@ -308,14 +322,17 @@ class Recorder:
     def record(self) -> GradientRecord:
         """What has been recorded, as a frozen record; inside the block, the steps closed so far.
 
+        Reading it in each step puts together the rows that have come since, and with `keep=` the
+        rows that stay. For the numbers of the newest row alone see `latest`.
+
         Raises:
             RuntimeError: If the block was never entered.
         """
         if self._state == "new":
             raise RuntimeError("Nothing is recorded yet: use `with record(model) as recorder:`.")
-        if self._built is None or len(self._built) != len(self._rows) or self._state == "open":
+        if self._built is None or self._state == "open":
             structure = self._structure
-            self._built = assemble(
+            self._built = self._assembly.record(
                 self._rows,
                 structure.parameter_names,
                 structure.counts(),
@@ -724,6 +741,10 @@ class Recorder:
             if row.parameter_grad_rms is None:
                 if any(p.grad is not None for p in self._parameters):
                     self._measure_gradients(row, scaled=False)
+            elif self._at_step:
+                self._measure_gradients(row, scaled=False)
+            elif self._index < 2 * self._every and settles_later():  # the first two rows
+                self._warn_changed(row, own, parameters)
             if len(self._optimizers) > 1 and row.parameter_grad_rms is not None:
                 for i in own:
                     row.kept[i] = row.parameter_grad_rms[i], row.has_grad[i]
@@ -837,6 +858,24 @@ class Recorder:
             RuntimeWarning,
             stacklevel=3,
         )
+
+    def _warn_changed(self, row: OpenStep, own: list[int], parameters: list) -> None:
+        """Say that the gradients were changed behind the backward pass, other than by one factor.
+
+        Asked only where processes train together: there it may be their mean, taken by hand.
+        """
+        if self._structure.sharded or self._sizes.sharded or row.parameter_grad_rms is None:
+            return
+        now = rms_of_all([p.grad for p in parameters])
+        pairs = [(float(row.parameter_grad_rms[i]), float(now[j])) for j, i in enumerate(own)]
+        factors = [new / old for old, new in pairs if old > 0 and math.isfinite(new / old)]
+        if factors and max(factors) - min(factors) > 1e-3 * max(factors):
+            row.warn(
+                "The gradients were changed between the backward pass and the optimizer's step, "
+                "and not by one factor: averaged over processes by hand, or clipped one by one. "
+                "The rows hold those of the backward pass; record(..., gradients='step') holds "
+                "what the optimizer gets."
+            )
 
     def _warn_around(self) -> None:
         """Say which layers trained in the recorded steps though no hook saw them run."""

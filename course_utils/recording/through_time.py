@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from ..measuring import DiagonalCell, OutputNumbers, cell, initial_states, rms_of, rms_on_device
-from .assemble import assemble
+from .assemble import Assembly
 from .gradient_record import GradientRecord
 from .open_step import COUNT, GRAD_INF, GRAD_NAN, GRAD_ORDER, GRAD_RMS, ClosedStep, Packed
 from .parameters import count_of, rms_of_all
@@ -163,7 +163,7 @@ def _as_record(
     types = {name: type(rnn).__name__ for name in names}
     top = {name for name in names if name.startswith("h_")}
     counts = tuple(map(count_of, own))
-    return assemble([step], tuple(name for name, _ in named), counts, types, top, set())
+    return Assembly().record([step], tuple(name for name, _ in named), counts, types, top, set())
 
 
 def _check(rnn: Any, x: object, loss: object) -> None:

@@ -146,15 +146,12 @@ FAULTS = (
     star_import_or_sys_path,
     figure_left_open,
 )
-TO_BE_MENDED = ("02", "05", "06", "08")  # issue 15: take one out when its chapter is merged
 
 
 @each(NOTEBOOKS)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_no_code_cell_has_a_fault(path, fault):
     faulty = [cell.source for cell in code_cells(read(path)) if fault(cell)]
-    if path.name[:2] in TO_BE_MENDED and fault in (more_than_15_lines, draws_from_elsewhere):
-        pytest.skip(f"{len(faulty)} cells to be mended")
     assert faulty == []
 
 
@@ -219,12 +216,12 @@ COMMANDS = set(
     Bigl Bigr Delta Gamma Lambda Longleftrightarrow Longrightarrow Omega Phi Pi Psi Sigma Theta
     alpha angle approx arccos arctan bar begin beta bigl bigr big binom boxed bullet cdot cdots chi
     cos cosh cot ddots delta det dfrac diamond dot dots ell end epsilon equiv eta exp forall frac
-    gamma ge geq gg hat in infty int iota kappa lVert lambda langle ldots le left leftarrow leq lim
-    limits ll ln log longrightarrow lvert mapsto mathbb mathbf mathcal mathrm max mid min mp mu
-    nabla ne neq ni nu odot oplus operatorname otimes overbrace overline partial perp phi pi pm
-    prime prod propto psi qquad quad rVert rangle rho right rightarrow rvert sigma sim simeq sin
-    sinh sqrt star subset sum sup tag tan tanh tau text textbf tfrac theta tilde times to top
-    underbrace underline varepsilon varphi vdots vec widehat xi zeta
+    gamma ge geq gg hat in infty int iota kappa lVert lambda langle lceil ldots le left leftarrow
+    leq lim limits ll ln log longrightarrow lvert mapsto mathbb mathbf mathcal mathrm max mid min
+    mp mu nabla ne neq ni nu odot oplus operatorname otimes overbrace overline partial perp phi pi
+    pm prime prod propto psi qquad quad rVert rangle rceil rho right rightarrow rvert sigma sim
+    simeq sin sinh sqrt star subset sum sup tag tan tanh tau text textbf tfrac theta tilde times to
+    top underbrace underline varepsilon varphi vdots vec widehat xi zeta
     """.split()
 )
 

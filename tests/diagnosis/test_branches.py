@@ -107,3 +107,33 @@ def test_a_deep_part_beside_one_layer_is_depth():
 
     torch.manual_seed(0)
     assert cu.diagnose(WideAndDeep(), (X, Y), loss=F.cross_entropy).kinds == {"vanishing"}
+
+
+class AroundData(nn.Module):
+    """A narrow branch beside the data themselves, its last weights small."""
+
+    def __init__(self, width, rank, spread, activation):
+        super().__init__()
+        self.down, self.up = nn.Linear(width, rank), nn.Linear(rank, width)
+        self.activation = activation
+        nn.init.normal_(self.up.weight, std=spread)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x):
+        return x + self.up(self.activation(self.down(x)))
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-4, 1e-3, 3e-2, 1.0])
+@pytest.mark.parametrize("activation", [nn.Identity(), nn.GELU()])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_an_adapter_around_an_identity_is_no_depth(depth, activation, spread):
+    torch.manual_seed(0)
+    blocks = [AroundData(16, 4, spread, activation) for _ in range(depth)]
+    model = nn.Sequential(*blocks, nn.Linear(16, 10))
+    assert cu.diagnose(model, (X, Y), loss=F.cross_entropy).healthy
+
+
+def test_a_deep_net_behind_such_an_adapter_still_vanishes():
+    torch.manual_seed(0)
+    model = nn.Sequential(AroundData(16, 4, 1e-3, nn.GELU()), net(nn.Linear, 8))
+    assert cu.diagnose(model, (X, Y), loss=F.cross_entropy).kinds == {"vanishing"}

@@ -7,8 +7,3 @@ import pytest
 @pytest.fixture
 def ax():
     return plt.subplots()[1]
-
-
-@pytest.fixture
-def ax3():
-    return plt.subplots(subplot_kw={"projection": "3d"})[1]

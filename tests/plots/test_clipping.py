@@ -11,43 +11,6 @@ LOSS = W**2 + B[:, None] ** 2
 
 
 # ---------------------------------------------------------------------- cliff
-def test_cliff_surface_draws_the_paths_over_a_surface(ax3):
-    points, losses = np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([0.5, 1.0])
-    assert plots.cliff_surface(W, B, LOSS, {"run": (points, losses)}, ax3) is ax3
-    assert len(ax3.collections) == 1
-    assert tuple(ax3.xy_dataLim.intervalx) == (0, 2) and tuple(ax3.xy_dataLim.intervaly) == (-1, 1)
-    assert tuple(ax3.zz_dataLim.intervalx) == (LOSS.min(), LOSS.max())
-    x, y, z = labelled(ax3, "run")[0].get_data_3d()
-    np.testing.assert_array_equal(x, [0.5, 1.0])
-    np.testing.assert_array_equal(y, [0.5, 0.0])
-    lift = z - losses  # a little above the ground, the same everywhere
-    np.testing.assert_allclose(lift, lift[0])
-    assert 0 < lift[0] < 0.05 * LOSS.max()
-    assert ax3.get_xlabel() and ax3.get_ylabel() and ax3.get_zlabel()
-
-
-@pytest.mark.parametrize(
-    ("path", "end"),
-    [
-        ([[1, 0], [5, 0]], [2, 0]),
-        ([[1, 0], [1, -9]], [1, -1]),
-        ([[1, 0], [5, 2]], [2, 0.5]),
-        ([[1, 0], [1.5, 0], [-3, 3], [1, 0]], [1.5 - 4.5 / 3, 1.0]),
-    ],
-)
-def test_a_path_ends_on_the_border_where_it_leaves_the_surface(ax3, path, end):
-    path = np.array(path, dtype=float)
-    plots.cliff_surface(W, B, LOSS, {"run": (path, np.ones(len(path)))}, ax3)
-    x, y, _ = labelled(ax3, "run")[0].get_data_3d()
-    assert (x[-1], y[-1]) == pytest.approx(end)
-
-
-def test_a_path_that_starts_outside_is_not_drawn(ax3):
-    path = (np.array([[9.0, 0.0], [1.0, 0.0]]), np.ones(2))
-    plots.cliff_surface(W, B, LOSS, {"run": path}, ax3)
-    assert len(labelled(ax3, "run")[0].get_data_3d()[0]) == 0
-
-
 def test_cliff_map_holds_gradient_prediction_and_paths(ax):
     path = np.array([[0.5, 0.5], [7.0, 0.0]])
     assert plots.cliff_map(W, B, LOSS + 1, {"run": path}, ax, cliff=-W / 4) is ax

@@ -564,3 +564,31 @@ def test_nothing_is_said_about_what_is_usual():
         tied["out"].weight = tied["in"].weight
         with cu.record(tied):
             F.linear(tied["in"](torch.arange(3)), tied["out"].weight).sum().backward()
+
+
+@pytest.mark.parametrize("optimizers", [1, 2])
+def test_gradients_of_the_step_are_those_that_the_optimizer_gets(optimizers):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    parts = [net] if optimizers == 1 else [net[0], net[2]]
+    steps = [torch.optim.SGD(part.parameters(), lr=0.1) for part in parts]
+    held = {"backward": [], "step": []}
+    for given, rows in held.items():
+        with cu.record(net, optimizer=steps, gradients=given) as recorder:
+            for _ in range(2):
+                net.zero_grad()
+                net(torch.ones(2, 4)).square().sum().backward()
+                sizes = [p.grad.double().square().mean().sqrt().item() for p in net.parameters()]
+                nn.utils.clip_grad_value_(net.parameters(), 1e-2)
+                now = [p.grad.double().square().mean().sqrt().item() for p in net.parameters()]
+                rows.append(sizes if given == "backward" else now)
+                for optimizer in steps:
+                    optimizer.step()
+        measured = recorder.record.parameter_grad_rms
+        torch.testing.assert_close(
+            measured, torch.tensor(rows, dtype=torch.float64), rtol=1e-6, atol=0
+        )
+    with pytest.raises(ValueError, match="add optimizer="):
+        cu.record(net, gradients="step")
+    with pytest.raises(ValueError, match="gradients"):
+        cu.record(net, optimizer=steps, gradients="later")

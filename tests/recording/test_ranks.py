@@ -157,6 +157,25 @@ for bad in (False, True):
             both.zero_fraction[0, 2]
         )
         said["largest"] = max(rms(full[:5]), rms(full[5:])) / float(both.output_rms_largest[0, 0])
+for given in ("backward", "step"):
+    model = net(6, 8, 3)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    rows = {"backward": [], "step": []}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with cu.record(model, optimizer=sgd, gradients=given) as recorder:
+            for _ in range(3):
+                sgd.zero_grad()
+                F.cross_entropy(model(x), y).backward()
+                rows["backward"].append([rms(p.grad) for p in model.parameters()])
+                for p in model.parameters():
+                    dist.all_reduce(p.grad)
+                    p.grad /= 2
+                rows["step"].append([rms(p.grad) for p in model.parameters()])
+                sgd.step()
+    said[f"by hand, {given}"] = error(recorder.record.parameter_grad_rms, rows[given])
+    said[f"by hand, warned, {given}"] = sum("gradients='step'" in str(w.message) for w in told)
+
 dist.barrier()
 dist.destroy_process_group()
 print(json.dumps(said))
@@ -202,6 +221,12 @@ def errors(said, start):
     found = {k: v for rank in said for k, v in rank.items() if k.startswith(start)}
     assert len(found) > 1
     return found
+
+
+def test_gradients_averaged_by_hand_are_recorded_where_they_are_asked_for(said):
+    for mine in said:
+        assert mine["by hand, backward"] < 1e-6 and mine["by hand, step"] < 1e-6
+        assert mine["by hand, warned, backward"] == 1 and mine["by hand, warned, step"] == 0
 
 
 def test_under_ddp_the_gradient_is_the_one_after_the_reduction(said):

@@ -211,3 +211,63 @@ def test_a_record_prints_as_a_table():
     with cu.record(long) as recorder:
         long(torch.ones(2, 4)).sum().backward()
     assert "… 16 more …" in str(recorder.record)
+
+
+def test_reading_the_record_in_each_step_puts_each_row_together_once():
+    seen = []
+    net = model()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    def watch(recorder):
+        before = recorder._assembly.assembled
+        seen.append(recorder.record)
+        assert recorder._assembly.assembled - before == 1
+        assert recorder.record == seen[-1] and recorder._assembly.assembled - before == 1
+
+    whole = trained(net, 40, optimizer, watch=watch)
+    for steps, record in enumerate(seen, 1):  # as they were when they were read
+        assert record == whole[:steps], steps
+
+
+def test_a_record_read_too_early_stays_and_the_next_one_knows_more():
+    net = model()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    early, counts = [], []
+    with cu.record(net, optimizer=optimizer) as recorder:
+        for step in range(6):
+            optimizer.zero_grad()
+            loss = net(torch.ones(3, 4)).square().mean()
+            loss.backward()
+            optimizer.step()
+            early.append(recorder.record)
+            recorder.step(loss=math.nan if step == 4 else loss)
+            counts.append(len(recorder.record))
+            assert recorder.record.losses[-1].isnan() == (step == 4)
+    assert counts == list(range(1, 7))
+    assert all(record.losses[-1].isnan() for record in early)
+    assert not early[3].losses[:-1].isnan().any() and early[4].first_nonfinite is None
+    assert recorder.record.first_nonfinite == ("(loss)", "forward", 4)
+
+
+def test_layers_that_come_and_rows_that_go_are_read_as_at_the_end():
+    class Grows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+            self.used = 3
+
+        def forward(self, x):
+            for part in self.parts[-self.used :]:
+                x = part(x)
+            return x
+
+    for keep in (None, 2):
+        net, read = Grows(), []
+        with cu.record(net, keep=keep) as recorder:
+            for used in (1, 1, 2, 3, 1, 3):
+                net.used = used
+                net(torch.randn(2, 4)).sum().backward()
+                recorder.step()
+                read.append(recorder.record)
+        assert [len(record.layers) for record in read] == [1, 1, 2, 3, 3, 3]
+        assert read[-1] == recorder.record and len(recorder.record) == (keep or 6)

@@ -12,6 +12,7 @@ from .dying import dying
 from .frozen_early import frozen_early
 from .growing_output import growing_output
 from .healthy import healthy
+from .led_up import LED_UP, WINDOW
 from .non_finite import non_finite
 from .run import FEWEST, Run
 from .spike import spike
@@ -30,6 +31,12 @@ RULES = (
     healthy,
 )
 """In the order in which they are asked."""
+
+ON_THE_WAY = {
+    "diverged": "the loss diverged from step",
+    "spike": "there was a jump from step",
+}
+"""What else is found of a run that overflows, and how it is said."""
 
 
 def diagnose_run(record: GradientRecord) -> Diagnosis:
@@ -50,6 +57,9 @@ def diagnose_run(record: GradientRecord) -> Diagnosis:
       end, or all of them at once;
     - `frozen_early`: first layers that move 5 to 20× less than most others, all the time;
     - `healthy`: nothing of these; `undecided`: too few rows to say so.
+
+    A loss that diverges, or spikes, and overflows within some twenty rows is one finding, the
+    non-finite one, which says when it began.
 
     Args:
         record: What `cu.record(model, optimizer=optimizer)` recorded, with `recorder.step(loss)`.
@@ -74,7 +84,9 @@ def diagnose_run(record: GradientRecord) -> Diagnosis:
     ...         recorder.step(loss=loss)
     >>> found = diagnose_run(recorder.record)
     >>> {one.kind: one.step for one in found.findings}
-    {'non_finite': 6, 'diverged': 0}
+    {'non_finite': 6}
+    >>> "the loss diverged from step 0 on" in found.findings[0].cause
+    True
     """
     if not isinstance(record, GradientRecord):
         raise TypeError(
@@ -87,6 +99,7 @@ def diagnose_run(record: GradientRecord) -> Diagnosis:
         _missing(run)
         for rule in RULES:
             run.ask(rule)
+        _join(run)
     return Diagnosis(
         findings=tuple(
             replace(one, where=run.in_words(one.layers))
@@ -96,6 +109,26 @@ def diagnose_run(record: GradientRecord) -> Diagnosis:
         notes=tuple(map(_sentence, run.notes)),
         undecided=tuple(map(_sentence, run.undecided)),
     )
+
+
+def _join(run: Run) -> None:
+    """Make one finding of a blow-up that was found several times: on its way, and at its end."""
+    end = next((one for one in run.findings if one.kind == "non_finite"), None)
+    if end is None or end.step is None or LED_UP not in end.cause:
+        return
+    steps = run.record.steps
+    row = steps.index(end.step) if end.step in steps else len(steps)
+    begins = steps[max(0, row - WINDOW)]
+    same = [
+        one
+        for one in run.findings
+        if one.kind in ON_THE_WAY and one.step is not None and begins <= one.step <= end.step
+    ]
+    if same:
+        said = " and ".join(f"{ON_THE_WAY[one.kind]} {one.step} on" for one in same)
+        joined = replace(end, cause=f"{end.cause} It is the end of one blow-up: {said}.")
+        left = [one for one in run.findings if one not in same]
+        run.findings = [joined if one is end else one for one in left]
 
 
 def _missing(run: Run) -> None:

@@ -8,6 +8,7 @@ WINDOW = 20
 LONG = 0.1
 """‖Δθ‖/‖θ‖ of a weight above which a step is called long; about 1e-3 is usual."""
 GROWN = 5.0
+LED_UP = "What led up to it"
 
 
 def longest_update(run: Run, start: int, end: int) -> tuple[int, str, float] | None:
@@ -62,4 +63,4 @@ def led_up(run: Run, row: int) -> str:
     if not said:
         return ""
     text = "; ".join(said)
-    return f" What led up to it: {text[:1].lower()}{text[1:]}."
+    return f" {LED_UP}: {text[:1].lower()}{text[1:]}."

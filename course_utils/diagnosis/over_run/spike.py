@@ -122,8 +122,11 @@ def _fell_back(run: Run) -> Jump | None:
             and jump > DAMAGE * found.progress
             and jump > 3 * (high - usual) + 3 * _noise(before)
         ):
+            above = after > max(
+                high, usual + DAMAGE * found.progress
+            )  # a value before may be noise
             best = Jump(
-                int(found.rows[i]),
+                int(found.rows[i + int(above.argmax())]),
                 jump / found.progress,
                 "of all that was learned is taken back by the loss, for steps on end",
                 "",

@@ -177,11 +177,7 @@ def _same_layers(measured_pass: MeasuredPass) -> Finding | None:
         "the same gradient: every step moves them alike and they stay copies of each other. "
         f"Together they are one layer, and {count - 1} of {count} compute the same again."
         + (f" So {len(groups)} times." if len(groups) > 1 else ""),
-        remedy="# noise tells the copies apart:\n"
-        f"with torch.no_grad():\n    for name in {remedies.listed(weights)}:\n"
-        "        weight = model.get_parameter(name)\n"
-        "        size = weight.square().mean().sqrt()\n"
-        "        weight.add_(0.1 * size * torch.randn_like(weight))",
+        remedy=_noise(weights),
         notebook=remedies.CHAPTERS[5],
     )
 
@@ -211,10 +207,7 @@ def _same_slices(measured_pass: MeasuredPass) -> Finding | None:
                 cause=f"The {len(weight)} parts that {full} holds along its first axis have the "
                 "same numbers and get the same gradient: every step moves them alike and they "
                 "stay copies of each other.",
-                remedy="# noise tells the copies apart:\n"
-                f"with torch.no_grad():\n    weight = model.get_parameter({full!r})\n"
-                "    size = weight.square().mean().sqrt()\n"
-                "    weight.add_(0.1 * size * torch.randn_like(weight))",
+                remedy=_noise([full]),
                 notebook=remedies.CHAPTERS[5],
             )
     return None
@@ -402,6 +395,17 @@ def _groups(rows: Tensor, tolerance: float, within: Sequence[int] | None = None)
 # ---------------------------------------------------------------- what mends it
 
 
+def _noise(weights: list[str]) -> str:
+    """A tenth of their own size on top of some weights."""
+    return (
+        "# noise tells the copies apart and changes little of what the network does:\n"
+        f"with torch.no_grad():\n    for name in {remedies.listed(weights)}:\n"
+        "        weight = model.get_parameter(name)\n"
+        "        size = weight.square().mean().sqrt()\n"
+        "        weight.add_(0.1 * size * torch.randn_like(weight))"
+    )
+
+
 def _random(measured_pass: MeasuredPass, names: Sequence[str], *, copies: bool) -> str:
     """Other random numbers for the named layers, or noise where they are copies of good units."""
     modules = {call.name: call.module for call in measured_pass.calls}
@@ -416,12 +420,7 @@ def _random(measured_pass: MeasuredPass, names: Sequence[str], *, copies: bool) 
             own = module.named_parameters(recurse=False)
             weights += [f"{name}.{last}" for last, p in own if p.dim() > 1]
     if copies:
-        return (
-            "# noise tells the copies apart and changes little of what the network does:\n"
-            f"with torch.no_grad():\n    for name in {remedies.listed(weights)}:\n"
-            "        weight = model.get_parameter(name)\n"
-            "        weight.add_(0.1 * weight.std() * torch.randn_like(weight))"
-        )
+        return _noise(weights)
     lines = ["# other numbers for every unit:"]
     if layers:
         lines += [f"for name in {remedies.listed(layers)}:"]

@@ -2,6 +2,8 @@
 
 import math
 
+from torch import nn
+
 from .. import remedies
 from ..recurrence import Recurrence
 from ..report import Finding
@@ -60,6 +62,7 @@ def _finding(one: Recurrence, kind: str) -> Finding:
     cause = f"{size} {one.said}"
     if kind == "exploding":
         cause += " Nothing clips the gradient inside backward: clip its norm before the step."
+    gated = isinstance(one.module, nn.LSTM | nn.GRU | nn.LSTMCell | nn.GRUCell)
     return Finding(
         kind=kind,
         layers=(one.name,),
@@ -70,5 +73,5 @@ def _finding(one: Recurrence, kind: str) -> Finding:
         remedy=remedies.recurrent(
             one.module, one.name, kind, one.steps, part=one.part, activation=one.activation
         ),
-        notebook=remedies.CHAPTERS[6 if kind == "exploding" else 3],
+        notebook=remedies.CHAPTERS[6 if kind == "exploding" else 9 if gated else 3],
     )

@@ -32,7 +32,7 @@ _OVER_DEPTH = ("through_time", "over_depth", "small_batch_explodes", "shattered"
 """Rules that read an exact 0 as underflow."""
 
 
-@rule(silences=("constant_output",))
+@rule(silences=("constant_output", "second_derivative"))
 def zero_gradient(case: Case) -> list[Finding] | None:
     """Parameters that the loss depends on and that it gives exactly 0."""
     measured_pass = case.measured_pass
@@ -329,7 +329,11 @@ def _explained(measured_pass: MeasuredPass, names: list[str], taker: Taker) -> t
         )
     if taker.why != "product" and name.endswith("_backward"):
         bent = name.removesuffix("_backward").replace("threshold", "relu")
-        return _bent(measured_pass, bent, where)
+        return (
+            f"the slope of {bent} ({where}) does not change with its input: a second derivative "
+            "of it is 0, and the loss asks for one.",
+            remedies.smooth(measured_pass.model),
+        )
     said = f"{name} ({where}) hands on nothing of the {taker.reach} values that arrive."
     if taker.why == "product":
         said = (
@@ -340,17 +344,6 @@ def _explained(measured_pass: MeasuredPass, names: list[str], taker: Taker) -> t
     return said, (
         f"# look at the input of {name}: it has to differ from 0 and from sample to sample before\n"
         "# anything can be learned from it"
-    )
-
-
-def _bent(measured_pass: MeasuredPass, name: str, where: str) -> tuple[str, str]:
-    """On an activation without a second derivative."""
-    smooth = any(isinstance(m, nn.ReLU) for m in measured_pass.model.modules())
-    return (
-        f"the slope of {name} ({where}) does not change with its input: a second derivative of "
-        "it is 0, and the loss asks for one.",
-        "# a smooth activation, such as tanh, in place of the one that is bent\n"
-        + (remedies.replace_modules("nn.ReLU", "nn.Tanh()") if smooth else ""),
     )
 
 

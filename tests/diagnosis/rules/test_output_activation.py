@@ -154,3 +154,27 @@ def test_the_remedy_lets_it_learn(name):
     )
     exec(found.remedy, {"model": model, "nn": nn})
     assert falls(model) > 0.5
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1, 1e6])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda o: torch.tanh(1000 * o).square(),
+        lambda o: torch.tanh(300 * o).abs(),
+        lambda o: (torch.sigmoid(1000 * o) - 0.5).square(),
+    ],
+)
+def test_a_loss_that_is_least_in_the_middle_of_a_saturated_activation(asked, scale):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+    found = cu.diagnose(model, torch.randn(64, 8), lambda o: scale * asked(o).mean())
+    assert found.kinds == {"saturated"}
+
+
+@pytest.mark.parametrize("factor", [0.3, 1, 3])
+def test_the_same_loss_within_reach_of_the_middle_is_healthy(factor):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+    x = torch.randn(64, 8)
+    assert cu.diagnose(model, x, lambda o: torch.tanh(factor * o).square().mean()).healthy

@@ -108,8 +108,95 @@ def test_opening_the_gate_keeps_the_gradient(kind):
         kind, 32, inputs=3, outputs=10, init="torch_default", generator=cu.seeded(0)
     )
     batch = torch.randn(8, 60, 3, generator=cu.seeded(1)), data(8)[1]
-    assert 0.4 < the(diagnose(model, batch), "vanishing").predicted < 0.6  # a sigmoid near ½
+    found = the(diagnose(model, batch), "vanishing")
+    assert found.predicted == pytest.approx(found.measured, rel=0.05)
+    assert found.notebook.startswith("09")
     assert diagnose(heal(model, batch, "vanishing"), batch).healthy
+
+
+def gated(kind, width, bias, steps, size=1.0, seed=0, batch=8):
+    model = cu.recurrent(
+        kind, width, inputs=3, outputs=10, init="torch_default", generator=cu.seeded(seed)
+    )
+    count = {"lstm": 4, "gru": 3}[kind]
+    with torch.no_grad():
+        model.rnn.bias_ih_l0.chunk(count)[1].fill_(bias)
+        model.rnn.bias_hh_l0.chunk(count)[1].zero_()
+    x = size * torch.randn(batch, steps, 3, generator=cu.seeded(seed + 1))
+    return model, (x, data(batch)[1])
+
+
+def of_time(found):
+    (one,) = [f for f in found.findings if "time step" in f.quantity]
+    return one
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize(("width", "bias", "steps"), [(32, 0, 60), (64, 1, 100), (96, 2, 150)])
+def test_the_recurrent_weights_count_in_what_a_gated_step_is_predicted_to_keep(
+    kind, width, bias, steps
+):
+    found = of_time(diagnose(*gated(kind, width, float(bias), steps)))
+    alone = 1 / (1 + math.exp(-bias))
+    assert found.predicted == pytest.approx(found.measured, rel=0.04)
+    assert found.measured > alone + 0.02  # and the gate alone is off
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_at_rest_the_prediction_is_the_radius_of_pytorchs_jacobian(kind):
+    model, (x, y) = gated(kind, 24, 0.5, 80, size=1e-3)
+    with torch.no_grad():
+        model.rnn.bias_ih_l0.chunk(4 if kind == "lstm" else 3)[2].zero_()
+        model.rnn.bias_hh_l0.chunk(4 if kind == "lstm" else 3)[2].zero_()
+    rnn, zero = model.rnn.double(), torch.zeros(1, 1, 24).double()
+    out = torch.sigmoid((rnn.bias_ih_l0 + rnn.bias_hh_l0).detach()[-24:])
+
+    def step(c):
+        state = ((out * c.tanh())[None, None], c[None, None]) if kind == "lstm" else c[None, None]
+        after = rnn(torch.zeros(1, 1, 3).double(), state)[1]
+        return (after[1] if kind == "lstm" else after).flatten()
+
+    J = torch.autograd.functional.jacobian(step, zero.flatten())
+    radius = float(torch.linalg.eigvals(J).abs().max())
+    found = of_time(diagnose(model.float(), (x, y)))
+    assert found.predicted == pytest.approx(radius, rel=1e-3)
+
+
+def test_an_lstm_with_open_gates_explodes_as_predicted_and_its_twin_with_a_closed_one_does_not():
+    model, batch = gated("lstm", 96, 5.0, 120, size=1e-6)
+    with torch.no_grad():
+        for bias in (model.rnn.bias_ih_l0, model.rnn.bias_hh_l0):
+            bias[2 * 96 : 3 * 96] = 0.0  # at rest
+    found = the(diagnose(model, batch), "exploding")
+    assert found.predicted == pytest.approx(found.measured, rel=0.04) and found.predicted > 1.05
+    assert "the same at every step, add to it" in found.cause
+    with torch.no_grad():
+        model.rnn.bias_ih_l0[:96] = -5.0
+    assert "exploding" not in diagnose(model, batch).kinds
+
+
+def test_the_remedy_of_an_lstm_sets_the_forget_and_the_input_gate():
+    model, batch = gated("lstm", 32, 0.0, 60)
+    healed = heal(model, batch, "vanishing").rnn
+    into, keep, *_ = (healed.bias_ih_l0 + healed.bias_hh_l0).detach().chunk(4)
+    torch.testing.assert_close(keep, torch.full((32,), math.log(59)), atol=0.005, rtol=0)
+    torch.testing.assert_close(into, -keep)
+    before = gated("lstm", 32, 0.0, 60)[0].rnn
+    for block in (2, 3):
+        assert torch.equal(healed.bias_ih_l0.chunk(4)[block], before.bias_ih_l0.chunk(4)[block])
+
+
+def test_gates_that_are_exactly_shut_leave_a_prediction():
+    model, (x, y) = gated("lstm", 16, 0.0, 40)
+    with torch.no_grad():
+        model.rnn.bias_ih_l0[-16:-8] = -1000.0
+    found = of_time(diagnose(model, (x, y)))
+    assert 0.4 < found.predicted < 0.7
+
+
+def test_neither_the_size_of_the_loss_nor_of_the_batch_moves_the_prediction():
+    small, large = (of_time(diagnose(*gated("lstm", 48, 1.0, 60, batch=b))) for b in (8, 32))
+    assert small.predicted == pytest.approx(large.predicted, rel=0.01)
 
 
 def test_a_loop_over_a_cell_is_a_recurrence():
