@@ -16,10 +16,6 @@ spec = importlib.util.spec_from_file_location("minutes", ROOT / "tools" / "count
 minutes = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(minutes)
 
-# Set to True with the first `make minutes` after the chapters are mended (issue 15).
-WRITTEN = False
-once_written = pytest.mark.skipif(not WRITTEN, reason="the chapters are being mended")
-
 # How it is counted
 
 
@@ -119,7 +115,6 @@ def test_the_map_gets_the_minutes_of_the_chapters_that_are_there():
     assert minutes.on_the_map(source, {"01": (115, 50)}) == source.replace("80", "115")
 
 
-@once_written
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_chapter_says_the_minutes_that_are_counted(path):
     number, notebook = path.name[:2], nbformat.read(path, as_version=4)
@@ -128,7 +123,6 @@ def test_a_chapter_says_the_minutes_that_are_counted(path):
     assert solve == minutes.exercise_minutes(notebook), "run make minutes"
 
 
-@once_written
 def test_the_map_and_the_paths_say_what_the_chapters_say():
     said = minutes.said()
     assert {number: MINUTES[number] for number in said} == {n: m[0] for n, m in said.items()}

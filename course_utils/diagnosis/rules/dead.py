@@ -22,7 +22,7 @@ SURE = 5.0
 @rule(
     silences=(
         *("zero_gradient", "dead_units", "through_time", "over_depth", "small_batch_explodes"),
-        "shattered",
+        *("shattered", "second_derivative"),
     ),
 )
 def silent_layer(case: Case) -> Finding | None:

@@ -54,7 +54,7 @@ def _entering(measured_pass: MeasuredPass) -> list[Node]:
         for node in walk(root, ends=below)
         if node not in below and any(product in node.name() for product in PRODUCTS)
     }
-    return [node for node in walk(root, ends=products | below) if node in products]
+    return [node for node in walk(root, ends=products.union(below)) if node in products]
 
 
 def _derived(node: Node, names: tuple[str, ...]) -> set[str]:
