@@ -217,11 +217,11 @@ COMMANDS = set(
     alpha angle approx arccos arctan bar begin beta bigl bigr big binom boxed bullet cdot cdots chi
     cos cosh cot ddots delta det dfrac diamond dot dots ell end epsilon equiv eta exp forall frac
     gamma ge geq gg hat in infty int iota kappa lVert lambda langle lceil ldots le left leftarrow
-    leq lim limits ll ln log longrightarrow lvert mapsto mathbb mathbf mathcal mathrm max mid min
-    mp mu nabla ne neq ni nu odot oplus operatorname otimes overbrace overline partial perp phi pi
-    pm prime prod propto psi qquad quad rVert rangle rceil rho right rightarrow rvert sigma sim
-    simeq sin sinh sqrt star subset sum sup tag tan tanh tau text textbf tfrac theta tilde times to
-    top underbrace underline varepsilon varphi vdots vec widehat xi zeta
+    leq lfloor lim limits ll ln log longrightarrow lvert mapsto mathbb mathbf mathcal mathrm max
+    mid min mp mu nabla ne neq ni nu odot oplus operatorname otimes overbrace overline partial perp
+    phi pi pm prime prod propto psi qquad quad rVert rfloor rangle rceil rho right rightarrow rvert
+    sigma sim simeq sin sinh sqrt star subset sum sup tag tan tanh tau text textbf tfrac theta
+    tilde times to top underbrace underline varepsilon varphi vdots vec widehat xi zeta
     """.split()
 )
 
