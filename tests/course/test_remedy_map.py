@@ -17,7 +17,14 @@ NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "08_residual_netw
 # Fresh seeds: python -m pytest tests/test_remedy_map.py with COURSE_MAP_SEED set to any number.
 SEED = int(os.environ.get("COURSE_MAP_SEED", "1234"))
 DEPTH = 30
-DEFINED = ("digits = ", "def accuracy(", "test = ", "REMEDIES = {", "def at_start(", "LRS, SEEDS")
+DEFINED = (
+    "torch.set_num_threads(1)",
+    "def accuracy(",
+    "test = ",
+    "REMEDIES = {",
+    "def at_start(",
+    "LRS, SEEDS",
+)
 DEFINED += ("def new_nets(", "def train_group(")
 SMALL_BRANCH = ("skip, branch/√L", "skip, ReZero", "skip, batch norm")
 STUCK = ("sigmoid, Xavier", "ReLU, default", "ReLU, He", "batch norm, ReLU", "skip")
