@@ -35,8 +35,9 @@ _CLASSES = {
 }
 
 _LOOP = (
+    "kinds = nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d\n"
     "for layer in model.modules():\n"
-    "    if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):\n"
+    "    if isinstance(layer, kinds) and layer.weight.requires_grad:  # what is frozen stays\n"
 )
 _ZERO_BIAS = "        if layer.bias is not None:\n            nn.init.zeros_(layer.bias)"
 

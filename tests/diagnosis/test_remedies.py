@@ -128,3 +128,14 @@ def test_blocks_that_change_the_shape_get_no_skip():
         assert "[i] = Residual" not in remedies.add_skips(model)
     model = nn.Sequential(*(strided(padding=1) for _ in range(3)))
     assert "for i in range(0, 3):\n    model[i] = Residual(model[i])" in remedies.add_skips(model)
+
+
+def test_new_weights_go_to_no_layer_that_is_frozen():
+    backbone = nn.Sequential(nn.Linear(64, 24), nn.ReLU()).requires_grad_(False)
+    head = nn.Sequential(nn.Linear(24, 64), nn.ReLU(), nn.Linear(64, 10))
+    nn.init.constant_(head[0].bias, -20.0)
+    model = nn.Sequential(backbone, head)
+    learned = backbone[0].weight.clone()
+    healed = heal(model, data(), "dead")
+    assert torch.equal(healed[0][0].weight, learned)
+    assert not healed[1][0].bias.any() and diagnose(healed).healthy
