@@ -3,6 +3,7 @@
 import math
 
 from ..arguments import boolean, integer, number
+from .roots import root
 
 
 def forward_gradient_error(dimension: int, directions: int, signs: bool = False) -> float:
@@ -149,9 +150,8 @@ def feedback_alignment_cosine(
     second = width * number("second_std", second_std, least=0) ** 2
     target = number("target_norm", target_norm, above=0)
     half = number("feedback_norm", feedback_norm, above=0) ** 2 / 2
-    low, high = 0.0, (target / half) ** (1 / 3) + 1e-300
-    while low < (s := (low + high) / 2) < high:
-        low, high = (s, high) if s * (first + half * s * s) < target else (low, s)
+    most = (target / half) ** (1 / 3)
+    s = root(lambda s: s * (first + half * s * s) - target, 0.0, most)
     turned = s**2 * math.sqrt(half / 2)
     return turned / math.sqrt(second + s**2 * first + turned**2)
 

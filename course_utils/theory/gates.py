@@ -111,7 +111,7 @@ def gate_horizon(bias: float) -> float:
     >>> [math.ceil(gate_horizon(b)) for b in (1, 3, 5)]
     [4, 21, 149]
     """
-    return 1 / _softplus(-number("bias", bias))
+    return 1 / float(np.logaddexp(0, -number("bias", bias)))
 
 
 def gate_bias(horizon: float) -> float:
@@ -497,12 +497,7 @@ def selective_rate(mean: float, std: float) -> float:
 
 
 def _sigmoid(name: str, value: float) -> float:
-    return math.exp(-_softplus(-number(name, value)))
-
-
-def _softplus(x: float) -> float:
-    """ln(1 + e^x)."""
-    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+    return math.exp(-np.logaddexp(0, -number(name, value)))
 
 
 def _log(x: float) -> float:

@@ -11,12 +11,12 @@ Both expectations are computed by `quadrature`.
 """
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 from ..arguments import integer, number
 from .quadrature import Integrand, Nonlinearity, mean_squares, output_of, slope_of
+from .roots import root
 
 _SAME = 1e-12  # two quadratures that differ by less are taken to be equal
 _SCAN = np.concatenate([np.arange(1.0, 101.0), np.arange(108.0, 960.0, 8)])  # octaves from q = 1
@@ -189,7 +189,7 @@ def critical_weight_variance(activation: Nonlinearity, bias_variance: float = 0.
                 f"activation={activation!r} has χ₁ < 1 at every weight_variance up to 1e12: no "
                 "weights make its gradient explode, so there is no critical one."
             )
-    return math.exp(_root(excess, low, high)) * (1 + _SAME / 4)
+    return math.exp(root(excess, low, high)) * (1 + _SAME / 4)
 
 
 def depth_scale(
@@ -285,7 +285,7 @@ def _settle(output: Integrand, weight_variance: float, bias_variance: float) -> 
         if crossed.size:
             i = crossed[0]
             low, high = sorted((q[i], q[i - 1] if i else last))
-            return math.exp(_root(lambda x: -growth(np.exp([x]))[0], math.log(low), math.log(high)))
+            return math.exp(root(lambda x: -growth(np.exp([x]))[0], math.log(low), math.log(high)))
         last = q[-1]
     return math.inf if direction > 0 else 0.0
 
@@ -321,37 +321,3 @@ def _bracket_of_criticality(
             return before, weight_variance
         before = weight_variance
     return variances[-2], variances[-1]
-
-
-def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where an increasing-through-0 function passes 0 between `low` and `high`, by ITP.
-
-    I. F. D. Oliveira and R. H. C. Takahashi, "An Enhancement of the Bisection Method Average
-    Performance Preserving Minmax Optimality", ACM Transactions on Mathematical Software 47(1),
-    2020. At most one evaluation more than bisection, also where the function jumps.
-    """
-    below, above = function(low), function(high)
-    tolerance = 4e-16 * max(1.0, abs(low), abs(high))
-    most = math.ceil(math.log2(max((high - low) / (2 * tolerance), 1))) + 1
-    scale = 0.2 / (high - low)
-    for step in range(most + 1):
-        if high - low <= 2 * tolerance:
-            break
-        middle = (low + high) / 2
-        secant = middle
-        if above > below:
-            secant = (above * low - below * high) / (above - below)
-        sign = math.copysign(1, middle - secant)
-        truncation = min(scale * (high - low) ** 2, abs(middle - secant))
-        point = secant + sign * truncation
-        radius = max(tolerance * 2.0 ** (most - step) - (high - low) / 2, 0.0)
-        if abs(point - middle) > radius:
-            point = middle - sign * radius
-        value = function(point)
-        if value == 0:
-            return point
-        if value > 0:
-            high, above = point, value
-        else:
-            low, below = point, value
-    return (low + high) / 2

@@ -216,9 +216,7 @@ def last_finite_layer(weight_std: float, width: int, format: str) -> float:
     growth, largest = _signal(weight_std, width)
     exponent, mantissa = _bits(format)
     limit = math.log(largest_number(exponent, mantissa))  # + half a gap: less than 0.1 layers
-    if growth <= 0:
-        return math.inf
-    return max(0, math.ceil((limit - largest) / growth) - 1)
+    return _layers_before(limit - largest, growth) if growth > 0 else math.inf
 
 
 def last_nonzero_layer(weight_std: float, width: int, format: str) -> float:
@@ -244,9 +242,7 @@ def last_nonzero_layer(weight_std: float, width: int, format: str) -> float:
     growth, largest = _signal(weight_std, width)
     exponent, mantissa = _bits(format)
     limit = math.log(smallest_normal(exponent)) - (mantissa + 1) * _LN2
-    if growth >= 0:
-        return math.inf
-    return max(0, math.ceil((limit - largest) / growth) - 1)
+    return _layers_before(limit - largest, growth) if growth < 0 else math.inf
 
 
 def tanh_saturation(mantissa: int) -> float:
@@ -554,6 +550,11 @@ def _exponent(value: int) -> int:
 
 def _mantissa(value: int) -> int:
     return integer("mantissa", value, 0, 52, hint=_IEEE)
+
+
+def _layers_before(room: float, growth: float) -> int:
+    """Layers before the one at which `growth` per layer, in logarithms, has used up the room."""
+    return max(0, math.ceil(room / growth) - 1)
 
 
 def _signal(weight_std: float, width: int) -> tuple[float, float]:

@@ -5,10 +5,10 @@ divide by 1 − β₁ᵗ and 1 − β₂ᵗ. Steps are counted from t = 1.
 """
 
 import math
-from collections.abc import Callable
 
 from ..arguments import integer, number
 from .descent import largest_stable_lr, sgd_variance
+from .roots import root
 
 _STEP = "Steps are counted from 1; math.inf is the limit of many."
 
@@ -229,12 +229,13 @@ def adam_variance(
             return -1.0
         return variance - sgd_variance(rate, curvature, noise, batch, beta)
 
-    low = high = math.log(lr) + math.log(noise / batch) / 2 - math.log(2 * curvature)
+    high = math.log(lr) + math.log(noise / batch) / 2 - math.log(2 * curvature)
+    low = high - 1
     while excess(low) > 0:
         low -= 1
     while excess(high) < 0:
         high += 1
-    return math.exp(_bisect(excess, low, high))
+    return math.exp(root(excess, low, high))
 
 
 def adagrad_distance(steps: int) -> float:
@@ -330,7 +331,7 @@ def lr_finder_return() -> float:
         rest = math.fsum(x**-k / k**2 for k in range(1, 60))
         return math.pi**2 / 3 - math.log(x) ** 2 / 2 - rest
 
-    return _bisect(lambda x: -real_dilogarithm(x), 3.0, 30.0)
+    return root(lambda x: -real_dilogarithm(x), 3.0, 30.0)
 
 
 def float32_blind_layer(factor: float, first_difference: float, rounding: float = 1.92e-8) -> float:
@@ -366,10 +367,3 @@ def _beta(name: str, value: float) -> float:
 
 def _step(value: float) -> float:
     return math.inf if value == math.inf else number("step", value, least=1, hint=_STEP)
-
-
-def _bisect(function: Callable[[float], float], low: float, high: float) -> float:
-    """The root of an increasing function."""
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (low, middle) if function(middle) > 0 else (middle, high)
-    return middle

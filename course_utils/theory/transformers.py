@@ -11,6 +11,7 @@ import torch
 
 from ..arguments import integer, number, one_of
 from .quadrature import gauss_legendre
+from .roots import root
 
 LAYOUTS = ("none", "post", "pre", "pre_scaled")
 """Attention alone; norm behind the sum; norm in the branch; the same with branches × 1/√(2L)."""
@@ -94,11 +95,11 @@ def top_gap_median(keys: int) -> float:
     """
     keys = integer("keys", keys, 2, hint=_ONE)
     x, weight, density = _normal()
-    low, high = 0.0, 8.0
-    while low < (gap := (low + high) / 2) < high:
-        above = keys * float((density * _normal_share(x - gap) ** (keys - 1)) @ weight)
-        low, high = (gap, high) if above > 0.5 else (low, gap)
-    return gap
+
+    def below(gap: float) -> float:
+        return 0.5 - keys * float((density * _normal_share(x - gap) ** (keys - 1)) @ weight)
+
+    return root(below, 0.0, 8.0)
 
 
 def attention_correlation(correlation: float, tokens: int, logit_variance: float = 1.0) -> float:
